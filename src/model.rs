@@ -1,0 +1,268 @@
+//! A model: network, weights, labels and preprocessing, all from one file.
+
+use crate::error::{Error, Result};
+use crate::googlenet::{Spec, Variant};
+use crate::image::Preprocess;
+use crate::network::Network;
+use crate::weights::Weights;
+use std::collections::BTreeSet;
+
+/// Class names of ILSVRC 2012 in output order: WordNet 3.0 lemmas of the 1000 synsets.
+const IMAGENET_LABELS: &str = include_str!("imagenet_labels.txt");
+
+/// Keys of the metadata in a model file.
+pub mod key {
+    /// One of [`Variant::name`](crate::googlenet::Variant::name).
+    pub const VARIANT: &str = "variant";
+    /// JSON of [`Preprocess`](crate::image::Preprocess).
+    pub const PREPROCESSING: &str = "preprocessing";
+    /// JSON array of class names.
+    pub const LABELS: &str = "labels";
+    pub const NAME: &str = "name";
+    pub const SOURCE: &str = "source";
+    pub const LICENSE: &str = "license";
+}
+
+/// Everything a picture needs to become an answer. Every tensor has been checked.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub name: String,
+    pub spec: Spec,
+    pub network: Network,
+    pub weights: Weights,
+    /// One name a class.
+    pub labels: Vec<String>,
+    pub preprocess: Preprocess,
+    pub source: Option<String>,
+    pub license: Option<String>,
+    /// What the file does not say and was assumed, in sentences for a person.
+    pub notes: Vec<String>,
+}
+
+impl Model {
+    /// Reads a safetensors model. Metadata says what it is; a file of BVLC's tensors without any is
+    /// recognised by names and shapes.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Self::from_weights(Weights::parse(bytes)?)
+    }
+
+    /// As [`Model::from_bytes`], from tensors already parsed.
+    pub fn from_weights(weights: Weights) -> Result<Self> {
+        let metadata = weights.metadata();
+        let entry = |key: &str| metadata.get(key).map(String::as_str);
+        let mut notes = Vec::new();
+
+        let variant = match entry(key::VARIANT) {
+            Some(name) => name.parse().map_err(|e: Error| metadata_error(key::VARIANT, e))?,
+            None => {
+                let variant = infer_variant(&weights);
+                notes.push(format!("the file names no variant; its tensors are those of the {variant} network"));
+                variant
+            }
+        };
+        let preprocess: Preprocess = match entry(key::PREPROCESSING) {
+            Some(json) => serde_json::from_str(json).map_err(|e| metadata_error(key::PREPROCESSING, e))?,
+            None if variant == Variant::Caffe => {
+                notes.push("the file names no preprocessing; BVLC's is taken: BGR 0..255 minus (104, 117, 123)".into());
+                Preprocess::BVLC
+            }
+            None => {
+                let reason = "is missing, and nothing says how this network's pictures were prepared; \
+                              `googlenet import` writes it";
+                return Err(metadata_error(key::PREPROCESSING, reason));
+            }
+        };
+        preprocess.check()?;
+
+        let spec = Spec {
+            variant,
+            classes: classes(&weights)?,
+            heads: variant.has_heads()
+                && ["loss1/", "loss2/"].iter().any(|p| weights.names().any(|n| n.starts_with(p))),
+            size: preprocess.size,
+        };
+        let labels = match entry(key::LABELS) {
+            Some(json) => serde_json::from_str(json).map_err(|e| metadata_error(key::LABELS, e))?,
+            None if spec.classes == 1000 => {
+                notes.push("the file names no labels; with 1000 classes ImageNet's are taken".into());
+                IMAGENET_LABELS.lines().map(str::to_owned).collect()
+            }
+            None => {
+                notes.push("the file names no labels; classes are numbered".into());
+                (0..spec.classes).map(|i| format!("class {i}")).collect::<Vec<String>>()
+            }
+        };
+        if labels.len() != spec.classes {
+            let reason = format!("names {} classes, but the last layer has {}", labels.len(), spec.classes);
+            return Err(metadata_error(key::LABELS, reason));
+        }
+        let name = entry(key::NAME).or(entry("model")).map_or_else(|| format!("GoogLeNet ({variant})"), str::to_owned);
+        let (source, license) = (entry(key::SOURCE).map(str::to_owned), entry(key::LICENSE).map(str::to_owned));
+
+        let network = spec.build()?;
+        check_tensors(&network, &weights, variant.name())?;
+        Ok(Model { name, spec, network, weights, labels, preprocess, source, license, notes })
+    }
+
+    /// Any network with its weights: what tests and experiments run. Pictures are RGB 0..1 at the
+    /// size of the first input.
+    pub fn from_network(network: Network, weights: Weights) -> Result<Self> {
+        check_tensors(&network, &weights, "given")?;
+        let size = network.inputs().next().map_or(1, |i| network.node(i).shape.h);
+        let classes = network.heads().last().map_or(0, |h| network.node(h.prob).shape.c);
+        Ok(Model {
+            name: "network".into(),
+            spec: Spec { classes, size, heads: network.heads().len() > 1, ..Spec::default() },
+            labels: (0..classes).map(|i| format!("class {i}")).collect(),
+            preprocess: Preprocess { size, scale: 1.0 / 255.0, ..Preprocess::default() },
+            network,
+            weights,
+            source: None,
+            license: None,
+            notes: Vec::new(),
+        })
+    }
+}
+
+fn metadata_error(key: &str, reason: impl ToString) -> Error {
+    Error::Metadata { key: key.to_owned(), reason: reason.to_string() }
+}
+
+/// Which variant these tensors are, by names and shapes alone. `keras_v2` has the same tensors as
+/// `caffe` and differs in padding only, so it has to be named in the metadata.
+fn infer_variant(weights: &Weights) -> Variant {
+    if weights.dims("conv2/3x3_reduce.weight").is_none() {
+        Variant::Keras
+    } else if weights.dims("inception_3a/5x5.weight").is_some_and(|d| d.last() == Some(&3)) {
+        Variant::Torchvision
+    } else {
+        Variant::Caffe
+    }
+}
+
+fn classes(weights: &Weights) -> Result<usize> {
+    const LAST: &str = "loss3/classifier.weight";
+    match weights.dims(LAST) {
+        Some([classes, _]) => Ok(*classes),
+        Some(dims) => {
+            Err(Error::TensorShape { name: LAST.into(), expected: [1000, 1024][..].into(), found: dims.into() })
+        }
+        None => Err(Error::MissingTensor { name: LAST.into(), expected: [1000, 1024][..].into() }),
+    }
+}
+
+/// Every tensor a layer needs is there, has its shape and only finite values, and there is none besides.
+fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<()> {
+    let mut expected = BTreeSet::new();
+    for (id, node) in network.nodes().iter().enumerate() {
+        let Some(dims) = node.op.weight_dims(network.input_shape(id)) else { continue };
+        let [weight, bias] = tensor_names(&node.name);
+        weights.check(&weight, &dims)?;
+        weights.check(&bias, &dims[..1])?;
+        expected.extend([weight, bias]);
+    }
+    match weights.names().find(|name| !expected.contains(*name)) {
+        Some(name) => Err(Error::ExtraTensor {
+            name: name.to_owned(),
+            found: weights.dims(name).unwrap_or_default().into(),
+            variant: variant.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The names of a layer's weight and bias in a file.
+pub fn tensor_names(layer: &str) -> [String; 2] {
+    [format!("{layer}.weight"), format!("{layer}.bias")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Name, dimensions, values.
+    type Named = (String, Vec<usize>, Vec<f32>);
+
+    /// The tensors of a network, all zero.
+    fn tensors(spec: &Spec) -> Vec<Named> {
+        let net = spec.build().unwrap();
+        let layers = net
+            .nodes()
+            .iter()
+            .enumerate()
+            .filter_map(|(i, node)| Some((node, node.op.weight_dims(net.input_shape(i))?)));
+        layers
+            .flat_map(|(node, dims)| {
+                let [weight, bias] = tensor_names(&node.name);
+                let (len, out) = (dims.iter().product(), dims[0]);
+                [(weight, dims, vec![0.0; len]), (bias, vec![out], vec![0.0; out])]
+            })
+            .collect()
+    }
+
+    fn load(tensors: Vec<Named>, metadata: &[(&str, &str)]) -> Result<Model> {
+        let metadata: BTreeMap<String, String> = metadata.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Model::from_bytes(Weights::from_tensors(tensors)?.to_bytes(&metadata, true)?)
+    }
+
+    const SMALL: Spec = Spec { variant: Variant::KerasV2, classes: 3, heads: false, size: 64 };
+    const PREPROCESSING: (&str, &str) = (key::PREPROCESSING, r#"{"size":64,"order":"RGB","scale":0.5,"mean":[1,2,3]}"#);
+
+    #[test]
+    fn metadata_says_what_the_model_is() {
+        let labels = (key::LABELS, r#"["cat","dog","ship"]"#);
+        let model = load(tensors(&SMALL), &[(key::VARIANT, "keras_v2"), PREPROCESSING, labels]).unwrap();
+        assert_eq!(model.spec, SMALL);
+        assert_eq!(model.labels, ["cat", "dog", "ship"]);
+        assert_eq!(
+            (model.preprocess.scale, model.preprocess.mean, model.preprocess.std),
+            (0.5, [1.0, 2.0, 3.0], [1.0; 3])
+        );
+        assert!(model.notes.is_empty());
+    }
+
+    #[test]
+    fn a_bvlc_file_is_recognised_and_the_model_says_so() {
+        let caffe = Spec { variant: Variant::Caffe, heads: false, ..Spec::default() };
+        let model = load(tensors(&caffe), &[]).unwrap();
+        assert_eq!(model.spec, caffe);
+        assert_eq!((model.labels[285].as_str(), model.labels.len()), ("Egyptian cat", 1000));
+        assert_eq!(model.preprocess, Preprocess::BVLC);
+        assert_eq!(model.notes.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let variant = (key::VARIANT, "keras_v2");
+        let fails = |change: &dyn Fn(&mut Vec<Named>)| {
+            let mut t = tensors(&SMALL);
+            change(&mut t);
+            load(t, &[variant, PREPROCESSING]).unwrap_err()
+        };
+        let at = |t: &Vec<Named>, name: &str| t.iter().position(|x| x.0 == name).unwrap();
+        let missing = fails(&|t| drop(t.remove(at(t, "inception_4c/5x5.bias"))));
+        assert_eq!(
+            missing.to_string(),
+            "the model file lacks the tensor \"inception_4c/5x5.bias\" (expected shape 64)"
+        );
+        let extra = fails(&|t| t.push(("conv9.weight".into(), vec![1], vec![0.0])));
+        assert_eq!((extra.code(), extra.detail()), ("extra-tensor", Some("conv9.weight")));
+        let shape = fails(&|t| {
+            let i = at(t, "conv1/7x7_s2.weight");
+            t[i].1 = vec![64, 7, 7, 3];
+        });
+        assert!(shape.to_string().ends_with("has shape 64x7x7x3, but its layer needs 64x3x7x7"));
+        let nan = fails(&|t| {
+            let i = at(t, "conv2/3x3.weight");
+            t[i].2[77] = f32::NAN;
+        });
+        assert!(nan.to_string().contains("\"conv2/3x3.weight\" holds NaN at element 77"));
+
+        let refuse = |metadata: &[(&str, &str)]| load(tensors(&SMALL), metadata).unwrap_err();
+        assert_eq!(refuse(&[variant]).detail(), Some("preprocessing"));
+        assert_eq!(refuse(&[(key::VARIANT, "v3"), PREPROCESSING]).detail(), Some("variant"));
+        assert_eq!(refuse(&[variant, PREPROCESSING, (key::LABELS, r#"["cat"]"#)]).detail(), Some("labels"));
+        assert_eq!(refuse(&[variant, (key::PREPROCESSING, r#"{"size":0}"#)]).detail(), Some("preprocessing"));
+    }
+}

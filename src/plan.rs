@@ -1,0 +1,203 @@
+//! From a network to what runs: steps in order, and where each node's output lives.
+//!
+//! Every node keeps its place until the next run, so any layer can be looked at afterwards.
+
+use crate::error::{Error, Result};
+use crate::image::{Crop, Image};
+use crate::network::{Network, NodeId};
+use crate::op::Op;
+use crate::tensor::{Shape, Tensor};
+
+/// How the branches of a module come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub enum Join {
+    /// Each branch writes straight into its channels of the module's output: joining costs nothing.
+    #[default]
+    Direct,
+    /// Each branch keeps a buffer of its own, and a step joins them with one gain a branch: a branch
+    /// that is switched off stays visible.
+    Gains,
+}
+
+/// Where a node's output lives: a channel slice of a buffer. The element at pixel p, channel c is
+/// `buffer[p * stride + offset + c]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub buffer: usize,
+    /// First channel.
+    pub offset: usize,
+    /// Channels of the whole buffer.
+    pub stride: usize,
+    /// The node's own shape, batch included.
+    pub shape: Shape,
+}
+
+impl Place {
+    /// Whether the node has its buffer for itself.
+    pub fn is_whole(&self) -> bool {
+        self.stride == self.shape.c
+    }
+}
+
+/// One operation to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    pub node: NodeId,
+    pub reads: Vec<Place>,
+    pub writes: Place,
+}
+
+/// What to run for a batch of one size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub batch: usize,
+    pub join: Join,
+    /// The shape of each buffer, batch included.
+    pub buffers: Vec<Shape>,
+    /// One a node.
+    pub places: Vec<Place>,
+    /// Every node but the inputs, and but the joins that cost nothing.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    pub fn new(network: &Network, batch: usize, join: Join) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::Argument("a batch needs at least one picture".into()));
+        }
+        let nodes = network.nodes();
+        let mut places: Vec<Option<Place>> = vec![None; nodes.len()];
+        let mut buffers = Vec::new();
+        // A join comes after its branches but decides where they live, so places are given from the end.
+        for (id, node) in nodes.iter().enumerate().rev() {
+            let shape = node.shape.with_batch(batch);
+            let place = *places[id].get_or_insert_with(|| {
+                buffers.push(shape);
+                Place { buffer: buffers.len() - 1, offset: 0, stride: shape.c, shape }
+            });
+            if join == Join::Direct && writes_directly(network, id) {
+                let mut offset = place.offset;
+                for &branch in &node.inputs {
+                    let shape = nodes[branch].shape.with_batch(batch);
+                    places[branch] = Some(Place { offset, shape, ..place });
+                    offset += shape.c;
+                }
+            }
+        }
+        let places: Vec<Place> = places.into_iter().flatten().collect();
+        let steps = nodes
+            .iter()
+            .enumerate()
+            .filter(|(id, node)| match node.op {
+                Op::Input(_) => false,
+                Op::Concat => join == Join::Gains || !writes_directly(network, *id),
+                _ => true,
+            })
+            .map(|(id, node)| Step {
+                node: id,
+                reads: node.inputs.iter().map(|&i| places[i]).collect(),
+                writes: places[id],
+            })
+            .collect();
+        Ok(Plan { batch, join, buffers, places, steps })
+    }
+}
+
+/// What a run starts from.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Pictures, one a place of the batch, prepared as the model says.
+    Images(&'a [&'a Image], Crop),
+    /// One tensor an input node, as they are.
+    Tensors(&'a [&'a Tensor]),
+}
+
+impl Input<'_> {
+    /// How many pictures come together.
+    pub fn batch(&self) -> usize {
+        match self {
+            Input::Images(images, _) => images.len(),
+            Input::Tensors(tensors) => tensors.first().map_or(0, |t| t.shape.n),
+        }
+    }
+}
+
+/// What a run gives.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Run {
+    /// The probabilities of each head, in the network's order: (n, 1, 1, classes).
+    pub heads: Vec<Tensor>,
+    /// Time of each step where it was asked for, in the plan's order; empty where it cannot be measured.
+    pub steps: Vec<StepTime>,
+    /// Milliseconds from pixels to the network's input.
+    pub preprocess_ms: f64,
+    /// Milliseconds from the input to the probabilities.
+    pub run_ms: f64,
+}
+
+/// How long one step took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepTime {
+    pub node: NodeId,
+    pub ms: f64,
+}
+
+/// Whether a node is a join whose branches can all write into it: each is computed by a step, and
+/// nothing else reads it.
+fn writes_directly(network: &Network, id: NodeId) -> bool {
+    let node = network.node(id);
+    node.op == Op::Concat
+        && node.inputs.iter().enumerate().all(|(i, &branch)| {
+            !matches!(network.node(branch).op, Op::Input(_) | Op::Concat)
+                && network.readers(branch).count() == 1
+                && !node.inputs[..i].contains(&branch)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::googlenet::{Spec, TABLE, Variant};
+    use crate::op::Op;
+
+    #[test]
+    fn branches_write_into_their_slice_of_the_output() {
+        let net = Spec { variant: Variant::Caffe, ..Spec::default() }.build().unwrap();
+        let plan = Plan::new(&net, 2, Join::Direct).unwrap();
+        for row in &TABLE {
+            let place = |layer: &str| plan.places[net.find(&format!("{}/{layer}", row.module())).unwrap()];
+            let mut offset = 0;
+            for branch in ["1x1", "3x3", "5x5", "pool_proj"] {
+                let p = place(branch);
+                assert_eq!((p.buffer, p.offset, p.stride), (place("output").buffer, offset, row.out()));
+                offset += p.shape.c;
+            }
+            assert!(place("3x3_reduce").is_whole());
+            assert_eq!(place("output").shape.n, 2);
+        }
+        assert!(plan.steps.iter().all(|s| net.node(s.node).op != Op::Concat));
+        assert!(plan.steps.iter().flat_map(|s| &s.reads).all(Place::is_whole), "no step reads a slice");
+    }
+
+    #[test]
+    fn with_gains_every_branch_has_its_own_buffer() {
+        let net = Spec::default().build().unwrap();
+        let plan = Plan::new(&net, 1, Join::Gains).unwrap();
+        assert!(plan.places.iter().all(Place::is_whole));
+        assert_eq!(plan.buffers.len(), net.nodes().len());
+        assert_eq!(plan.steps.len(), net.nodes().len() - 1);
+        assert!(Plan::new(&net, 0, Join::Gains).is_err());
+    }
+
+    #[test]
+    fn a_join_of_what_others_read_is_a_step() {
+        let mut net = Network::new();
+        let shape = Shape::new(1, 2, 2, 3);
+        let (a, b) = (net.input("a", shape).unwrap(), net.input("b", shape).unwrap());
+        let joined = net.add("joined", Op::Concat, &[a, b]).unwrap();
+        net.add("twice", Op::Concat, &[joined, joined]).unwrap();
+        let plan = Plan::new(&net, 1, Join::Direct).unwrap();
+        assert_eq!(plan.steps.iter().map(|s| s.node).collect::<Vec<_>>(), [2, 3]);
+        assert!(plan.places.iter().all(Place::is_whole));
+    }
+}
