@@ -6,9 +6,15 @@
 //! - [`network`], [`googlenet`], [`summary`], [`weights`]: the paper's table as data, and a model file's tensors
 //! - [`model`]: network, weights, labels and preprocessing from one file
 //! - [`plan`]: what runs in which order and where it writes
+//! - [`cpu`], [`gpu`]: the two ways to run a plan, one file an operation on either side
+//! - [`engine`]: run a plan, read any node, time each step
+//! - `wasm`: the only file that knows JavaScript
 
+pub mod cpu;
+pub mod engine;
 pub mod error;
 pub mod googlenet;
+pub mod gpu;
 pub mod image;
 pub mod model;
 pub mod network;

@@ -89,8 +89,11 @@ impl Window {
                 }
             }
         };
-        if before >= k {
-            return Err(format!("padding {before} is not smaller than the kernel {k}"));
+        let most = before.max(after);
+        if most >= k {
+            return Err(format!(
+                "padding {most} is not smaller than the kernel {k}, so a window would see nothing else"
+            ));
         }
         let padded = size + before + after;
         if padded < k {
@@ -127,7 +130,8 @@ pub enum Op {
     /// Averages over a grid of `out` (height, width) regions; `[1, 1]` is the global average.
     AdaptiveAvgPool { out: [usize; 2] },
     /// Across channels: `x / (k + alpha/size * sum of x^2 over size channels)^beta`
-    /// (Krizhevsky et al. 2012, section 3.3, with Caffe's alpha divided by size).
+    /// (Krizhevsky et al. 2012, section 3.3, with Caffe's alpha divided by size). Of an even size the
+    /// odd channel is above, as in ONNX.
     Lrn { size: usize, alpha: f32, beta: f32, k: f32 },
     /// Joins along channels.
     Concat,
@@ -280,6 +284,8 @@ mod tests {
         assert!(window(0, 1).on([4, 4]).is_err());
         assert!(window(1, 0).on([4, 4]).is_err());
         assert!(Window::square(2, 1, Padding::symmetric(2)).on([4, 4]).is_err());
+        let below = Padding::Explicit { top: 0, left: 0, bottom: 2, right: 0, ceil: false };
+        assert!(Window::square(2, 1, below).on([4, 4]).is_err());
         let joined = Op::Concat.out_shape(&[Shape::new(1, 2, 2, 3), Shape::new(1, 2, 3, 3)]);
         assert!(joined.unwrap_err().contains("only channels may differ"));
         assert!(Op::Softmax.out_shape(&[]).is_err());

@@ -57,12 +57,15 @@ impl Sheet {
         }
         let columns = self.columns.min(self.channels.len());
         let rows = self.channels.len().div_ceil(columns);
-        let extent = |tiles: usize, cells: usize| tiles * (cells * self.scale + self.gap) - self.gap;
-        let size = [extent(columns, activations.w), extent(rows, activations.h)];
         // Canvases end at 16384 pixels a side in today's browsers.
-        if size.iter().any(|&s| s > 16384) {
-            return fail(format!("{} by {} pixels are more than a canvas holds", size[0], size[1]));
-        }
+        let extent = |tiles: usize, cells: usize| {
+            let tile = cells.checked_mul(self.scale)?.checked_add(self.gap)?;
+            Some(tiles.checked_mul(tile)? - self.gap).filter(|&pixels| pixels <= 16384)
+        };
+        let size = match [extent(columns, activations.w), extent(rows, activations.h)] {
+            [Some(width), Some(height)] => [width, height],
+            _ => return fail("the sheet would be larger than a canvas, 16384 pixels a side".into()),
+        };
         Ok(size)
     }
 }
@@ -129,6 +132,8 @@ mod tests {
         assert!(sheet(65, 8).size(shape).is_err());
         assert!(sheet(0, 8).size(shape).is_err());
         assert!(Sheet { image: 1, ..sheet(1, 1) }.size(shape).is_err());
+        assert!(Sheet { scale: usize::MAX / 2, ..sheet(3, 2) }.size(shape).is_err());
+        assert!(sheet(1, 1).size(Shape::new(1, 1, 9000, 1)).is_err());
     }
 
     #[test]

@@ -1,0 +1,34 @@
+// Joining along channels: copies one input into its channels of the output, times its gain. One
+// dispatch an input, one thread an element. Twin: src/cpu/concat.rs.
+
+struct Params {
+    count: u32, // N * H * W * C
+    channels: u32,
+    x_offset: u32,
+    x_stride: u32,
+    y_offset: u32,
+    y_stride: u32,
+    branch: u32, // whose gain
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read> gains: array<f32>; // (nodes)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
+
+const THREADS = 64u;
+
+@compute @workgroup_size(THREADS)
+fn concat(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let pixel = i / p.channels;
+    let c = i - pixel * p.channels;
+    y[pixel * p.y_stride + p.y_offset + c] = x[pixel * p.x_stride + p.x_offset + c] * gains[p.branch];
+}

@@ -1,0 +1,61 @@
+// Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
+// x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
+// picture; its threads share the sum, 32 to four outputs. Twin: src/cpu/dense.rs.
+
+struct Params {
+    inputs: u32, // H * W * C
+    channels: u32, // C
+    pixels: u32, // H * W
+    x_offset: u32,
+    x_stride: u32,
+    outputs: u32,
+    y_offset: u32,
+    y_stride: u32,
+    relu: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read> w: array<vec4f>; // (H, W, C, Out/4)
+@group(0) @binding(3) var<storage, read> b: array<vec4f>; // (Out/4)
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (N, y_stride)
+
+const QUADS = 8u; // groups of four outputs a workgroup makes
+const PARTS = 32u; // threads that share one sum
+const THREADS = 256u;
+
+var<workgroup> part: array<vec4f, 256>; // (PARTS, QUADS)
+
+@compute @workgroup_size(THREADS)
+fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+    let quads = (p.outputs + 3u) / 4u;
+    let quad = group.x * QUADS + thread % QUADS;
+    let image = group.y;
+    var sum = vec4f();
+    if quad < quads {
+        for (var i = thread / QUADS; i < p.inputs; i += PARTS) {
+            let pixel = i / p.channels;
+            let at = (image * p.pixels + pixel) * p.x_stride + p.x_offset + i - pixel * p.channels;
+            sum += x[at] * w[i * quads + quad];
+        }
+    }
+    part[thread] = sum;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half >= QUADS; half /= 2u) {
+        if thread < half {
+            part[thread] += part[thread + half];
+        }
+        workgroupBarrier();
+    }
+    if thread >= QUADS || quad >= quads {
+        return;
+    }
+    var value = part[thread] + b[quad];
+    if p.relu != 0u {
+        value = max(value, vec4f());
+    }
+    let at = image * p.y_stride + p.y_offset;
+    for (var j = 0u; j < min(4u, p.outputs - quad * 4u); j++) {
+        y[at + quad * 4u + j] = value[j];
+    }
+}

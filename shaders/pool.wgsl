@@ -1,0 +1,81 @@
+// Pooling: the greatest or the mean value under a window, one thread an output element.
+// Padding never wins a maximum; a mean divides by what `mode` says. Twin: src/cpu/pool.rs.
+
+struct Params {
+    count: u32, // N * Ho * Wo * C
+    height: u32,
+    width: u32,
+    channels: u32,
+    x_offset: u32,
+    x_stride: u32,
+    out_height: u32,
+    out_width: u32,
+    y_offset: u32,
+    y_stride: u32,
+    kernel_y: u32,
+    kernel_x: u32,
+    step_y: u32,
+    step_x: u32,
+    pad_y: u32,
+    pad_x: u32,
+    end_y: u32, // rows of padding below
+    end_x: u32, // columns of padding to the right
+    mode: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, Ho, Wo, y_stride)
+
+const MAX = 0u;
+const MEAN = 1u; // over the part of the window inside the input
+const MEAN_PADDED = 2u; // over the part inside input and padding
+const ADAPTIVE = 3u; // the mean over one of Ho x Wo regions that cover the input
+
+const LOWEST = -3.4028234663852886e38f;
+const THREADS = 64u;
+
+// First cell inside the input, end of it, and how many cells a mean counts, along one axis.
+fn span(at: u32, size: u32, out: u32, kernel: u32, step: u32, pad: u32, end: u32) -> vec3u {
+    if p.mode == ADAPTIVE {
+        let first = at * size / out;
+        let last = ((at + 1u) * size + out - 1u) / out;
+        return vec3u(first, last, last - first);
+    }
+    let start = i32(at * step) - i32(pad);
+    let stop = start + i32(kernel);
+    let first = max(start, 0);
+    let last = max(min(stop, i32(size)), first);
+    let counted = select(last - first, min(stop, i32(size + end)) - start, p.mode == MEAN_PADDED);
+    return vec3u(u32(first), u32(last), u32(max(counted, 1)));
+}
+
+@compute @workgroup_size(THREADS)
+fn pool(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let pixel = i / p.channels;
+    let c = i - pixel * p.channels;
+    let row = pixel / p.out_width;
+    let image = row / p.out_height;
+    let rows = span(row - image * p.out_height, p.height, p.out_height, p.kernel_y, p.step_y, p.pad_y, p.end_y);
+    let cols = span(pixel - row * p.out_width, p.width, p.out_width, p.kernel_x, p.step_x, p.pad_x, p.end_x);
+    var most = LOWEST;
+    var sum = 0.0;
+    for (var iy = rows.x; iy < rows.y; iy++) {
+        let line = (image * p.height + iy) * p.width;
+        for (var ix = cols.x; ix < cols.y; ix++) {
+            let value = x[(line + ix) * p.x_stride + p.x_offset + c];
+            most = max(most, value);
+            sum += value;
+        }
+    }
+    let mean = sum / f32(rows.z * cols.z);
+    y[pixel * p.y_stride + p.y_offset + c] = select(mean, most, p.mode == MAX);
+}

@@ -1,0 +1,92 @@
+// From a picture to the network's input: antialiased resize along rows (`across`), then along
+// columns with normalisation (`down`). The taps say which inputs make each output and with what
+// weight; transparent pixels lie on white; where there are no taps the input is the mean colour,
+// which is zero. The specification, and the twin: src/image.rs.
+
+struct Params {
+    width: u32, // of the picture
+    first_row: u32, // of the picture that was uploaded
+    rows: u32, // uploaded
+    size: u32, // of the network's input, each way
+    image: u32, // place in the batch
+    y_offset: u32,
+    y_stride: u32,
+    // For each input channel: which of red, green and blue it reads, factor and offset.
+    from_0: u32,
+    from_1: u32,
+    from_2: u32,
+    factor_0: f32,
+    factor_1: f32,
+    factor_2: f32,
+    offset_0: f32,
+    offset_1: f32,
+    offset_2: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> spans: array<u32>; // (2, size, 3): across then down; first, count, start of weights
+@group(0) @binding(2) var<storage, read> weights: array<f32>; // those of every span, one after another
+@group(0) @binding(3) var<storage, read> pixels: array<u32>; // (rows, width) RGBA, red in the low byte
+@group(0) @binding(4) var<storage, read_write> narrow: array<vec4f>; // (rows, size) red, green, blue, unused
+@group(0) @binding(5) var<storage, read_write> y: array<f32>; // (N, size, size, y_stride)
+
+const THREADS = 64u;
+
+fn colour(at: u32) -> vec4f {
+    let rgba = vec4f((vec4u(pixels[at]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
+    if rgba.w == 255.0 {
+        return rgba;
+    }
+    return 255.0 + (rgba - 255.0) * (rgba.w / 255.0);
+}
+
+@compute @workgroup_size(THREADS)
+fn across(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.rows * p.size {
+        return;
+    }
+    let row = i / p.size;
+    let span = 3u * (i - row * p.size);
+    let first = row * p.width + spans[span];
+    let start = spans[span + 2u];
+    var sum = vec4f();
+    for (var t = 0u; t < spans[span + 1u]; t++) {
+        sum += colour(first + t) * weights[start + t];
+    }
+    narrow[i] = sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn down(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.size * p.size {
+        return;
+    }
+    let row = i / p.size;
+    let col = i - row * p.size;
+    let span = 3u * (p.size + row);
+    let count = spans[span + 1u];
+    let start = spans[span + 2u];
+    var sum = vec4f();
+    for (var t = 0u; t < count; t++) {
+        sum += narrow[(spans[span] + t - p.first_row) * p.size + col] * weights[start + t];
+    }
+    var value = vec3f(sum[p.from_0], sum[p.from_1], sum[p.from_2])
+        * vec3f(p.factor_0, p.factor_1, p.factor_2) + vec3f(p.offset_0, p.offset_1, p.offset_2);
+    if count == 0u || spans[3u * col + 1u] == 0u {
+        value = vec3f();
+    }
+    let to = (p.image * p.size * p.size + i) * p.y_stride + p.y_offset;
+    y[to] = value.x;
+    y[to + 1u] = value.y;
+    y[to + 2u] = value.z;
+}

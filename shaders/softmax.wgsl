@@ -1,0 +1,75 @@
+// Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup takes one pixel.
+// Twin: src/cpu/softmax.rs.
+
+struct Params {
+    pixels: u32, // N * H * W
+    channels: u32,
+    x_offset: u32,
+    x_stride: u32,
+    y_offset: u32,
+    y_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
+
+const LOWEST = -3.4028234663852886e38f;
+const THREADS = 256u;
+
+var<workgroup> part: array<f32, 256>;
+
+fn greatest(thread: u32, value: f32) -> f32 {
+    part[thread] = value;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            part[thread] = max(part[thread], part[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    let most = part[0];
+    workgroupBarrier();
+    return most;
+}
+
+fn total(thread: u32, value: f32) -> f32 {
+    part[thread] = value;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            part[thread] += part[thread + half];
+        }
+        workgroupBarrier();
+    }
+    let sum = part[0];
+    workgroupBarrier();
+    return sum;
+}
+
+@compute @workgroup_size(THREADS)
+fn softmax(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let pixel = group.y * groups.x + group.x;
+    if pixel >= p.pixels {
+        return;
+    }
+    let start = pixel * p.x_stride + p.x_offset;
+    var most = LOWEST;
+    for (var c = thread; c < p.channels; c += THREADS) {
+        most = max(most, x[start + c]);
+    }
+    most = greatest(thread, most);
+    var sum = 0.0;
+    for (var c = thread; c < p.channels; c += THREADS) {
+        sum += exp(x[start + c] - most);
+    }
+    sum = total(thread, sum);
+    let to = pixel * p.y_stride + p.y_offset;
+    for (var c = thread; c < p.channels; c += THREADS) {
+        y[to + c] = exp(x[start + c] - most) / sum;
+    }
+}

@@ -1,0 +1,268 @@
+//! The engine: a model on one backend. Run it, read any node of it, switch branches.
+
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::image::{Crop, Image};
+use crate::model::Model;
+use crate::op::Op;
+use crate::plan::{Input, Join, Plan, StepTime};
+use crate::tensor::Tensor;
+use crate::tiles::Sheet;
+use crate::weights::Weights;
+use std::fmt;
+use std::str::FromStr;
+
+/// Where to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Backend {
+    /// The GPU where there is a real one, the CPU otherwise.
+    #[default]
+    Auto,
+    Cpu,
+    /// The GPU, be it a software adapter.
+    Gpu,
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "auto" => Ok(Backend::Auto),
+            "cpu" | "wasm" => Ok(Backend::Cpu),
+            "gpu" | "webgpu" => Ok(Backend::Gpu),
+            _ => Err(Error::Argument(format!("\"{s}\" is no backend; there are auto, cpu and gpu"))),
+        }
+    }
+}
+
+/// What an engine runs on, and why.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Info {
+    /// `cpu` or `gpu`.
+    pub backend: &'static str,
+    /// The GPU's name, or the CPU path's instruction set.
+    pub adapter: String,
+    /// Why this backend, in a sentence.
+    pub reason: String,
+}
+
+/// What one run answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// One a head, the network's own answer last.
+    pub heads: Vec<HeadOutput>,
+    /// Time of each step; empty unless asked for with [`Engine::set_timed`], or where it cannot be measured.
+    pub steps: Vec<StepTime>,
+    /// Milliseconds from pixels to the network's input.
+    pub preprocess_ms: f64,
+    /// Milliseconds from the input to the probabilities.
+    pub run_ms: f64,
+}
+
+/// A head's probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadOutput {
+    /// `loss1`, `loss2` or `loss3`.
+    pub name: String,
+    /// (n, 1, 1, classes).
+    pub probabilities: Tensor,
+}
+
+impl Output {
+    /// The network's own answer.
+    pub fn answer(&self) -> Option<&HeadOutput> {
+        self.heads.last()
+    }
+}
+
+impl HeadOutput {
+    /// Class and probability of the `k` likeliest classes of picture `n`, likeliest first.
+    pub fn top(&self, n: usize, k: usize) -> Vec<(usize, f32)> {
+        let mut all: Vec<(usize, f32)> = self.probabilities.image(n).iter().copied().enumerate().collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        all.truncate(k);
+        all
+    }
+}
+
+/// A model on a backend.
+pub struct Engine {
+    /// Its weights are gone into the backend.
+    model: Model,
+    runner: Runner,
+    info: Info,
+    /// One a node; only branches of a join may differ from 1.
+    gains: Vec<f32>,
+    timed: bool,
+    /// The plan in force, and whether a run has filled it.
+    plan: Option<Plan>,
+    filled: bool,
+}
+
+enum Runner {
+    Cpu(Box<Cpu>),
+    Gpu(Box<Gpu>),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("model", &self.model.name).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Loads a model onto a backend: weights are packed (and uploaded) here, once.
+    pub async fn new(mut model: Model, backend: Backend) -> Result<Self> {
+        let (runner, reason) = Self::choose(&model, backend).await?;
+        model.weights = Weights::default();
+        let (backend, adapter) = match &runner {
+            Runner::Cpu(cpu) => ("cpu", cpu.adapter()),
+            Runner::Gpu(gpu) => ("gpu", gpu.adapter()),
+        };
+        let gains = vec![1.0; model.network.nodes().len()];
+        let info = Info { backend, adapter, reason };
+        Ok(Engine { model, runner, info, gains, timed: false, plan: None, filled: false })
+    }
+
+    async fn choose(model: &Model, backend: Backend) -> Result<(Runner, String)> {
+        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model)?)), why));
+        match backend {
+            Backend::Cpu => cpu("the CPU was asked for".into()),
+            Backend::Gpu => Ok((Runner::Gpu(Box::new(Gpu::new(model).await?)), "the GPU was asked for".into())),
+            Backend::Auto => match Gpu::hardware(model).await {
+                Ok(gpu) => Ok((Runner::Gpu(Box::new(gpu)), "there is a GPU".into())),
+                Err(e) => cpu(e.to_string()),
+            },
+        }
+    }
+
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The model, without its weights.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Whether runs measure each step. Off at first: measuring costs.
+    pub fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// Classifies one picture: its centre square.
+    pub async fn run(&mut self, image: &Image) -> Result<Output> {
+        self.run_input(Input::Images(&[image], Crop::Center)).await
+    }
+
+    /// Runs pictures or tensors, as many as come together.
+    pub async fn run_input(&mut self, input: Input<'_>) -> Result<Output> {
+        self.check(&input)?;
+        let join = if self.gains.iter().any(|&g| g != 1.0) { Join::Gains } else { Join::Direct };
+        self.prepare(input.batch(), self.plan.as_ref().map_or(join, |p| p.join.max(join)))?;
+        self.filled = false;
+        let run = match &mut self.runner {
+            Runner::Cpu(cpu) => cpu.run(input, &self.gains, self.timed)?,
+            Runner::Gpu(gpu) => gpu.run(input, &self.gains, self.timed).await?,
+        };
+        self.filled = true;
+        let heads = self.model.network.heads().iter().zip(run.heads);
+        Ok(Output {
+            heads: heads.map(|(h, probabilities)| HeadOutput { name: h.name.clone(), probabilities }).collect(),
+            steps: run.steps,
+            preprocess_ms: run.preprocess_ms,
+            run_ms: run.run_ms,
+        })
+    }
+
+    /// Takes on the plan for this batch and this way of joining, unless it is in force.
+    fn prepare(&mut self, batch: usize, join: Join) -> Result<()> {
+        if self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
+            return Ok(());
+        }
+        (self.plan, self.filled) = (None, false);
+        let plan = Plan::new(&self.model.network, batch, join)?;
+        match &mut self.runner {
+            Runner::Cpu(cpu) => cpu.prepare(&plan)?,
+            Runner::Gpu(gpu) => gpu.prepare(&plan)?,
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn check(&self, input: &Input<'_>) -> Result<()> {
+        let batch = input.batch();
+        if batch == 0 {
+            return Err(Error::Argument("there is no picture to run".into()));
+        }
+        let network = &self.model.network;
+        let wanted: Vec<_> = network.inputs().map(|i| network.node(i).shape.with_batch(batch)).collect();
+        match input {
+            Input::Images(..) => {
+                let size = self.model.preprocess.size;
+                if wanted.iter().any(|s| (s.h, s.w, s.c) != (size, size, 3)) || wanted.len() != 1 {
+                    return Err(Error::Argument("this network does not read pictures; hand it tensors".into()));
+                }
+            }
+            Input::Tensors(tensors) => {
+                if tensors.len() != wanted.len() {
+                    return Err(Error::Argument(format!(
+                        "the network reads {} tensors, not {}",
+                        wanted.len(),
+                        tensors.len()
+                    )));
+                }
+                if let Some((t, w)) = tensors.iter().zip(&wanted).find(|(t, w)| t.shape != **w) {
+                    return Err(Error::Argument(format!("the input tensor is {}, but the network reads {w}", t.shape)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node gave in the last run.
+    pub async fn read(&self, node: &str) -> Result<Tensor> {
+        let place = self.place(node)?;
+        match &self.runner {
+            Runner::Cpu(cpu) => cpu.read(place),
+            Runner::Gpu(gpu) => gpu.read(place).await,
+        }
+    }
+
+    /// Draws channels of what a node gave in the last run: width, height, RGBA.
+    pub async fn draw(&self, node: &str, sheet: &Sheet) -> Result<Image> {
+        let place = self.place(node)?;
+        let [width, height] = sheet.size(place.shape)?;
+        let rgba = match &self.runner {
+            Runner::Cpu(cpu) => cpu.draw(place, sheet)?,
+            Runner::Gpu(gpu) => gpu.draw(place, sheet).await?,
+        };
+        Image::new(width, height, rgba)
+    }
+
+    fn place(&self, node: &str) -> Result<crate::plan::Place> {
+        let id = self.model.network.find(node)?;
+        match &self.plan {
+            Some(plan) if self.filled => Ok(plan.places[id]),
+            _ => Err(Error::Argument(format!("\"{node}\" holds nothing yet: run a picture first"))),
+        }
+    }
+
+    /// Multiplies what a branch of a module hands to the module's output: 0 switches it off, 1 leaves it.
+    /// `branch` is the branch's last layer (`inception_3a/1x1`, `/3x3`, `/5x5`, `/pool_proj`). Takes
+    /// effect with the next run; the branch itself stays as it is.
+    pub fn set_gain(&mut self, branch: &str, gain: f32) -> Result<()> {
+        let network = &self.model.network;
+        let id = network.find(branch)?;
+        if !network.readers(id).any(|reader| network.node(reader).op == Op::Concat) {
+            return Err(Error::Argument(format!("\"{branch}\" is not the last layer of a branch")));
+        }
+        if !gain.is_finite() {
+            return Err(Error::Argument(format!("the gain of \"{branch}\" must be a number, not {gain}")));
+        }
+        self.gains[id] = gain;
+        Ok(())
+    }
+}

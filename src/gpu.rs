@@ -1,0 +1,238 @@
+//! The GPU engine: WGSL shaders through WebGPU, natively and in browsers.
+//!
+//! A run is one submit and one readback: pixels go up, every layer runs in one compute pass, the
+//! probabilities come back. Activations stay on the GPU until [`Gpu::read`] or [`Gpu::draw`] asks.
+
+mod device;
+mod kernels;
+mod picture;
+mod record;
+mod tiles;
+mod timing;
+
+use crate::error::{Error, Result};
+use crate::image::{Crop, Image, Preprocess};
+use crate::model::Model;
+use crate::network::Network;
+use crate::plan::{Input, Place, Plan, Run, StepTime};
+use crate::tensor::Tensor;
+use crate::tiles::Sheet;
+use device::{Device, Watch};
+use kernels::{Kernels, Packed};
+use picture::Pictures;
+use record::Recording;
+use web_time::Instant;
+use wgpu::{BufferUsages, CommandEncoder};
+
+/// A model on a GPU.
+pub struct Gpu {
+    device: Device,
+    kernels: Kernels,
+    /// One a node; `None` where a node has no weights.
+    packed: Vec<Option<Packed>>,
+    network: Network,
+    preprocess: Preprocess,
+    pictures: Pictures,
+    recording: Option<Recording>,
+    /// What the device has to say about the last [`Gpu::prepare`].
+    prepared: Option<Watch>,
+}
+
+impl Gpu {
+    /// Loads a model onto whatever adapter there is, be it a software one: compiles every shader, and
+    /// packs and uploads the weights. [`Error::NoGpu`] where there is no adapter.
+    pub async fn new(model: &Model) -> Result<Self> {
+        Self::load(Device::open().await?, model).await
+    }
+
+    /// As [`Gpu::new`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
+    /// is many times faster.
+    pub async fn hardware(model: &Model) -> Result<Self> {
+        let device = Device::open().await?;
+        if device.software {
+            return Err(Error::NoGpu(format!("the only adapter is \"{}\", which computes on the CPU", device.name)));
+        }
+        Self::load(device, model).await
+    }
+
+    async fn load(device: Device, model: &Model) -> Result<Self> {
+        let (kernels, watch) = device.watch(|| Kernels::new(&device));
+        watch.result().await?;
+        let (packed, watch) = device.watch(|| Packed::all(&device, model));
+        watch.result().await?;
+        Ok(Gpu {
+            device,
+            kernels,
+            packed: packed?,
+            network: model.network.clone(),
+            preprocess: model.preprocess,
+            pictures: Pictures::default(),
+            recording: None,
+            prepared: None,
+        })
+    }
+
+    /// The adapter's name and the API it is driven by.
+    pub fn adapter(&self) -> String {
+        self.device.name.clone()
+    }
+
+    /// Takes on a plan of the model's network: its buffers and every binding are made here.
+    /// [`Error::Argument`] where a buffer of it is larger than the device takes.
+    pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
+        (self.recording, self.prepared) = (None, None);
+        self.pictures.unbind();
+        let Gpu { device, kernels, packed, network, .. } = self;
+        let (recording, watch) = device.watch(|| Recording::new(device, kernels, packed, network, plan));
+        (self.recording, self.prepared) = (Some(recording?), Some(watch));
+        Ok(())
+    }
+
+    /// Runs the plan in force. `gains` has one factor a node, for the inputs of joins. Steps are timed
+    /// where `timed` is set and the device can. Uploading counts as preprocessing; where the device has
+    /// no timestamps, the resize itself counts in `run_ms`.
+    pub async fn run(&mut self, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+        let start = Instant::now();
+        if let Some(watch) = self.prepared.take()
+            && let Err(error) = watch.result().await
+        {
+            self.recording = None;
+            return Err(error);
+        }
+        let recording = self.recording.as_mut().ok_or_else(unprepared)?;
+        let device = &self.device;
+        device.check()?;
+        if gains.len() != self.network.nodes().len() {
+            let nodes = self.network.nodes().len();
+            return Err(Error::Argument(format!("{nodes} nodes need as many gains, not {}", gains.len())));
+        }
+        check_input(recording, &self.preprocess, &input)?;
+
+        let timed = timed && recording.timer.is_some();
+        let mut uploaded_ms = 0.0;
+        let (spans, watch) = device.watch(|| {
+            recording.set_gains(device, gains);
+            let mut encoder = new_encoder(device);
+            let mut resize_timed = false;
+            match input {
+                Input::Tensors(tensors) => {
+                    for (tensor, &place) in tensors.iter().zip(&recording.inputs) {
+                        device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&tensor.data));
+                    }
+                }
+                Input::Images(images, crop) => {
+                    let tools = (device, &self.kernels, &self.preprocess);
+                    resize_timed = encode_pictures(tools, &mut self.pictures, recording, images, crop, &mut encoder);
+                    uploaded_ms = milliseconds(start);
+                }
+            }
+            recording.encode(&self.kernels, &mut encoder, timed);
+            let spans = recording.spans(timed, resize_timed);
+            recording.collect(&mut encoder, spans.clone());
+            device.queue.submit([encoder.finish()]);
+            spans
+        });
+        let recording: &Recording = recording;
+        let read = device.read(&recording.staging, |bytes| recording.results(bytes, spans.len())).await;
+        // What was wrong with the commands says more than that their results cannot be read.
+        watch.result().await?;
+        let (heads, times) = read?;
+
+        let (step_times, resize_times) = times.split_at(if timed { recording.nodes().count() } else { 0 });
+        let preprocess_ms = uploaded_ms + resize_times.iter().sum::<f64>();
+        let run_ms = (milliseconds(start) - preprocess_ms).max(0.0);
+        let steps = recording.nodes().zip(step_times).map(|(node, &ms)| StepTime { node, ms }).collect();
+        Ok(Run { heads, steps, preprocess_ms, run_ms })
+    }
+
+    /// What stands in a place of the plan in force.
+    pub async fn read(&self, place: Place) -> Result<Tensor> {
+        let recording = self.recording.as_ref().ok_or_else(unprepared)?;
+        let device = &self.device;
+        device.check()?;
+        let buffer = recording.buffer(place);
+        let (staging, watch) = device.watch(|| {
+            let staging = device.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+            let mut encoder = new_encoder(device);
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            device.queue.submit([encoder.finish()]);
+            staging
+        });
+        let tensor = device.read(&staging, |bytes| record::gather(place, bytes)).await;
+        watch.result().await?;
+        staging.destroy();
+        tensor
+    }
+
+    /// RGBA of a sheet of what stands in a place; its size is [`Sheet::size`].
+    pub async fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
+        let recording = self.recording.as_ref().ok_or_else(unprepared)?;
+        self.device.check()?;
+        tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet).await
+    }
+}
+
+/// Encodes every picture into its place of the batch, and tells whether that is timed. They share one
+/// set of buffers, so each but the last is submitted before the next is uploaded; a single picture
+/// shares the run's submit.
+fn encode_pictures(
+    tools: (&Device, &Kernels, &Preprocess),
+    pictures: &mut Pictures,
+    recording: &Recording,
+    images: &[&Image],
+    crop: Crop,
+    encoder: &mut CommandEncoder,
+) -> bool {
+    let (device, ..) = tools;
+    let mut timed = recording.timer.is_some();
+    for (at, image) in images.iter().enumerate() {
+        if at > 0 {
+            let done = std::mem::replace(encoder, new_encoder(device));
+            device.queue.submit([done.finish()]);
+        }
+        let times = recording.timer.as_ref().and_then(|timer| {
+            let span = recording.spans(false, true).start;
+            timer.writes(span, at == 0, at + 1 == images.len())
+        });
+        timed &= pictures.encode(tools, recording, (image, crop, at), encoder, times);
+    }
+    timed
+}
+
+/// What the plan in force can take.
+fn check_input(recording: &Recording, preprocess: &Preprocess, input: &Input<'_>) -> Result<()> {
+    let wrong = |what: String| Err(Error::Argument(what));
+    match input {
+        Input::Images(images, _) => {
+            let size = preprocess.size;
+            let [place] = recording.inputs[..] else {
+                return wrong("a network of several inputs reads tensors, not pictures".into());
+            };
+            if images.len() != recording.batch || (place.shape.h, place.shape.w, place.shape.c) != (size, size, 3) {
+                let (batch, shape) = (images.len(), place.shape);
+                return wrong(format!("{batch} pictures of {size}x{size}x3 do not fill an input of {shape}"));
+            }
+        }
+        Input::Tensors(tensors) => {
+            if tensors.len() != recording.inputs.len() {
+                return wrong(format!("there are {} inputs, not {}", recording.inputs.len(), tensors.len()));
+            }
+            if let Some((t, p)) = tensors.iter().zip(&recording.inputs).find(|(t, p)| t.shape != p.shape) {
+                return wrong(format!("a tensor of {} does not fill an input of {}", t.shape, p.shape));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn new_encoder(device: &Device) -> CommandEncoder {
+    device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn unprepared() -> Error {
+    Error::Argument("no plan has been prepared".into())
+}

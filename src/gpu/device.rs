@@ -1,0 +1,294 @@
+//! The adapter and the device: asked for, never assumed, and watched for failure.
+
+use crate::error::{Error, Result};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use wgpu::{Buffer, BufferUsages, Features};
+
+/// What adapters that compute on the CPU call themselves.
+const SOFTWARE: [&str; 5] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render driver"];
+
+/// A WebGPU device with its queue.
+pub struct Device {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    /// What a person knows the adapter by.
+    pub name: String,
+    /// Whether the adapter computes on the CPU.
+    pub software: bool,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// What went wrong outside of any [`Watch`].
+#[derive(Default)]
+struct Failure {
+    error: Option<String>,
+    /// Why the device is gone; it does not come back.
+    lost: Option<String>,
+}
+
+impl Device {
+    /// Opens the fastest adapter there is, be it a software one.
+    pub async fn open() -> Result<Self> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = request(&instance, false).await;
+        let adapter = match adapter {
+            Ok(adapter) => adapter,
+            // Some browsers hand out their software adapter only where it is asked for.
+            Err(why) => request(&instance, true).await.map_err(|_| Error::NoGpu(no_adapter(&why)))?,
+        };
+        let info = adapter.get_info();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("googlenet"),
+            required_features: adapter.features() & Features::TIMESTAMP_QUERY,
+            // WebGPU's defaults: what every device gives.
+            required_limits: wgpu::Limits::defaults(),
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
+            Error::NoGpu(format!("the adapter \"{}\" gives no device with WebGPU's default limits: {e}", info.name))
+        })?;
+
+        let names = names(&device, &info);
+        let software = info.device_type == wgpu::DeviceType::Cpu || names.iter().any(|name| is_software(name));
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unnamed".into());
+        let failure = Arc::new(Mutex::new(Failure::default()));
+        let kept = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&kept).error.get_or_insert_with(|| sentence(&error));
+        }));
+        let kept = failure.clone();
+        device.set_device_lost_callback(move |_, message| {
+            let message = if message.is_empty() { "no reason was given".into() } else { message };
+            lock(&kept).lost.get_or_insert(message);
+        });
+        Ok(Device { device, queue, name: format!("{name} ({})", backend(info.backend)), software, failure })
+    }
+
+    /// Whether passes can be timed.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(Features::TIMESTAMP_QUERY)
+    }
+
+    /// The most bytes one binding may have.
+    pub fn max_binding(&self) -> u64 {
+        let limits = self.device.limits();
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+    }
+
+    /// A buffer of at least `bytes`, which may be none.
+    pub fn buffer(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+        let size = bytes.max(4).next_multiple_of(4);
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A buffer that holds `values`, to be read by shaders.
+    pub fn filled<T: bytemuck::Pod>(&self, label: &str, values: &[T], usage: BufferUsages) -> Buffer {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let buffer = self.buffer(label, bytes.len() as u64, usage | BufferUsages::COPY_DST);
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
+    /// Does `work`, and keeps what the device finds wrong with it.
+    pub fn watch<T>(&self, work: impl FnOnce() -> T) -> (T, Watch) {
+        let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let value = work();
+        // The last scope opened closes first.
+        let errors = scopes.into_iter().rev().map(|scope| Box::pin(scope.pop()) as PendingError).collect();
+        (value, Watch(errors))
+    }
+
+    /// Fails if the device has failed since the last time it was asked.
+    pub fn check(&self) -> Result<()> {
+        let mut failure = lock(&self.failure);
+        if let Some(why) = &failure.lost {
+            return Err(Error::Gpu(format!("the device was lost: {why}")));
+        }
+        failure.error.take().map_or(Ok(()), |error| Err(Error::Gpu(error)))
+    }
+
+    /// The bytes of a `MAP_READ` buffer, once all that was submitted before has run.
+    pub async fn read<T>(&self, staging: &Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        let filled = slot.clone();
+        let mut mapping = Mapping { buffer: staging, live: true };
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let mut slot = lock(&filled);
+            slot.result = Some(result);
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        });
+        // Natively nothing runs the callback but this; in a browser it does nothing.
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))?;
+        let mapped = Mapped(slot).await;
+        mapping.live = mapped.is_ok();
+        self.check()?;
+        mapped.map_err(|e| Error::Gpu(format!("its results cannot be read: {e}")))?;
+        let view = staging.get_mapped_range(..).map_err(|e| Error::Gpu(format!("its results cannot be read: {e}")))?;
+        let value = decode(&view);
+        drop(view);
+        drop(mapping);
+        Ok(value)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
+#[cfg(target_arch = "wasm32")]
+type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
+
+/// What the device has to say about some work; a browser answers later.
+#[must_use = "errors that nobody asks for are lost"]
+pub struct Watch(Vec<PendingError>);
+
+impl Watch {
+    /// Waits for the device's answer.
+    pub async fn result(self) -> Result<()> {
+        let mut result = Ok(());
+        for error in self.0 {
+            if let Some(error) = error.await
+                && result.is_ok()
+            {
+                result = Err(Error::Gpu(sentence(&error)));
+            }
+        }
+        result
+    }
+}
+
+/// Unmaps the buffer however its reading ends, also when nobody waits for it any more.
+struct Mapping<'a> {
+    buffer: &'a Buffer,
+    live: bool,
+}
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        if self.live {
+            self.buffer.unmap();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    result: Option<Result<(), wgpu::BufferAsyncError>>,
+    waker: Option<Waker>,
+}
+
+/// A mapping that is under way.
+struct Mapped(Arc<Mutex<Slot>>);
+
+impl Future for Mapped {
+    type Output = Result<(), wgpu::BufferAsyncError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut slot = lock(&self.0);
+        match slot.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                slot.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Nothing panics while it holds one of these locks; were it so, the value would still be whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn request(
+    instance: &wgpu::Instance,
+    force_fallback_adapter: bool,
+) -> Result<wgpu::Adapter, wgpu::RequestAdapterError> {
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        force_fallback_adapter,
+        ..Default::default()
+    };
+    instance.request_adapter(&options).await
+}
+
+fn no_adapter(why: &wgpu::RequestAdapterError) -> String {
+    if cfg!(target_arch = "wasm32") {
+        "this browser offers no WebGPU adapter".into()
+    } else {
+        format!("there is no GPU adapter ({why})")
+    }
+}
+
+fn is_software(name: &str) -> bool {
+    let name = name.to_lowercase();
+    SOFTWARE.iter().any(|software| name.contains(software))
+}
+
+fn sentence(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "it is out of memory".into(),
+        // wgpu writes causes on lines of their own.
+        error => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn backend(backend: wgpu::Backend) -> &'static str {
+    match backend {
+        wgpu::Backend::Vulkan => "Vulkan",
+        wgpu::Backend::Metal => "Metal",
+        wgpu::Backend::Dx12 => "Direct3D 12",
+        wgpu::Backend::BrowserWebGpu => "WebGPU",
+        wgpu::Backend::Gl => "OpenGL",
+        wgpu::Backend::Noop => "no backend",
+    }
+}
+
+/// What the adapter is called, the best name first; all of it can tell a software adapter.
+#[cfg(not(target_arch = "wasm32"))]
+fn names(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Vec<String> {
+    vec![info.name.clone(), info.driver.clone(), info.driver_info.clone()]
+}
+
+/// Browsers keep the description to themselves as a rule, and tell vendor and architecture, which
+/// wgpu does not pass on.
+#[cfg(target_arch = "wasm32")]
+fn names(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Vec<String> {
+    let told = device.as_webgpu().and_then(|d| js_sys::Reflect::get(d.as_ref(), &"adapterInfo".into()).ok());
+    let field = |name: &str| {
+        let value = told.as_ref().and_then(|told| js_sys::Reflect::get(told, &name.into()).ok());
+        value.and_then(|v| v.as_string()).unwrap_or_default()
+    };
+    let kind = format!("{} {}", field("vendor"), field("architecture"));
+    vec![info.name.clone(), kind.trim().to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_adapters_are_known_by_name() {
+        for name in [
+            "llvmpipe (LLVM 19.1.7, 256 bits)",
+            "SwiftShader Device (Subzero)",
+            "google swiftshader",
+            "Microsoft Basic Render Driver",
+        ] {
+            assert!(is_software(name), "{name}");
+        }
+        for name in ["NVIDIA GeForce RTX 4070", "apple metal-3", "Intel(R) UHD Graphics 620", ""] {
+            assert!(!is_software(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Pictures to the network's input. Buffers stay for the next picture, and taps for one of the same size.
+
+use super::device::Device;
+use super::kernels::{self, Kernels, slot};
+use super::record::Recording;
+use crate::image::{Crop, Image, Preprocess, Taps};
+use crate::plan::Place;
+use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
+
+/// What preprocess.wgsl reads and writes, for one picture at a time.
+#[derive(Default)]
+pub struct Pictures {
+    params: Option<Buffer>,
+    spans: Option<Buffer>,
+    weights: Option<Buffer>,
+    pixels: Option<Buffer>,
+    narrow: Option<Buffer>,
+    laid: Option<Laid>,
+    bound: Option<Bound>,
+}
+
+/// The taps in the buffers, and what they are for.
+struct Laid {
+    width: usize,
+    height: usize,
+    crop: Crop,
+    /// The first row that any output reads, and their number.
+    first_row: usize,
+    rows: usize,
+}
+
+/// Bind groups of the buffers as they are.
+struct Bound {
+    across: BindGroup,
+    down: BindGroup,
+}
+
+impl Pictures {
+    /// Forgets what is bound: the input is another buffer from now on.
+    pub fn unbind(&mut self) {
+        self.bound = None;
+    }
+
+    /// Brings a picture into place `at` of the batch: encodes it where the device holds the picture,
+    /// computes it here where it does not. `times` goes with the GPU's pass; false where there is none.
+    pub fn encode(
+        &mut self,
+        (device, kernels, preprocess): (&Device, &Kernels, &Preprocess),
+        recording: &Recording,
+        (image, crop, at): (&Image, Crop, usize),
+        encoder: &mut CommandEncoder,
+        times: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) -> bool {
+        let place = recording.inputs[0];
+        let input = recording.buffer(place);
+        let Some((first_row, rows)) = self.lay(device, preprocess, image, crop) else {
+            let mut values = vec![0.0; preprocess.size * preprocess.size * 3];
+            preprocess.run(image, crop, &mut values);
+            let offset = at * values.len() * 4;
+            device.queue.write_buffer(input, offset as u64, bytemuck::cast_slice(&values));
+            return false;
+        };
+        let row_bytes = image.width() * 4;
+        let pixels = &image.rgba()[first_row * row_bytes..(first_row + rows) * row_bytes];
+        let params = slot(&params(preprocess, image, place, (first_row, rows), at));
+        let usage = BufferUsages::STORAGE;
+        let mut fresh = false;
+        let buffers = [
+            fit(device, &mut self.params, &mut fresh, params.len(), BufferUsages::UNIFORM),
+            fit(device, &mut self.pixels, &mut fresh, pixels.len(), usage),
+            fit(device, &mut self.narrow, &mut fresh, rows * preprocess.size * 16, usage),
+        ];
+        let [uniforms, picture, narrow] = buffers;
+        device.queue.write_buffer(uniforms, 0, &params);
+        device.queue.write_buffer(picture, 0, pixels);
+        if fresh {
+            self.bound = None;
+        }
+        let (Some(spans), Some(weights)) = (&self.spans, &self.weights) else { return false };
+        let bound = self.bound.get_or_insert_with(|| Bound {
+            across: kernels.across.bind(device, uniforms, 0, &[spans, weights, picture, narrow]),
+            down: kernels.down.bind(device, uniforms, 0, &[spans, weights, narrow, input]),
+        });
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("preprocess"), timestamp_writes: times };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
+        kernels.across.dispatch(&mut pass, &bound.across, kernels.across.grid(rows * preprocess.size));
+        kernels.down.dispatch(&mut pass, &bound.down, kernels.down.grid(preprocess.size * preprocess.size));
+        true
+    }
+
+    /// Uploads the taps for this picture unless they are there. The first row they read and the number
+    /// of rows, or `None` where the device's buffers do not hold so large a picture.
+    fn lay(&mut self, device: &Device, preprocess: &Preprocess, image: &Image, crop: Crop) -> Option<(usize, usize)> {
+        let (width, height) = (image.width(), image.height());
+        if let Some(laid) = &self.laid
+            && (laid.width, laid.height, laid.crop) == (width, height, crop)
+        {
+            return Some((laid.first_row, laid.rows));
+        }
+        let taps = preprocess.taps(width, height, crop);
+        let reach = taps[1].reach();
+        let (first_row, rows) = (reach.start, reach.len());
+        let (spans, weights) = join(&taps);
+        let bytes = [rows * width * 4, rows * preprocess.size * 16, weights.len() * 4];
+        if bytes.iter().any(|&bytes| bytes as u64 > device.max_binding()) {
+            return None;
+        }
+        self.laid = None;
+        let mut fresh = false;
+        let to = fit(device, &mut self.spans, &mut fresh, spans.len() * 4, BufferUsages::STORAGE);
+        device.queue.write_buffer(to, 0, bytemuck::cast_slice(&spans));
+        let to = fit(device, &mut self.weights, &mut fresh, weights.len() * 4, BufferUsages::STORAGE);
+        device.queue.write_buffer(to, 0, bytemuck::cast_slice(&weights));
+        if fresh {
+            self.bound = None;
+        }
+        self.laid = Some(Laid { width, height, crop, first_row, rows });
+        Some((first_row, rows))
+    }
+}
+
+/// A buffer of at least `bytes` in `slot`; `fresh` tells of a new one.
+fn fit<'a>(
+    device: &Device,
+    slot: &'a mut Option<Buffer>,
+    fresh: &mut bool,
+    bytes: usize,
+    usage: BufferUsages,
+) -> &'a Buffer {
+    if slot.as_ref().is_some_and(|buffer| buffer.size() < bytes as u64) {
+        *slot = None;
+    }
+    slot.get_or_insert_with(|| {
+        *fresh = true;
+        device.buffer("picture", bytes as u64, usage | BufferUsages::COPY_DST)
+    })
+}
+
+/// Spans and weights of both axes, one after the other.
+fn join([across, down]: &[Taps; 2]) -> (Vec<u32>, Vec<f32>) {
+    let start = across.weights.len() as u32;
+    let moved = down.spans.iter().map(|&[first, count, at]| [first, count, at + start]);
+    let spans = across.spans.iter().copied().chain(moved).flatten().collect();
+    (spans, [across.weights.as_slice(), &down.weights].concat())
+}
+
+fn params(
+    preprocess: &Preprocess,
+    image: &Image,
+    place: Place,
+    (first_row, rows): (usize, usize),
+    at: usize,
+) -> kernels::Preprocess {
+    let affine = preprocess.affine();
+    kernels::Preprocess {
+        width: image.width() as u32,
+        first_row: first_row as u32,
+        rows: rows as u32,
+        size: preprocess.size as u32,
+        image: at as u32,
+        y_offset: place.offset as u32,
+        y_stride: place.stride as u32,
+        from: affine.map(|(from, ..)| from as u32),
+        factor: affine.map(|(_, factor, _)| factor),
+        offset: affine.map(|(.., offset)| offset),
+    }
+}

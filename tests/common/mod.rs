@@ -1,0 +1,232 @@
+//! What the tests of the operations share: cases, the f64 reference, and the comparison.
+//!
+//! A case is a small network with its weights, its inputs, and what every node must give. The same
+//! cases run natively (`tests/ops.rs`) and in a browser (`tests/browser.rs`).
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod cases;
+pub mod onnx;
+pub mod preprocess;
+pub mod reference;
+pub mod tiles;
+
+use googlenet::engine::{Backend, Engine};
+use googlenet::model::Model;
+use googlenet::network::Network;
+use googlenet::plan::Input;
+use googlenet::tensor::{Shape, Tensor};
+use googlenet::weights::Weights;
+use reference::{Values, evaluate};
+
+/// A weight tensor: name, dimensions, values.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
+/// `|a - b| <= atol + rtol * |b|`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tolerance {
+    pub atol: f64,
+    pub rtol: f64,
+}
+
+impl Tolerance {
+    /// One operation on values around 1: f32 sums of up to some thousand products, and a GPU's powers,
+    /// which are good to about 1e-5.
+    pub const OP: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-4 };
+    /// Several layers one after the other.
+    pub const LAYERS: Tolerance = Tolerance { atol: 1e-4, rtol: 1e-3 };
+
+    pub fn holds(&self, a: f64, b: f64) -> bool {
+        // Equal infinities agree; NaN agrees with nothing.
+        a == b || (a - b).abs() <= self.atol + self.rtol * b.abs()
+    }
+}
+
+/// A network, what it reads, and what it must give.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    pub network: Network,
+    pub weights: Vec<Named>,
+    pub inputs: Vec<Tensor>,
+    /// Branches and their gains; the others have 1.
+    pub gains: Vec<(String, f32)>,
+    pub expected: Vec<(String, Values)>,
+    pub tolerance: Tolerance,
+}
+
+impl Case {
+    /// A case that expects of every node what the reference gives.
+    pub fn new(name: &str, network: Network, weights: Vec<Named>, inputs: Vec<Tensor>) -> Self {
+        let case = Case {
+            name: name.to_owned(),
+            network,
+            weights,
+            inputs,
+            gains: Vec::new(),
+            expected: Vec::new(),
+            tolerance: Tolerance::OP,
+        };
+        case.expecting()
+    }
+
+    pub fn with_gains(self, gains: &[(&str, f32)]) -> Self {
+        let gains = gains.iter().map(|(branch, gain)| (branch.to_string(), *gain)).collect();
+        Case { gains, ..self }.expecting()
+    }
+
+    pub fn within(self, tolerance: Tolerance) -> Self {
+        Case { tolerance, ..self }
+    }
+
+    fn expecting(mut self) -> Self {
+        self.expected = evaluate(&self.network, &self.weights, &self.inputs, &self.gains);
+        self
+    }
+
+    pub fn model(&self) -> Result<Model, String> {
+        let weights = Weights::from_tensors(self.weights.clone()).map_err(|e| self.say(&e))?;
+        Model::from_network(self.network.clone(), weights).map_err(|e| self.say(&e))
+    }
+
+    /// The engine after a run.
+    pub async fn run(&self, backend: Backend) -> Result<Engine, String> {
+        let mut engine = Engine::new(self.model()?, backend).await.map_err(|e| self.say(&e))?;
+        for (branch, gain) in &self.gains {
+            engine.set_gain(branch, *gain).map_err(|e| self.say(&e))?;
+        }
+        self.run_on(&mut engine).await?;
+        Ok(engine)
+    }
+
+    /// Runs the case's inputs on an engine that has its model.
+    pub async fn run_on(&self, engine: &mut Engine) -> Result<(), String> {
+        let inputs: Vec<&Tensor> = self.inputs.iter().collect();
+        engine.run_input(Input::Tensors(&inputs)).await.map_err(|e| self.say(&e))?;
+        Ok(())
+    }
+
+    /// Compares everything that is expected with what the engine holds.
+    pub async fn compare(&self, engine: &Engine) -> Result<(), String> {
+        for (node, expected) in &self.expected {
+            let got = engine.read(node).await.map_err(|e| self.say(&e))?;
+            compare(&got, expected, self.tolerance)
+                .map_err(|e| format!("{} on {}, node \"{node}\": {e}", self.name, engine.info().backend))?;
+        }
+        Ok(())
+    }
+
+    fn say(&self, error: &googlenet::Error) -> String {
+        format!("{}: {error}", self.name)
+    }
+
+    /// The case with one weight, or one input value, changed so that the reference shows it.
+    fn perturbed(&self) -> Option<Case> {
+        let mut rng = Rng::new(self.expected.len() as u64 + 7);
+        for _ in 0..64 {
+            let mut case = self.clone();
+            let values = match rng.below(case.weights.len().max(1) * 2) {
+                i if i < case.weights.len() => &mut case.weights[i].2,
+                _ => &mut case.inputs[0].data,
+            };
+            let i = rng.below(values.len());
+            values[i] += 3.0 + values[i].abs();
+            case = case.expecting();
+            // What the case expects may come from elsewhere; here the reference stands for it.
+            let before = self.clone().expecting();
+            let differs = before.expected.iter().zip(&case.expected).any(|((name, a), (_, b))| {
+                let doubled = Tolerance { atol: 2.0 * self.tolerance.atol, rtol: 2.0 * self.tolerance.rtol };
+                self.expected.iter().any(|(n, _)| n == name)
+                    && a.data.iter().zip(&b.data).any(|(a, b)| !doubled.holds(*b, *a))
+            });
+            if differs {
+                case.expected = self.expected.clone();
+                return Some(case);
+            }
+        }
+        None
+    }
+}
+
+/// Runs the case and compares; then changes one value of it and makes sure that the comparison fails.
+pub async fn check(backend: Backend, case: &Case) -> Result<(), String> {
+    case.compare(&case.run(backend).await?).await?;
+    let Some(perturbed) = case.perturbed() else {
+        return Err(format!("{}: no change of a weight or input shows in the reference", case.name));
+    };
+    match perturbed.compare(&perturbed.run(backend).await?).await {
+        Ok(()) => Err(format!("{}: the comparison held although a value was changed", case.name)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Compares element by element, and says where it is worst.
+pub fn compare(got: &Tensor, expected: &Values, tolerance: Tolerance) -> Result<(), String> {
+    if got.shape != expected.shape {
+        return Err(format!("the shape is {}, expected {}", got.shape, expected.shape));
+    }
+    let pairs = || got.data.iter().map(|&a| a as f64).zip(expected.data.iter().copied());
+    let wrong = pairs().filter(|&(a, b)| !tolerance.holds(a, b)).count();
+    if wrong == 0 {
+        return Ok(());
+    }
+    let excess = |(a, b): (f64, f64)| match (a - b).abs() / (tolerance.atol + tolerance.rtol * b.abs()) {
+        e if e.is_nan() => f64::INFINITY,
+        e => e,
+    };
+    let (i, (a, b)) = pairs()
+        .enumerate()
+        .filter(|&(_, (a, b))| !tolerance.holds(a, b))
+        .max_by(|x, y| excess(x.1).total_cmp(&excess(y.1)))
+        .expect("there is a wrong element");
+    let Shape { h, w, c, .. } = got.shape;
+    Err(format!(
+        "{wrong} of {} elements differ; worst at n {} y {} x {} c {}: got {a:e}, expected {b:e} (off by {:.1e}, {:.1} \
+         times atol {:e} + rtol {:e})",
+        got.data.len(),
+        i / (h * w * c),
+        i / (w * c) % h,
+        i / c % w,
+        i % c,
+        (a - b).abs(),
+        excess((a, b)),
+        tolerance.atol,
+        tolerance.rtol,
+    ))
+}
+
+/// The same numbers on every machine (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `n - 1`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// From -1 to 1.
+    pub fn signed(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.signed()).collect()
+    }
+
+    pub fn tensor(&mut self, shape: Shape) -> Tensor {
+        Tensor { shape, data: self.values(shape.len()) }
+    }
+}

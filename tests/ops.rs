@@ -1,0 +1,287 @@
+//! Every operation by itself, on every engine there is, against an f64 reference; random shapes; and
+//! ONNX's own node tests. Every comparison has a negative control: one value is changed, and it must fail.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use common::{Case, Tolerance, cases, check};
+use googlenet::engine::{Backend, Engine};
+use googlenet::op::{Op, Padding, Window};
+use googlenet::tensor::Shape;
+use pollster::block_on;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// The engines to test, and how many random cases each gets.
+const BACKENDS: &[(Backend, u32)] = &[(Backend::Cpu, 96), (Backend::Gpu, 16)];
+
+fn check_all(cases: &[Case]) {
+    for (backend, _) in BACKENDS {
+        for case in cases {
+            block_on(check(*backend, case)).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
+/// Random operations on random shapes; what does not fit is passed over. The same ones every time.
+fn check_random(ops: impl Strategy<Value = Op>, channels: impl Strategy<Value = usize>) {
+    let one = (ops, shapes(channels), any::<u16>());
+    for &(backend, cases) in BACKENDS {
+        let config = Config { cases, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+        let test = |(op, shape, seed): (Op, Shape, u16)| {
+            let Some(case) = cases::one_op(op, shape, seed as u64) else {
+                return Err(TestCaseError::reject("the window does not fit"));
+            };
+            block_on(check(backend, &case)).map_err(TestCaseError::fail)
+        };
+        runner.run(&one, test).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+fn shapes(channels: impl Strategy<Value = usize>) -> impl Strategy<Value = Shape> {
+    (1..=3usize, 1..=13usize, 1..=13usize, channels).prop_map(|(n, h, w, c)| Shape::new(n, h, w, c))
+}
+
+fn channels() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![1, 3, 4, 5, 16, 17, 24])
+}
+
+fn windows() -> impl Strategy<Value = Window> {
+    let size = || prop::sample::select(vec![1usize, 3, 5, 7]);
+    let kernels = prop_oneof![3 => size().prop_map(|k| [k, k]), 1 => [1..=7usize, 1..=7usize]];
+    let windows = (kernels, [1..=3usize, 1..=3usize]);
+    windows.prop_flat_map(|(kernel, stride)| {
+        let explicit = ([0..kernel[0], 0..kernel[1], 0..kernel[0], 0..kernel[1]], any::<bool>());
+        let paddings = prop_oneof![
+            Just(Padding::Valid),
+            Just(Padding::Same),
+            Just(Padding::Explicit {
+                top: kernel[0] / 2,
+                left: kernel[1] / 2,
+                bottom: kernel[0] / 2,
+                right: kernel[1] / 2,
+                ceil: true
+            }),
+            explicit.prop_map(|([top, left, bottom, right], ceil)| Padding::Explicit {
+                top,
+                left,
+                bottom,
+                right,
+                ceil
+            }),
+        ];
+        paddings.prop_map(move |padding| Window { kernel, stride, padding })
+    })
+}
+
+mod conv {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::conv());
+    }
+
+    #[test]
+    fn holds_for_random_shapes() {
+        let out = prop::sample::select(vec![1, 2, 3, 7, 8, 13, 16, 17, 31, 33, 48]);
+        let ops = (windows(), out, any::<bool>()).prop_map(|(window, out, relu)| Op::Conv { window, out, relu });
+        check_random(ops, channels());
+    }
+}
+
+mod pool {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::pool());
+    }
+
+    #[test]
+    fn holds_for_random_shapes() {
+        let ops = prop_oneof![
+            windows().prop_map(Op::MaxPool),
+            (windows(), any::<bool>()).prop_map(|(window, count_padding)| Op::AvgPool { window, count_padding }),
+            [1..=5usize, 1..=5usize].prop_map(|out| Op::AdaptiveAvgPool { out }),
+        ];
+        check_random(ops, channels());
+    }
+}
+
+mod lrn {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::lrn());
+    }
+
+    #[test]
+    fn holds_for_random_shapes() {
+        let beta = prop_oneof![Just(0.75f32), 0.25..1.5f32];
+        let ops = (1..=9usize, 1e-4..3f32, beta, 0.5..2f32);
+        check_random(ops.prop_map(|(size, alpha, beta, k)| Op::Lrn { size, alpha, beta, k }), channels());
+    }
+}
+
+mod dense {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::dense());
+    }
+
+    #[test]
+    fn holds_for_random_shapes() {
+        check_random((1..=40usize, any::<bool>()).prop_map(|(out, relu)| Op::Dense { out, relu }), channels());
+    }
+}
+
+mod softmax {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::softmax());
+    }
+
+    #[test]
+    fn holds_for_random_shapes() {
+        // Of a single channel the probability is 1, whatever the input.
+        check_random(Just(Op::Softmax), 2..40usize);
+    }
+}
+
+mod concat {
+    use super::*;
+    use googlenet::googlenet::Variant;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::concat());
+    }
+
+    #[test]
+    fn both_ways_to_join_agree_bit_for_bit() {
+        let bits = |case: &Case, engine: &Engine| -> Vec<Vec<u32>> {
+            let read = |(node, _): &(String, _)| block_on(engine.read(node)).unwrap().data;
+            case.expected.iter().map(|e| read(e).iter().map(|v| v.to_bits()).collect()).collect()
+        };
+        for (backend, _) in BACKENDS {
+            for odd in [false, true] {
+                let case = cases::module(Variant::Caffe, odd, false, Shape::new(2, 7, 5, 11), 9);
+                let mut engine = block_on(case.run(*backend)).unwrap();
+                let direct = bits(&case, &engine);
+                let branch = if odd { "inception_3a/5x5" } else { "inception_3b/5x5" };
+                // Once a gain was set the branches keep their own buffers, whatever the gains are.
+                engine.set_gain(branch, 0.5).unwrap();
+                block_on(case.run_on(&mut engine)).unwrap();
+                assert_ne!(bits(&case, &engine), direct, "a gain of 0.5 must show");
+                engine.set_gain(branch, 1.0).unwrap();
+                block_on(case.run_on(&mut engine)).unwrap();
+                assert_eq!(bits(&case, &engine), direct, "{backend:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_that_is_off_stays_visible() {
+        for (backend, _) in BACKENDS {
+            let case = cases::module(Variant::Keras, true, false, Shape::new(2, 6, 5, 8), 10);
+            let mut engine = block_on(case.run(*backend)).unwrap();
+            let branch = block_on(engine.read("inception_3a/3x3")).unwrap();
+            assert!(branch.data.iter().any(|&v| v > 0.0));
+            engine.set_gain("inception_3a/3x3", 0.0).unwrap();
+            block_on(case.run_on(&mut engine)).unwrap();
+            assert_eq!(block_on(engine.read("inception_3a/3x3")).unwrap(), branch);
+            let joined = block_on(engine.read("inception_3a/output")).unwrap();
+            // The 3x3 branch's seven channels come after the five of the 1x1 branch.
+            for pixel in joined.data.chunks_exact(5 + 7 + 3 + 9) {
+                assert!(pixel[5..12].iter().all(|&v| v == 0.0));
+            }
+            assert!(joined.data.chunks_exact(24).any(|pixel| pixel[..5].iter().any(|&v| v != 0.0)));
+        }
+    }
+}
+
+mod preprocess {
+    use super::*;
+    use common::compare;
+    use common::preprocess::{check, engine};
+    use common::reference::Values;
+    use googlenet::image::{Image, Preprocess};
+
+    #[test]
+    fn is_pillows_bilinear() {
+        for (backend, _) in BACKENDS {
+            block_on(check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+
+    /// Pillow rounds to whole levels between its two passes and after them; we do not.
+    #[test]
+    fn is_pillows_own_within_a_level() {
+        let Some(reference) = reference_folder() else { return };
+        let file = std::fs::read(reference.join("imagenet/golden_chelsea.safetensors")).unwrap();
+        let golden = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let golden = golden.tensor("rgb224").unwrap();
+        let golden =
+            Values { shape: Shape::new(1, 224, 224, 3), data: golden.data().iter().map(|&v| v as f64).collect() };
+        let picture = image::open(reference.join("imagenet/chelsea.png")).unwrap().to_rgba8();
+        let (w, h) = (picture.width() as usize, picture.height() as usize);
+        let chelsea = Image::new(w, h, picture.clone().into_raw()).unwrap();
+        let level = Tolerance { atol: 1.0, rtol: 0.0 };
+        for (backend, _) in BACKENDS {
+            let mut engine = block_on(engine(Preprocess::default(), *backend)).unwrap();
+            let mut prepared = |image: &Image| {
+                block_on(engine.run(image)).unwrap();
+                block_on(engine.read("data")).unwrap()
+            };
+            compare(&prepared(&chelsea), &golden, level).unwrap();
+            // 451 columns have no middle 300: cropped one to the right it is another picture.
+            let right = image::imageops::crop_imm(&picture, 76, 0, 300, 300).to_image();
+            compare(&prepared(&Image::new(300, 300, right.into_raw()).unwrap()), &golden, level).unwrap_err();
+        }
+    }
+}
+
+mod tiles {
+    use super::*;
+
+    #[test]
+    fn are_drawn_as_the_sheet_says() {
+        for (backend, _) in BACKENDS {
+            block_on(common::tiles::check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
+/// The reference data, where the machine has it.
+fn reference_folder() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("GOOGLENET_REFERENCE").map(std::path::PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: GOOGLENET_REFERENCE is not set");
+    }
+    folder
+}
+
+/// ONNX's own node tests.
+mod onnx {
+    use super::*;
+
+    #[test]
+    fn node_tests_pass() {
+        let Some(reference) = reference_folder() else { return };
+        let read = |name: &str| std::fs::read(reference.join("onnx_nodes").join(name)).unwrap();
+        let tests = common::onnx::cases(&read("cases.json"), read("cases.safetensors"));
+        tests.iter().filter_map(|t| t.as_ref().err()).for_each(|reason| println!("left out: {reason}"));
+        let cases: Vec<Case> = tests.iter().flatten().cloned().collect();
+        check_all(&cases);
+        println!("{} of {} ONNX node tests ran, on {} engines", cases.len(), tests.len(), BACKENDS.len());
+        assert!(cases.len() >= 45);
+    }
+}

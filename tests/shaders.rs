@@ -1,0 +1,90 @@
+//! Every shader is valid WGSL as stored.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::fs;
+use std::path::Path;
+
+/// Parses and validates with no more than plain WebGPU offers.
+fn check(source: &str) -> Result<naga::Module, String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    Validator::new(ValidationFlags::all(), Capabilities::default())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(source))?;
+    Ok(module)
+}
+
+fn stored() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut all: Vec<_> = fs::read_dir(folder)
+        .expect("the folder of shaders")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).expect("WGSL is text"))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn every_shader_is_valid_as_stored() {
+    let all = stored();
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "concat.wgsl",
+            "conv.wgsl",
+            "dense.wgsl",
+            "lrn.wgsl",
+            "pool.wgsl",
+            "preprocess.wgsl",
+            "softmax.wgsl",
+            "tiles.wgsl"
+        ]
+    );
+    for (name, source) in &all {
+        let module = check(source).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(!module.entry_points.is_empty(), "{name} has no entry point");
+    }
+}
+
+/// WebGPU's defaults: what every device gives without being asked.
+#[test]
+fn every_shader_keeps_to_the_default_limits() {
+    for (name, source) in stored() {
+        let module = check(&source).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for entry in &module.entry_points {
+            let threads: u32 = entry.workgroup_size.iter().product();
+            assert!(threads <= 256, "{name}: {} has {threads} threads", entry.name);
+        }
+        let bytes = |space| {
+            let of = |v: &naga::GlobalVariable| module.types[v.ty].inner.size(module.to_ctx());
+            module.global_variables.iter().filter(|(_, v)| v.space == space).map(|(_, v)| of(v)).sum::<u32>()
+        };
+        assert!(bytes(naga::AddressSpace::WorkGroup) <= 16 * 1024, "{name}: too much workgroup memory");
+        // A step's numbers take one slot of the uniform buffer.
+        assert!(bytes(naga::AddressSpace::Uniform) <= 256, "{name}: too many parameters");
+        let bindings = module.global_variables.iter().filter_map(|(_, v)| v.binding.map(|b| b.binding)).max();
+        assert!(bindings <= Some(8), "{name}: too many buffers");
+    }
+}
+
+/// What is wrong is refused: the tests above can fail.
+#[test]
+fn broken_shaders_are_refused() {
+    let (_, good) = stored().into_iter().find(|(name, _)| name == "pool.wgsl").expect("pool.wgsl");
+    assert!(check(&good).is_ok());
+    for (from, to) in [
+        ("var sum = 0.0;", "var sum = 0u;"),
+        ("@workgroup_size(THREADS)", "@workgroup_size(0)"),
+        ("@binding(2)", "@binding(1)"),
+        ("rows.x;", "rows.q;"),
+    ] {
+        assert!(good.contains(from), "{from} is not in the shader");
+        assert!(check(&good.replace(from, to)).is_err(), "{to} was accepted");
+    }
+}
