@@ -5,10 +5,9 @@
 //! - [`error`], [`tensor`], [`op`], [`image`], [`tiles`]: values, what an operation does to shapes, pictures in and out
 //! - [`network`], [`googlenet`], [`summary`], [`weights`]: the paper's table as data, and a model file's tensors
 //! - [`model`]: network, weights, labels and preprocessing from one file
-//! - [`plan`]: what runs in which order and where it writes
+//! - [`plan`], [`import`]: what runs in which order and where it writes; files of other frameworks
 //! - [`cpu`], [`gpu`]: the two ways to run a plan, one file an operation on either side
 //! - [`engine`]: run a plan, read any node, time each step
-//! - `wasm`: the only file that knows JavaScript
 
 pub mod cpu;
 pub mod engine;
@@ -16,6 +15,7 @@ pub mod error;
 pub mod googlenet;
 pub mod gpu;
 pub mod image;
+pub mod import;
 pub mod model;
 pub mod network;
 pub mod op;

@@ -1,0 +1,160 @@
+//! `googlenet classify`: what is on these pictures.
+
+use googlenet::engine::{Backend, Engine, Info, Output};
+use googlenet::image::{Crop, Image};
+use googlenet::plan::Input;
+use googlenet::{Error, Result};
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use serde::Serialize;
+use std::env;
+use std::fs;
+use std::io::{Cursor, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Say what is on pictures: the likeliest classes of each
+#[derive(clap::Args)]
+pub struct Args {
+    /// JPEG, PNG, GIF, WebP or BMP files
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// A safetensors model [default: $GOOGLENET_MODEL, or the bundled one]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// auto, cpu or gpu; auto takes the GPU where there is a real one
+    #[arg(long, default_value = "auto")]
+    backend: Backend,
+    /// How many classes to name
+    #[arg(long, value_name = "N", default_value = "5")]
+    top: NonZeroUsize,
+    /// What of the picture the network sees: center (the largest square), squash (all of it, pressed
+    /// into a square) or fit (all of it, with bars)
+    #[arg(long, default_value = "center")]
+    crop: Crop,
+    /// One line of JSON a picture
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> super::Result {
+    let path = match args.model {
+        Some(path) => path,
+        None => default_model()?,
+    };
+    let model = super::load(&path)?;
+    let mut engine = pollster::block_on(Engine::new(model, args.backend)).map_err(|e| super::in_file(&path, e))?;
+    if !args.json {
+        let Info { backend, adapter, reason } = engine.info();
+        let name = &engine.model().name;
+        writeln!(std::io::stdout(), "{name} on {}: {adapter} ({reason})", backend.to_uppercase())?;
+    }
+    let mut code = ExitCode::SUCCESS;
+    for path in &args.images {
+        match classify(&mut engine, path, args.crop) {
+            Ok(output) => {
+                let answer = Answer::new(path, &engine, &output, args.top.get());
+                let text = if args.json { serde_json::to_string(&answer)? } else { answer.to_string() };
+                writeln!(std::io::stdout(), "{text}")?;
+            }
+            // The other pictures still get their answers.
+            Err(e) => {
+                super::complain(&super::in_file(path, e).to_string());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The first that there is of: the one the environment names, the bundled one, the reference one.
+fn default_model() -> super::Result<PathBuf> {
+    let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
+    let reference =
+        env::var_os("GOOGLENET_REFERENCE").map(|dir| Path::new(&dir).join("imagenet/bvlc_googlenet.safetensors"));
+    let path = chosen.or_else(|| [bundled, reference].into_iter().flatten().find(|path| path.is_file()));
+    let Some(path) = path else {
+        let reason = "there is no model: name one with --model, or set GOOGLENET_MODEL \
+                      (www/models/cifar10.safetensors is not here)";
+        return Err(reason.into());
+    };
+    eprintln!("note: the model is {}", path.display());
+    Ok(path)
+}
+
+fn classify(engine: &mut Engine, path: &Path, crop: Crop) -> Result<Output> {
+    let bytes = fs::read(path).map_err(|e| Error::Io(e.to_string()))?;
+    let image = decode(bytes)?;
+    pollster::block_on(engine.run_input(Input::Images(&[&image], crop)))
+}
+
+/// Decodes a picture, whatever its file is called, and turns it as its EXIF says.
+fn decode(bytes: Vec<u8>) -> Result<Image> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| Error::Io(e.to_string()))?;
+    if reader.format().is_none() {
+        return Err(Error::Image("it is no JPEG, PNG, GIF, WebP or BMP".into()));
+    }
+    let image = |e: image::ImageError| Error::Image(e.to_string());
+    let mut decoder = reader.into_decoder().map_err(image)?;
+    let orientation = decoder.orientation().map_err(image)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(image)?;
+    picture.apply_orientation(orientation);
+    let rgba = picture.into_rgba8();
+    Image::new(rgba.width() as usize, rgba.height() as usize, rgba.into_raw())
+}
+
+/// What is said of one picture: as a JSON line, or as text.
+#[derive(Serialize)]
+struct Answer<'a> {
+    image: String,
+    model: &'a str,
+    backend: &'a str,
+    adapter: &'a str,
+    top: Vec<Class<'a>>,
+    ms: Time,
+}
+
+#[derive(Serialize)]
+struct Class<'a> {
+    index: usize,
+    label: &'a str,
+    probability: f32,
+}
+
+#[derive(Serialize)]
+struct Time {
+    preprocess: f64,
+    run: f64,
+}
+
+impl<'a> Answer<'a> {
+    fn new(path: &Path, engine: &'a Engine, output: &Output, count: usize) -> Self {
+        let (model, info) = (engine.model(), engine.info());
+        let top = output.answer().map(|head| head.top(0, count)).unwrap_or_default();
+        let label = |index: usize| model.labels.get(index).map_or("", String::as_str);
+        Answer {
+            image: path.display().to_string(),
+            model: &model.name,
+            backend: info.backend,
+            adapter: &info.adapter,
+            top: top.into_iter().map(|(index, p)| Class { index, label: label(index), probability: p }).collect(),
+            ms: Time { preprocess: output.preprocess_ms, run: output.run_ms },
+        }
+    }
+}
+
+/// The picture's name and time, then a line with a bar for each class.
+impl std::fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const BAR: usize = 20;
+        let Time { preprocess, run } = self.ms;
+        write!(f, "\n{}  ({preprocess:.1} ms to prepare, {run:.1} ms to run)", self.image)?;
+        for class in &self.top {
+            let full = (class.probability * BAR as f32).round() as usize;
+            let bar = "█".repeat(full.min(BAR));
+            write!(f, "\n  {:5.1} %  {bar:<BAR$}  {}", class.probability * 100.0, class.label)?;
+        }
+        Ok(())
+    }
+}

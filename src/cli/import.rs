@@ -1,0 +1,97 @@
+//! `googlenet import`: another framework's weights into a model file.
+
+use googlenet::image::Order;
+use googlenet::import::{Options, import};
+use googlenet::summary::thousands;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Convert another framework's weights into a model file (now: Keras 3 .weights.h5)
+#[derive(clap::Args)]
+pub struct Args {
+    /// What the other framework wrote
+    file: PathBuf,
+    /// The model file to write
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// A text file with one class name a line, in output order
+    #[arg(long, value_name = "PATH")]
+    labels: Option<PathBuf>,
+    /// Mean of each input channel, in the order of --order; needed where the file does not say
+    #[arg(long, value_name = "R,G,B", value_parser = triple, allow_hyphen_values = true)]
+    mean: Option<[f32; 3]>,
+    /// Standard deviation of each input channel
+    #[arg(long, value_name = "R,G,B", value_parser = triple)]
+    std: Option<[f32; 3]>,
+    /// Factor of a pixel's 0..255, before the mean is taken away
+    #[arg(long)]
+    scale: Option<f32>,
+    /// Order of the input's channels: RGB or BGR
+    #[arg(long, value_parser = order)]
+    order: Option<Order>,
+    /// The model's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Write f16, which halves the file
+    #[arg(long)]
+    half: bool,
+}
+
+pub fn run(args: Args) -> super::Result {
+    let labels = match &args.labels {
+        Some(path) => Some(lines(&fs::read_to_string(path).map_err(|e| super::in_file(path, e))?)),
+        None => None,
+    };
+    let options = Options {
+        name: args.name,
+        source: args.file.file_name().map(|name| format!("imported from {}", name.display())),
+        labels,
+        mean: args.mean,
+        std: args.std,
+        scale: args.scale,
+        order: args.order,
+        half: args.half,
+    };
+    let imported = import(&super::read(&args.file)?, &options).map_err(|e| super::in_file(&args.file, e))?;
+    fs::write(&args.output, &imported.bytes).map_err(|e| super::in_file(&args.output, e))?;
+
+    let model = &imported.model;
+    for note in &model.notes {
+        eprintln!("note: {note}");
+    }
+    let heads: Vec<&str> = model.network.heads().iter().map(|head| head.name.as_str()).collect();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} from {}", args.output.display(), imported.format)?;
+    for (what, value) in [
+        ("name", model.name.clone()),
+        ("variant", model.spec.variant.to_string()),
+        ("classes", model.spec.classes.to_string()),
+        ("parameters", thousands(model.network.total_params() as u64)),
+        ("heads", heads.join(", ")),
+        ("bytes", thousands(imported.bytes.len() as u64)),
+    ] {
+        writeln!(out, "  {what:<11} {value}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines of a list of labels, without the empty ones at its end.
+fn lines(text: &str) -> Vec<String> {
+    text.trim_end().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+fn triple(text: &str) -> Result<[f32; 3], String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    let numbers = numbers.ok().and_then(|n| <[f32; 3]>::try_from(n).ok());
+    numbers.ok_or_else(|| "give three numbers with commas between them, as in 123,117,104".into())
+}
+
+fn order(text: &str) -> Result<Order, String> {
+    match text.to_ascii_uppercase().as_str() {
+        "RGB" => Ok(Order::Rgb),
+        "BGR" => Ok(Order::Bgr),
+        _ => Err("there are RGB and BGR".into()),
+    }
+}

@@ -1,0 +1,56 @@
+//! `googlenet summary`: a network as a table.
+
+use googlenet::googlenet::{Spec, TABLE, Variant, module_network};
+use googlenet::summary::table;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Print a network as a table: layer, output shape, parameters, multiply-adds, connected to
+#[derive(clap::Args)]
+pub struct Args {
+    /// keras, keras_v2, caffe or torchvision
+    #[arg(long, default_value = "keras")]
+    variant: Variant,
+    /// Number of classes
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    classes: usize,
+    /// Leave the auxiliary heads out
+    #[arg(long)]
+    no_heads: bool,
+    /// One inception module as a network of its own: 3a, 3b, 4a ... 5b
+    #[arg(long, value_name = "MODULE", conflicts_with_all = ["classes", "no_heads"])]
+    module: Option<String>,
+    /// Set the naive module (the paper's figure 2a) beside the reduced one (figure 2b)
+    #[arg(long, requires = "module")]
+    naive: bool,
+    /// The network of this model file
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["variant", "classes", "no_heads", "module"])]
+    model: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> super::Result {
+    let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
+    let text = match (&args.model, &args.module) {
+        (Some(path), _) => table(&super::load(path)?.network),
+        (None, Some(name)) => module(&spec, name, args.naive)?,
+        (None, None) => table(&spec.build()?),
+    };
+    write!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The module on the input that it has inside the whole network.
+fn module(spec: &Spec, name: &str, naive: bool) -> super::Result<String> {
+    let Some(row) = TABLE.iter().find(|row| row.name == name) else {
+        let names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
+        return Err(format!("\"{name}\" is no inception module; there are {}", names.join(", ")).into());
+    };
+    let whole = spec.build()?;
+    let input = whole.input_shape(whole.find(&format!("{}/1x1", row.module()))?);
+    let one = |naive| Ok::<_, googlenet::Error>(table(&module_network(spec.variant, row, input, naive)?));
+    if !naive {
+        return Ok(one(false)?);
+    }
+    Ok(format!("Naive (figure 2a)\n{}\nWith reductions (figure 2b)\n{}", one(true)?, one(false)?))
+}

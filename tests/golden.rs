@@ -1,0 +1,497 @@
+//! Whole networks against what other frameworks computed, on both engines.
+//!
+//! The references are TensorFlow 2.21 / Keras 3.15 (`keras/`) and onnxruntime 1.32 (`imagenet/`), in the
+//! folder that `GOOGLENET_REFERENCE` names; without it the tests say so and pass.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use googlenet::engine::{Backend, Engine, Output};
+use googlenet::image::{Crop, Image, Preprocess};
+use googlenet::import::{Options, import};
+use googlenet::model::Model;
+use googlenet::network::Network;
+use googlenet::plan::Input;
+use googlenet::tensor::{Shape, Tensor, nchw_to_nhwc};
+use googlenet::weights::Weights;
+use pollster::block_on;
+use safetensors::SafeTensors;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+/// The reference folder, or a word that the test is skipped.
+fn reference() -> Option<PathBuf> {
+    let dir = std::env::var_os("GOOGLENET_REFERENCE").map(PathBuf::from);
+    if dir.is_none() {
+        println!("skipped: GOOGLENET_REFERENCE is not set");
+    }
+    dir
+}
+
+/// The GPU is whatever Vulkan, Metal or DirectX adapter there is, be it a software one.
+fn backends() -> [Backend; 2] {
+    [Backend::Cpu, Backend::Gpu]
+}
+
+fn engine(model: &Model, backend: Backend) -> Engine {
+    let engine = block_on(Engine::new(model.clone(), backend)).unwrap();
+    println!("{backend:?}: {}", engine.info().adapter);
+    engine
+}
+
+fn run(engine: &mut Engine, input: &Tensor) -> Output {
+    block_on(engine.run_input(Input::Tensors(&[input]))).unwrap()
+}
+
+fn read(engine: &Engine, node: &str) -> Tensor {
+    block_on(engine.read(node)).unwrap()
+}
+
+fn answer(output: &Output) -> &Tensor {
+    &output.answer().unwrap().probabilities
+}
+
+/// Sums of some thousand products in another order differ by some 1e-6 of their size; both bounds leave
+/// room for Winograd and for a GPU's fused multiply-add, and are far below what one wrong weight does.
+const ATOL: f32 = 1e-4;
+const RTOL: f32 = 1e-3;
+
+/// `|a - b|` in units of the tolerance.
+fn error(a: f32, b: f32) -> f32 {
+    (a - b).abs() / (ATOL + RTOL * b.abs())
+}
+
+/// How many elements are more than `times` the tolerance off. NaN is.
+fn beyond(got: &[f32], want: &[f32], times: f32) -> usize {
+    got.len() - got.iter().zip(want).filter(|&(&a, &b)| error(a, b) <= times).count()
+}
+
+/// Adds a quarter to one weight, for a comparison to find.
+fn perturb(model: &mut Model, tensor: &str, index: usize) {
+    let changed = model.weights.names().map(|name| {
+        let (dims, mut values) = model.weights.get(name).unwrap();
+        if name == tensor {
+            values[index] += 0.25;
+        }
+        (name.to_owned(), dims.to_vec(), values)
+    });
+    model.weights = Weights::from_tensors(changed.collect::<Vec<_>>()).unwrap();
+}
+
+/// The largest `|a - b| / (ATOL + RTOL |b|)`, or what is beyond the tolerance.
+fn compare(layer: &str, got: &[f32], want: &[f32]) -> Result<f32, String> {
+    if got.len() != want.len() {
+        return Err(format!("{layer}: {} values, not {}", got.len(), want.len()));
+    }
+    let worst = got.iter().zip(want).map(|(&a, &b)| error(a, b)).enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    match worst {
+        Some((_, worst)) if worst <= 1.0 => Ok(worst),
+        Some((i, _)) => Err(format!("{layer}: element {i} is {}, not {}", got[i], want[i])),
+        None => Err(format!("{layer}: nothing to compare")),
+    }
+}
+
+/// A file of layers' outputs. Every one of them has to be asked for.
+struct Golden {
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Golden {
+    fn load(path: PathBuf) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let values = |view: &safetensors::tensor::TensorView| match view.dtype() {
+            safetensors::Dtype::U8 => view.data().iter().map(|&v| v as f32).collect(),
+            _ => view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        };
+        let tensors = file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(&view))));
+        Golden { tensors: tensors.collect() }
+    }
+
+    fn get(&self, name: &str) -> &[f32] {
+        &self.tensors[name].1
+    }
+
+    /// A (c, h, w) tensor as HWC; a vector as it is.
+    fn hwc(&self, name: &str) -> Vec<f32> {
+        let (dims, values) = &self.tensors[name];
+        match dims[..] {
+            [c, h, w] => nchw_to_nhwc(Shape::new(1, h, w, c), values),
+            _ => values.clone(),
+        }
+    }
+}
+
+/// The Keras network's model, through the importer, and its layers' outputs.
+fn keras() -> Option<(Model, Golden, Tensor)> {
+    let dir = reference()?.join("keras");
+    let bytes = fs::read(dir.join("googlenet_keras3.weights.h5")).unwrap();
+    let options = Options { mean: Some([0.0; 3]), ..Options::default() };
+    let model = import(&bytes, &options).unwrap().model;
+    assert_eq!(model.network.total_params(), 13_374_120);
+    let golden = Golden::load(dir.join("golden_googlenet.safetensors"));
+    let input = Tensor::new(Shape::new(1, 224, 224, 3), golden.get("input").to_vec()).unwrap();
+    Some((model, golden, input))
+}
+
+/// Keras' names and ours, in the order of the network. Its `dropout` and `flatten` do nothing to the
+/// 1024 averages, its `linear` is the scores before softmax.
+fn keras_layers() -> Vec<(String, String)> {
+    let pair = |theirs: &str, ours: &str| (theirs.to_owned(), ours.to_owned());
+    let mut layers = vec![
+        pair("convolution-1", "conv1/7x7_s2"),
+        pair("max-pool-1", "pool1/3x3_s2"),
+        pair("convolution-2", "conv2/3x3"),
+        pair("max-pool-2", "pool2/3x3_s2"),
+    ];
+    for row in &googlenet::googlenet::TABLE {
+        match row.name {
+            "4a" => layers.push(pair("max-pool-3", "pool3/3x3_s2")),
+            "5a" => layers.push(pair("max-pool-4", "pool4/3x3_s2")),
+            _ => {}
+        }
+        let theirs = format!("inception-{}", row.name);
+        for (branch, last) in ["1x1", "3x3", "5x5", "pool_proj"].iter().enumerate() {
+            layers.push((format!("{theirs}/branch{}", branch + 1), format!("{}/{last}", row.module())));
+        }
+        layers.push((theirs, format!("{}/output", row.module())));
+        match row.name {
+            "4a" => layers.push(pair("AuxiliaryClassifier-1", "loss1/prob")),
+            "4d" => layers.push(pair("AuxiliaryClassifier-2", "loss2/prob")),
+            _ => {}
+        }
+    }
+    layers.extend(["avg-pool", "dropout", "flatten"].map(|theirs| pair(theirs, "pool5/7x7_s1")));
+    layers.extend([pair("linear", "loss3/classifier"), pair("softmax", "prob")]);
+    layers
+}
+
+/// Compares every layer, in order; the error names the first one that is off.
+fn compare_keras(engine: &Engine, golden: &Golden) -> Result<f32, String> {
+    let mut worst = 0f32;
+    for (theirs, ours) in keras_layers() {
+        worst = worst.max(compare(&theirs, &read(engine, &ours).data, golden.get(&theirs))?);
+    }
+    Ok(worst)
+}
+
+#[test]
+fn keras_layers_branches_and_heads() {
+    let Some((model, golden, input)) = keras() else { return };
+    let mut left: BTreeSet<&str> = golden.tensors.keys().map(String::as_str).collect();
+    let layers = keras_layers();
+    for theirs in layers.iter().map(|(theirs, _)| theirs.as_str()).chain(["input"]) {
+        assert!(left.remove(theirs), "{theirs} is not stored");
+    }
+    assert!(left.is_empty(), "not compared: {left:?}");
+
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        let output = run(&mut engine, &input);
+        let worst = compare_keras(&engine, &golden).unwrap();
+        println!("{} layers, the worst element at {worst:.4} of the tolerance", layers.len());
+        let heads = ["AuxiliaryClassifier-1", "AuxiliaryClassifier-2", "softmax"];
+        assert_eq!(output.heads.len(), heads.len());
+        for (head, theirs) in output.heads.iter().zip(heads) {
+            compare(theirs, &head.probabilities.data, golden.get(theirs)).unwrap();
+        }
+    }
+}
+
+/// The comparison has to see one wrong weight, and to see it where it is.
+#[test]
+fn one_wrong_weight_is_found_in_its_layer() {
+    let Some((mut model, golden, input)) = keras() else { return };
+    perturb(&mut model, "inception_4c/5x5_reduce.weight", 512 + 7);
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        run(&mut engine, &input);
+        let error = compare_keras(&engine, &golden).unwrap_err();
+        assert!(error.starts_with("inception-4c/branch3: "), "{error}");
+    }
+}
+
+/// BVLC's model and its layers' outputs for one photograph.
+fn bvlc() -> Option<(Model, Golden, Tensor)> {
+    let dir = reference()?.join("imagenet");
+    let model = Model::from_bytes(fs::read(dir.join("bvlc_googlenet.safetensors")).unwrap()).unwrap();
+    let golden = Golden::load(dir.join("golden_chelsea.safetensors"));
+    let input = Tensor::new(Shape::new(1, 224, 224, 3), golden.hwc("data")).unwrap();
+    Some((model, golden, input))
+}
+
+/// The stored layers in the order of the network, under our names. `logits` is the only other name; `rgb224`
+/// and `data` are what goes in.
+fn bvlc_layers(model: &Model, golden: &Golden) -> Vec<(String, String)> {
+    let mut layers: Vec<_> = golden
+        .tensors
+        .keys()
+        .filter(|name| !["rgb224", "data"].contains(&name.as_str()))
+        .map(|theirs| {
+            let ours = if theirs == "logits" { "loss3/classifier" } else { theirs };
+            (model.network.find(ours).unwrap(), theirs.clone(), ours.to_owned())
+        })
+        .collect();
+    layers.sort();
+    layers.into_iter().map(|(_, theirs, ours)| (theirs, ours)).collect()
+}
+
+/// Picture `n` of the batch against every stored layer.
+///
+/// The reference is f32 too, with values to 1800 that cancel: [`bvlc_against_exact_arithmetic`] shows a few of its
+/// elements beyond the tolerance. So a layer may have a few here; there, and in [`each_layer_on_the_reference_inputs`],
+/// none.
+fn compare_bvlc(engine: &Engine, golden: &Golden, n: usize) -> Result<f32, String> {
+    let (mut worst, mut rounded) = (0f32, 0);
+    for (theirs, ours) in bvlc_layers(engine.model(), golden) {
+        let (got, want) = (read(engine, &ours), golden.hwc(&theirs));
+        match compare(&theirs, got.image(n), &want) {
+            Ok(error) => worst = worst.max(error),
+            Err(_) if beyond(got.image(n), &want, 1.0) <= 8 && beyond(got.image(n), &want, 2.0) == 0 => rounded += 1,
+            Err(e) => return Err(e),
+        }
+    }
+    assert!(rounded <= 10, "{rounded} layers are beyond the tolerance in some elements");
+    Ok(worst)
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn bvlc_layers_and_probabilities() {
+    let Some((model, golden, input)) = bvlc() else { return };
+    let mut wrong = model.clone();
+    perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
+    // Every node of the network but the input is stored.
+    assert_eq!(bvlc_layers(&model, &golden).len(), model.network.nodes().len() - 1);
+    let rgba: Vec<u8> =
+        golden.get("rgb224").chunks(3).flat_map(|p| [p[0], p[1], p[2], 255.0].map(|v| v as u8)).collect();
+    let image = Image::new(224, 224, rgba).unwrap();
+    assert_eq!(Preprocess::BVLC.tensor(&[&image], Crop::Center), input);
+
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        let output = run(&mut engine, &input);
+        let worst = compare_bvlc(&engine, &golden, 0).unwrap();
+        let prob = largest_difference(&answer(&output).data, golden.get("prob"));
+        println!("the worst element at {worst:.4} of the tolerance, probabilities within {prob:.1e}");
+        assert!(prob <= 1e-4);
+        assert_eq!(output.answer().unwrap().top(0, 1)[0].0, 285);
+
+        let mut engine = self::engine(&wrong, backend);
+        run(&mut engine, &input);
+        let error = compare_bvlc(&engine, &golden, 0).unwrap_err();
+        assert!(error.starts_with("inception_4c/5x5_reduce: "), "{error}");
+    }
+}
+
+/// Every layer by itself, on what the reference had there, so that nothing adds up on the way.
+#[test]
+fn each_layer_on_the_reference_inputs() {
+    let Some((model, golden, _)) = bvlc() else { return };
+    let theirs = |node: &str| if node == "loss3/classifier" { "logits".to_owned() } else { node.to_owned() };
+    // The network with every edge cut: a layer reads inputs of its own.
+    let (mut cut, mut inputs) = (Network::new(), Vec::new());
+    for node in model.network.nodes().iter().filter(|node| !node.inputs.is_empty()) {
+        let mut reads = Vec::new();
+        for &from in &node.inputs {
+            let from = model.network.node(from);
+            reads.push(cut.input(&format!("{} for {}", from.name, node.name), from.shape).unwrap());
+            inputs.push(Tensor::new(from.shape, golden.hwc(&theirs(&from.name))).unwrap());
+        }
+        cut.add(&node.name, node.op.clone(), &reads).unwrap();
+    }
+    let inputs: Vec<&Tensor> = inputs.iter().collect();
+    let model = Model::from_network(cut, model.weights).unwrap();
+    let mut wrong = model.clone();
+    perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
+    // The worst of the layers that agree, and those that do not.
+    let compare_all = |model: &Model, backend| {
+        let mut engine = engine(model, backend);
+        block_on(engine.run_input(Input::Tensors(&inputs))).unwrap();
+        let (mut worst, mut off) = (0f32, Vec::new());
+        for node in model.network.nodes().iter().filter(|node| !node.inputs.is_empty()) {
+            match compare(&node.name, &read(&engine, &node.name).data, &golden.hwc(&theirs(&node.name))) {
+                Ok(error) => worst = worst.max(error),
+                Err(_) => off.push(node.name.clone()),
+            }
+        }
+        (worst, off)
+    };
+    for backend in backends() {
+        let (worst, off) = compare_all(&model, backend);
+        println!("the worst element at {worst:.4} of the tolerance");
+        assert!(off.is_empty(), "{off:?}");
+        assert_eq!(compare_all(&wrong, backend).1, ["inception_4c/5x5_reduce"]);
+    }
+}
+
+/// The whole network against itself in f64: here every element of every layer is within the tolerance.
+#[test]
+fn bvlc_against_exact_arithmetic() {
+    let Some((model, golden, input)) = bvlc() else { return };
+    let weights = model.weights.names().map(|name| {
+        let (dims, values) = model.weights.get(name).unwrap();
+        (name.to_owned(), dims.to_vec(), values)
+    });
+    let exact =
+        common::reference::evaluate(&model.network, &weights.collect::<Vec<_>>(), std::slice::from_ref(&input), &[]);
+    let exact: Vec<(String, Vec<f32>)> =
+        exact.into_iter().map(|(name, v)| (name, v.data.iter().map(|&v| v as f32).collect())).collect();
+
+    // How far the f32 reference itself is from it; more than a few elements would mean that this is wrong.
+    let layers = bvlc_layers(&model, &golden);
+    let (mut off, mut off_layers, mut worst) = (0, 0, 0f32);
+    for (theirs, ours) in &layers {
+        let (got, want) = (golden.hwc(theirs), &exact.iter().find(|(name, _)| name == ours).unwrap().1);
+        let n = beyond(&got, want, 1.0);
+        off += n;
+        off_layers += usize::from(n > 0);
+        worst = got.iter().zip(want).map(|(&a, &b)| error(a, b)).fold(worst, f32::max);
+    }
+    println!(
+        "the reference: {off} elements of {off_layers} layers beyond the tolerance, the worst at {worst:.3} of it"
+    );
+    assert!(off <= 20 && worst <= 2.0);
+
+    let mut wrong = model.clone();
+    perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
+    let compare_all = |engine: &Engine| {
+        let each = exact.iter().map(|(name, want)| compare(name, &read(engine, name).data, want));
+        each.collect::<Result<Vec<f32>, String>>()
+    };
+    for backend in backends() {
+        let mut right = engine(&model, backend);
+        run(&mut right, &input);
+        let worst = compare_all(&right).unwrap().into_iter().fold(0.0, f32::max);
+        println!("{} layers, the worst element at {worst:.4} of the tolerance", exact.len());
+        let mut wrong = engine(&wrong, backend);
+        run(&mut wrong, &input);
+        let error = compare_all(&wrong).unwrap_err();
+        assert!(error.starts_with("inception_4c/5x5_reduce: "), "{error}");
+    }
+}
+
+/// The photograph mirrored, for a second and different picture.
+fn mirrored(input: &Tensor) -> Tensor {
+    let row = input.shape.w * input.shape.c;
+    let data = input.data.chunks(row).flat_map(|row| row.chunks(input.shape.c).rev().flatten().copied());
+    Tensor::new(input.shape, data.collect()).unwrap()
+}
+
+#[test]
+fn two_pictures_together_answer_as_they_do_alone() {
+    let Some((model, golden, input)) = bvlc() else { return };
+    let other = mirrored(&input);
+    let both = Tensor::new(input.shape.with_batch(2), other.data.iter().chain(&input.data).copied().collect()).unwrap();
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        let alone = run(&mut engine, &other);
+        let together = run(&mut engine, &both);
+        compare_bvlc(&engine, &golden, 1).unwrap();
+        let first = answer(&together).image(0);
+        assert!(largest_difference(first, &answer(&alone).data) <= 1e-5);
+        assert!(largest_difference(answer(&together).image(1), golden.get("prob")) <= 1e-4);
+        // The two are different pictures, and the comparison sees it.
+        assert!(compare_bvlc(&engine, &golden, 0).unwrap_err().starts_with("conv1/7x7_s2: "));
+        assert!(largest_difference(first, golden.get("prob")) > 1e-3);
+    }
+}
+
+#[test]
+fn half_precision_weights_keep_the_answer() {
+    let Some((model, golden, input)) = bvlc() else { return };
+    let half = Model::from_bytes(model.weights.to_bytes(&BTreeMap::new(), true).unwrap()).unwrap();
+    assert!(half.weights.byte_len() < model.weights.byte_len() * 51 / 100);
+    for backend in backends() {
+        let output = run(&mut engine(&half, backend), &input);
+        let (class, probability) = output.answer().unwrap().top(0, 1)[0];
+        assert_eq!(class, 285);
+        let difference = (probability - golden.get("prob")[285]).abs();
+        println!("f16 weights move the answer by {difference:.1e}");
+        assert!(difference <= 0.01);
+    }
+}
+
+#[test]
+fn a_branch_can_be_switched_off_and_on() {
+    const BRANCH: &str = "inception_3a/1x1";
+    let Some((model, golden, input)) = bvlc() else { return };
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        let before = run(&mut engine, &input);
+
+        engine.set_gain(BRANCH, 0.0).unwrap();
+        let without = run(&mut engine, &input);
+        assert!(largest_difference(&answer(&before).data, &answer(&without).data) > 0.01);
+        // The branch stays visible; what it hands on is nothing, and the other branches hand on all.
+        assert_eq!(beyond(&read(&engine, BRANCH).data, &golden.hwc(BRANCH), 2.0), 0);
+        let joined = read(&engine, "inception_3a/output");
+        let whole = golden.hwc("inception_3a/output");
+        for (joined, whole) in joined.data.chunks(256).zip(whole.chunks(256)) {
+            assert!(joined[..64].iter().all(|&v| v == 0.0));
+            assert_eq!(beyond(&joined[64..], &whole[64..], 2.0), 0);
+        }
+
+        engine.set_gain(BRANCH, 1.0).unwrap();
+        let after = run(&mut engine, &input);
+        assert_eq!(answer(&before), answer(&after), "bit for bit");
+    }
+}
+
+#[test]
+fn photographs_are_recognised_from_their_files() {
+    let Some((model, _, _)) = bvlc() else { return };
+    let Some(dir) = reference().map(|dir| dir.join("imagenet")) else { return };
+    let expected: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join("expected_top5.json")).unwrap()).unwrap();
+    for backend in backends() {
+        let mut engine = engine(&model, backend);
+        for name in ["chelsea.png", "coffee.png", "camera.png"] {
+            let picture = image::open(dir.join(name)).unwrap().into_rgba8();
+            let (width, height) = (picture.width() as usize, picture.height() as usize);
+            let image = Image::new(width, height, picture.into_raw()).unwrap();
+            let output = block_on(engine.run(&image)).unwrap();
+            let (class, probability) = output.answer().unwrap().top(0, 1)[0];
+            let want = &expected[name][0];
+            println!("{name}: class {class} at {probability:.4}, expected {} at {}", want[0], want[2]);
+            assert_eq!(want[0], class);
+            assert!((want[2].as_f64().unwrap() - f64::from(probability)).abs() <= 0.02);
+        }
+    }
+}
+
+/// The importer says what is wrong with a file, and never does more than that.
+#[test]
+fn a_damaged_keras_file_is_refused() {
+    let Some(dir) = reference() else { return };
+    let good = fs::read(dir.join("keras/googlenet_keras3.weights.h5")).unwrap();
+    let options = Options { mean: Some([0.0; 3]), ..Options::default() };
+    let refuse = |bytes: &[u8]| import(bytes, &options).map(drop).unwrap_err();
+
+    assert!(import(&good, &Options::default()).map(drop).unwrap_err().to_string().contains("--mean R,G,B"));
+    for cut in [9, 100, 2048, good.len() / 2, good.len() - 1] {
+        assert_eq!(refuse(&good[..cut]).code(), "import", "cut at {cut}");
+    }
+    // A layer under another name: the first "branch3" is inception 3a's or one of its fellows'.
+    let at = good.windows(8).position(|w| w == b"branch3\0").unwrap();
+    let mut renamed = good.clone();
+    renamed[at] = b'B';
+    let error = refuse(&renamed);
+    assert_eq!(error.code(), "missing-tensor");
+    assert!(error.detail().unwrap().contains("/branch3/layers/conv2d/vars/0"), "{error}");
+    // One weight that is no number: conv1's first, found by the first four of its kernel.
+    let model = import(&good, &options).unwrap().model;
+    let (dims, kernel) = model.weights.get("conv1/7x7_s2.weight").unwrap();
+    let output = dims[1..].iter().product::<usize>();
+    let first: Vec<u8> = (0..4).flat_map(|o| kernel[o * output].to_le_bytes()).collect();
+    let at = good.windows(16).position(|w| w == first).unwrap();
+    let mut nan = good.clone();
+    nan[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let error = refuse(&nan);
+    assert_eq!((error.code(), error.detail()), ("not-finite", Some("conv1/7x7_s2.weight")));
+}
