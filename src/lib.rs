@@ -8,6 +8,7 @@
 //! - [`plan`], [`import`]: what runs in which order and where it writes; files of other frameworks
 //! - [`cpu`], [`gpu`]: the two ways to run a plan, one file an operation on either side
 //! - [`engine`]: run a plan, read any node, time each step
+//! - `wasm`: the only file that knows JavaScript
 
 pub mod cpu;
 pub mod engine;
@@ -23,6 +24,8 @@ pub mod plan;
 pub mod summary;
 pub mod tensor;
 pub mod tiles;
+#[cfg(target_arch = "wasm32")]
+pub mod wasm;
 pub mod weights;
 
 pub use error::{Error, Result};

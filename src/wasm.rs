@@ -1,0 +1,260 @@
+//! The engine as JavaScript sees it. The only file that knows JavaScript.
+//!
+//! Every failure is an `Error` with a `code` (see [`Error::code`]), a `detail` where there is one (the
+//! layer, tensor or key it is about) and a sentence a person can act on. A panic, which is a fault of
+//! ours, is thrown as an `Error` of code `internal`; after it the module must be loaded anew.
+
+use crate::engine::{self, HeadOutput};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::model::Model;
+use crate::plan::Input;
+use crate::summary;
+use crate::tensor::Tensor;
+use js_sys::{Array, Float32Array, JSON, Object, Reflect};
+use serde::Serialize;
+use std::cell::Cell;
+use std::sync::Once;
+use wasm_bindgen::prelude::*;
+
+/// A model on a backend.
+#[wasm_bindgen]
+pub struct Engine {
+    /// Empty while a call is under way.
+    inner: Cell<Option<Box<engine::Engine>>>,
+}
+
+/// What `info()` gives.
+#[derive(Serialize)]
+struct Info<'a> {
+    #[serde(flatten)]
+    engine: &'a engine::Info,
+    model: &'a str,
+    variant: &'static str,
+    classes: usize,
+    labels: &'a [String],
+    heads: Vec<&'a str>,
+    notes: &'a [String],
+    source: Option<&'a str>,
+    license: Option<&'a str>,
+    /// Height and width of the network's input.
+    size: usize,
+    parameters: usize,
+}
+
+/// What `classify()` gives.
+#[derive(Serialize)]
+struct Answer<'a> {
+    top: Vec<Class<'a>>,
+    heads: Vec<Head<'a>>,
+    ms: Milliseconds,
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    name: &'a str,
+    top: Vec<Class<'a>>,
+}
+
+#[derive(Serialize)]
+struct Class<'a> {
+    index: usize,
+    label: &'a str,
+    probability: f32,
+}
+
+#[derive(Serialize)]
+struct Milliseconds {
+    preprocess: f64,
+    run: f64,
+}
+
+/// One entry of `layers()`.
+#[derive(Serialize)]
+struct Layer<'a> {
+    #[serde(flatten)]
+    row: summary::Row,
+    module: Option<&'a str>,
+    branch: Option<&'static str>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Loads a safetensors model onto `auto`, `cpu` or `gpu`.
+    pub async fn load(model: Vec<u8>, backend: String) -> Result<Engine, JsValue> {
+        report_panics();
+        let load = async {
+            let backend = backend.parse()?;
+            engine::Engine::new(Model::from_bytes(model)?, backend).await
+        };
+        let engine = load.await.map_err(thrown)?;
+        Ok(Engine { inner: Cell::new(Some(Box::new(engine))) })
+    }
+
+    /// What the engine runs on and why, and what the model is.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        let engine = self.take()?;
+        let model = engine.model();
+        object(&Info {
+            engine: engine.info(),
+            model: &model.name,
+            variant: model.spec.variant.name(),
+            classes: model.spec.classes,
+            labels: &model.labels,
+            heads: model.network.heads().iter().map(|h| h.name.as_str()).collect(),
+            notes: &model.notes,
+            source: model.source.as_deref(),
+            license: model.license.as_deref(),
+            size: model.preprocess.size,
+            parameters: model.network.total_params(),
+        })
+    }
+
+    /// The network's layers in order: shape, parameters, multiply-adds, what they read, where they belong.
+    pub fn layers(&self) -> Result<JsValue, JsValue> {
+        let engine = self.take()?;
+        let network = &engine.model().network;
+        let layers = summary::rows(network).into_iter().zip(network.nodes()).map(|(row, node)| Layer {
+            row,
+            module: node.module.as_deref(),
+            branch: node.branch.map(|b| b.name()),
+        });
+        object(&layers.collect::<Vec<_>>())
+    }
+
+    /// Classifies a picture of RGBA bytes, rows from the top. `crop` is `center`, `squash` or `fit`;
+    /// `top` says how many classes of each head to give.
+    pub async fn classify(
+        &self,
+        rgba: Vec<u8>,
+        width: u32,
+        height: u32,
+        crop: String,
+        top: u32,
+    ) -> Result<JsValue, JsValue> {
+        let mut engine = self.take()?;
+        let run = async {
+            let image = Image::new(width as usize, height as usize, rgba)?;
+            engine.run_input(Input::Images(&[&image], crop.parse()?)).await
+        };
+        let output = run.await.map_err(thrown)?;
+        let labels = &engine.model().labels;
+        let best = |head: &HeadOutput| -> Vec<Class> {
+            let class = |(index, probability)| Class { index, label: &labels[index], probability };
+            head.top(0, top as usize).into_iter().map(class).collect()
+        };
+        object(&Answer {
+            top: output.answer().map(best).unwrap_or_default(),
+            heads: output.heads.iter().map(|h| Head { name: &h.name, top: best(h) }).collect(),
+            ms: Milliseconds { preprocess: output.preprocess_ms, run: output.run_ms },
+        })
+    }
+
+    /// Runs an input as it is: as many pictures of HWC values as the array holds. Gives each head's
+    /// probabilities by name.
+    pub async fn run_tensor(&self, values: Vec<f32>) -> Result<JsValue, JsValue> {
+        let mut engine = self.take()?;
+        let network = &engine.model().network;
+        let shape = network.inputs().next().map(|i| network.node(i).shape);
+        let run = async {
+            let shape = shape.ok_or_else(|| Error::Argument("the network has no input".into()))?;
+            let input = Tensor::new(shape.with_batch(values.len() / shape.per_image()), values)?;
+            engine.run_input(Input::Tensors(&[&input])).await
+        };
+        let output = run.await.map_err(thrown)?;
+        let heads = Object::new();
+        for head in &output.heads {
+            set(&heads, &head.name, &floats(&head.probabilities.data))?;
+        }
+        Ok(heads.into())
+    }
+
+    /// What a node gave in the last run: `{data, shape: [n, h, w, c]}`, `data` in that order.
+    pub async fn read(&self, node: String) -> Result<JsValue, JsValue> {
+        let engine = self.take()?;
+        let tensor = engine.read(&node).await.map_err(thrown)?;
+        let s = tensor.shape;
+        let out = Object::new();
+        set(&out, "data", &floats(&tensor.data))?;
+        set(&out, "shape", &[s.n, s.h, s.w, s.c].map(|d| JsValue::from(d as u32)).into_iter().collect::<Array>())?;
+        Ok(out.into())
+    }
+
+    /// Multiplies what a branch (named by its last layer) hands to its module's output, from the next run on.
+    pub fn set_gain(&self, branch: &str, gain: f32) -> Result<(), JsValue> {
+        self.take()?.set_gain(branch, gain).map_err(thrown)
+    }
+
+    /// The engine for the length of one call; a second call meanwhile is refused, not undefined.
+    fn take(&self) -> Result<Borrowed<'_>, JsValue> {
+        match self.inner.take() {
+            Some(engine) => Ok(Borrowed { engine: Some(engine), home: &self.inner }),
+            None => Err(thrown(Error::Argument("the engine is busy: wait for the call before this one".into()))),
+        }
+    }
+}
+
+/// The engine away from its place; dropping this puts it back.
+struct Borrowed<'a> {
+    engine: Option<Box<engine::Engine>>,
+    home: &'a Cell<Option<Box<engine::Engine>>>,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.home.set(self.engine.take());
+    }
+}
+
+impl std::ops::Deref for Borrowed<'_> {
+    type Target = engine::Engine;
+
+    fn deref(&self) -> &engine::Engine {
+        self.engine.as_deref().expect("present until dropped")
+    }
+}
+
+impl std::ops::DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut engine::Engine {
+        self.engine.as_deref_mut().expect("present until dropped")
+    }
+}
+
+/// An error as JavaScript sees it.
+fn thrown(error: Error) -> JsValue {
+    js_error(error.code(), error.detail(), &error.to_string())
+}
+
+fn js_error(code: &str, detail: Option<&str>, message: &str) -> JsValue {
+    let error = js_sys::Error::new(message);
+    // Setting a property of a fresh object cannot fail.
+    let _ = Reflect::set(&error, &"code".into(), &code.into());
+    if let Some(detail) = detail {
+        let _ = Reflect::set(&error, &"detail".into(), &detail.into());
+    }
+    error.into()
+}
+
+/// A value as a plain JavaScript object.
+fn object(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    let json = serde_json::to_string(value).map_err(|e| js_error("internal", None, &e.to_string()))?;
+    JSON::parse(&json)
+}
+
+fn set(object: &Object, key: &str, value: &JsValue) -> Result<(), JsValue> {
+    Reflect::set(object, &key.into(), value).map(drop)
+}
+
+fn floats(values: &[f32]) -> Float32Array {
+    Float32Array::from(values)
+}
+
+/// Makes a panic a thrown `Error` of code `internal` that says where, instead of a bare `unreachable`.
+fn report_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            wasm_bindgen::throw_val(js_error("internal", None, &format!("a fault in the engine: {panic}")));
+        }));
+    });
+}

@@ -1,0 +1,26 @@
+import type { Progress } from '../client';
+import { byId } from './dom';
+import { megabytes } from './words';
+
+const box = byId('loading', HTMLElement);
+const text = byId('loading-text', HTMLElement);
+const bar = byId('bar', HTMLProgressElement);
+
+/** Shows how far the network is. */
+export function progress(at: Progress): void {
+  box.hidden = false;
+  if (at.stage === 'prepare') {
+    text.textContent = 'Preparing the network';
+    bar.removeAttribute('value');
+  } else if (at.total === undefined) {
+    text.textContent = `Loading the network: ${megabytes(at.loaded)}`;
+    bar.removeAttribute('value');
+  } else {
+    text.textContent = `Loading the network: ${megabytes(at.loaded)} of ${megabytes(at.total)}`;
+    bar.value = at.loaded / at.total;
+  }
+}
+
+export function done(): void {
+  box.hidden = true;
+}

@@ -1,0 +1,29 @@
+// Numbers and names as a person reads them.
+
+/** `48.5%`. */
+export function percent(share: number): string {
+  return share > 0 && share < 0.0005 ? '<0.1%' : `${(share * 100).toFixed(1)}%`;
+}
+
+/** `12.3 MB`. */
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** `7 ms`, `0.4 ms`, `1.2 s`. */
+export function duration(ms: number): string {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+}
+
+/** A class's first name, and the others it goes by. */
+export function names(label: string): [string, string] {
+  const [first = label, ...others] = label.split(', ');
+  return [first, others.join(', ')];
+}
+
+/** The first letter large. */
+export function sentence(text: string): string {
+  const full = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(full) ? full : `${full}.`;
+}

@@ -1,0 +1,98 @@
+// What the page and its worker say to each other.
+
+export type Backend = 'auto' | 'gpu' | 'cpu';
+export type Crop = 'center' | 'squash' | 'fit';
+
+/** A model file: its address, or its bytes. */
+export type ModelSource = string | Blob;
+
+/** Pixels as the browser has them. */
+export type Picture = Blob | ImageBitmap | ImageData;
+
+/** How far loading has come. */
+export type Progress =
+  | { stage: 'download'; loaded: number; total: number | undefined }
+  | { stage: 'prepare' };
+
+/** What a loaded network is and what it runs on. */
+export interface Info {
+  backend: 'cpu' | 'gpu';
+  /** The GPU's name, or the CPU path's instruction set. */
+  adapter: string;
+  /** Why this backend, in a sentence. */
+  reason: string;
+  model: string;
+  variant: string;
+  classes: number;
+  labels: string[];
+  heads: string[];
+  /** What the model file does not say and was assumed. */
+  notes: string[];
+  source: string | null;
+  license: string | null;
+  /** Height and width of the network's input. */
+  size: number;
+  parameters: number;
+}
+
+export interface Class {
+  index: number;
+  label: string;
+  probability: number;
+}
+
+export interface Answer {
+  /** The likeliest classes, likeliest first. */
+  top: Class[];
+  /** The same for every head, the network's own answer last. */
+  heads: { name: string; top: Class[] }[];
+  ms: { preprocess: number; run: number };
+}
+
+export interface Layer {
+  layer: string;
+  kind: string;
+  /** Height, width, channels. */
+  shape: [number, number, number];
+  params: number;
+  macs: number;
+  inputs: string[];
+  module: string | null;
+  branch: string | null;
+}
+
+/** A layer's output: `data` in the order of `shape`. */
+export interface Activation {
+  data: Float32Array;
+  /** Batch, height, width, channels. */
+  shape: [number, number, number, number];
+}
+
+/** Every call to the worker: what goes in and what comes back. */
+export interface Calls {
+  load: { args: { model: ModelSource; backend: Backend }; result: Info };
+  /** The same model on another backend. */
+  move: { args: { backend: Backend }; result: Info };
+  classify: { args: { picture: Picture; crop: Crop; top: number }; result: Answer };
+  run: { args: { values: Float32Array }; result: Record<string, Float32Array> };
+  read: { args: { node: string }; result: Activation };
+  layers: { args: Record<string, never>; result: Layer[] };
+  gain: { args: { branch: string; gain: number }; result: undefined };
+}
+
+export type Call = keyof Calls;
+
+export type Request = { [C in Call]: { id: number; call: C; args: Calls[C]['args'] } }[Call];
+
+export interface Failure {
+  code: string;
+  detail: string | undefined;
+  message: string;
+}
+
+/** `fatal`: the worker cannot go on. */
+export type Reply =
+  | { id: number; result: unknown }
+  | { id: number; error: Failure }
+  | { id: number; progress: Progress }
+  | { fatal: Failure };

@@ -1,0 +1,92 @@
+// The worker that owns the engine: everything heavy happens here.
+
+import { download } from './download';
+import { GoogLeNetError, failure } from './errors';
+import { pixels } from './pixels';
+import type { Activation, Answer, Backend, Call, Calls, Info, Layer, Progress, Reply, Request } from './protocol';
+import init, { Engine } from './wasm/googlenet';
+
+type Report = (progress: Progress) => void;
+type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
+
+let engine: Engine | undefined;
+/** Kept so that a change of backend needs no second download. */
+let file: Uint8Array | undefined;
+
+const handlers: { [C in Call]: Handler<C> } = {
+  async load({ model, backend }, report) {
+    const [bytes] = await Promise.all([download(model, report), init()]);
+    return start(bytes, backend, report);
+  },
+  async move({ backend }, report) {
+    if (!file) throw notLoaded();
+    return start(file, backend, report);
+  },
+  async classify({ picture, crop, top }) {
+    const { data, width, height } = await pixels(picture);
+    const rgba = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    return (await loaded().classify(rgba, width, height, crop, top)) as Answer;
+  },
+  async run({ values }) {
+    return (await loaded().run_tensor(values)) as Record<string, Float32Array>;
+  },
+  async read({ node }) {
+    return (await loaded().read(node)) as Activation;
+  },
+  async layers() {
+    return loaded().layers() as Layer[];
+  },
+  async gain({ branch, gain }) {
+    loaded().set_gain(branch, gain);
+    return undefined;
+  },
+};
+
+/** Starts an engine; the one before it stays in use if that fails. */
+async function start(bytes: Uint8Array, backend: Backend, report: Report): Promise<Info> {
+  report({ stage: 'prepare' });
+  const next = await Engine.load(bytes, backend);
+  engine?.free();
+  engine = next;
+  file = bytes;
+  return next.info() as Info;
+}
+
+function loaded(): Engine {
+  if (!engine) throw notLoaded();
+  return engine;
+}
+
+function notLoaded(): GoogLeNetError {
+  return new GoogLeNetError({ code: 'argument', detail: undefined, message: 'No model is loaded yet.' });
+}
+
+async function answer({ id, call, args }: Request): Promise<void> {
+  try {
+    const handler = handlers[call] as Handler<Call>;
+    const result = await handler(args, (progress) => post({ id, progress }));
+    post({ id, result });
+  } catch (thrown) {
+    post({ id, error: failure(thrown) });
+  }
+}
+
+function post(reply: Reply): void {
+  self.postMessage(reply);
+}
+
+// One call at a time, in the order in which they came.
+let last = Promise.resolve();
+self.addEventListener('message', ({ data }: MessageEvent<Request>) => {
+  last = last.then(() => answer(data));
+});
+
+// A panic inside an asynchronous call surfaces here and leaves that call hanging.
+self.addEventListener('error', (event) => {
+  event.preventDefault();
+  post({ fatal: failure(event.error ?? event.message) });
+});
+self.addEventListener('unhandledrejection', (event) => {
+  event.preventDefault();
+  post({ fatal: failure(event.reason) });
+});

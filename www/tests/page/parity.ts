@@ -1,0 +1,84 @@
+// Runs in the browser: loads a model, runs a stored input, compares every layer with what another
+// framework computed.
+
+import { GoogLeNet, type Answer, type Backend, type Info } from '../../src/client';
+import { fromCaffe, fromKeras } from './names';
+import { tensors, type Tensor } from './safetensors';
+
+/** One layer's comparison: the worst element's distance as a part of what is allowed. */
+interface Layer {
+  name: string;
+  node: string;
+  elements: number;
+  worst: number;
+  /** The same after one element of the reference was moved by three times what is allowed. */
+  control: number;
+}
+
+const ATOL = 1e-4;
+const RTOL = 1e-3;
+// Where a layer's values reach hundreds, so do the terms whose sums come out near zero, and f32 keeps seven
+// digits of them. BVLC's reference is itself that far from exact: the same layers in f64 differ from it
+// by up to 1.7 times ATOL + RTOL |b| (inception_3a/3x3).
+const RESOLUTION = 1e-6;
+
+let net: GoogLeNet | undefined;
+
+async function open(model: string, backend: Backend): Promise<Info> {
+  net?.close();
+  net = await GoogLeNet.load({ model, backend });
+  return net.info;
+}
+
+async function compare(url: string, framework: 'keras' | 'caffe'): Promise<Layer[]> {
+  if (!net) throw new Error('open a model first');
+  const golden = await tensors(url);
+  const input = framework === 'keras' ? 'input' : 'data';
+  const toOurs = framework === 'keras' ? fromKeras : fromCaffe;
+  const hwc = (tensor: Tensor) => (framework === 'keras' ? tensor.data : fromChw(tensor));
+  const pixels = golden.get(input);
+  if (!pixels) throw new Error(`${url} has no ${input}`);
+  golden.delete(input);
+  await net.run(hwc(pixels));
+  const layers: Layer[] = [];
+  for (const [name, tensor] of golden) {
+    const node = toOurs(name);
+    const expected = hwc(tensor);
+    const { data } = await net.read(node);
+    if (data.length !== expected.length) throw new Error(`${node}: ${data.length} values, expected ${expected.length}`);
+    const floor = Math.max(ATOL, RESOLUTION * expected.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
+    const worst = distance(data, expected, floor);
+    const moved = expected.slice();
+    const at = moved.length >> 1;
+    moved[at] = data[at]! + 3 * (floor + RTOL * Math.abs(data[at]!));
+    layers.push({ name, node, elements: data.length, worst, control: distance(data, moved, floor) });
+  }
+  return layers;
+}
+
+async function classify(url: string): Promise<Answer> {
+  if (!net) throw new Error('open a model first');
+  return net.classify(await (await fetch(url)).blob());
+}
+
+/** The worst element's distance as a part of `floor + RTOL |reference|`. */
+function distance(actual: Float32Array, expected: Float32Array, floor: number): number {
+  let worst = 0;
+  for (let i = 0; i < actual.length; i++) {
+    const away = Math.abs(actual[i]! - expected[i]!) / (floor + RTOL * Math.abs(expected[i]!));
+    // NaN is infinitely far from anything.
+    if (!(away <= worst)) worst = Number.isNaN(away) ? Infinity : away;
+  }
+  return worst;
+}
+
+function fromChw({ shape, data }: Tensor): Float32Array {
+  const [c = 1, h = 1, w = 1] = shape;
+  const out = new Float32Array(data.length);
+  for (let at = 0; at < c; at++) {
+    for (let p = 0; p < h * w; p++) out[p * c + at] = data[at * h * w + p]!;
+  }
+  return out;
+}
+
+Object.assign(window, { parity: { open, compare, classify } });

@@ -1,0 +1,99 @@
+//! The browsers that the tests drive, and what they need to have a GPU without one.
+
+use crate::shell;
+use anyhow::{Result, bail};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Programs the tests start.
+pub struct Browsers {
+    pub chromium: PathBuf,
+    pub chromedriver: PathBuf,
+    pub firefox: PathBuf,
+}
+
+/// A program or library: what finds it, and the Debian package it comes in.
+struct Need {
+    what: &'static str,
+    /// Overrides the search.
+    variable: &'static str,
+    names: &'static [&'static str],
+    package: &'static str,
+}
+
+const CHROMIUM: Need = Need {
+    what: "Chromium or Chrome",
+    variable: "CHROMIUM",
+    names: &[
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    ],
+    package: "chromium",
+};
+const CHROMEDRIVER: Need = Need {
+    what: "chromedriver (of the browser's version)",
+    variable: "CHROMEDRIVER",
+    names: &["chromedriver"],
+    package: "chromium-driver",
+};
+const FIREFOX: Need = Need {
+    what: "Firefox",
+    variable: "FIREFOX",
+    names: &["firefox-esr", "firefox", "/Applications/Firefox.app/Contents/MacOS/firefox"],
+    package: "firefox-esr",
+};
+
+impl Need {
+    fn find(&self) -> Option<PathBuf> {
+        if let Some(path) = env::var_os(self.variable) {
+            return Some(PathBuf::from(path)).filter(|path| path.is_file());
+        }
+        let known = |name: &&str| if name.starts_with('/') { Some(PathBuf::from(name)) } else { shell::find(name) };
+        self.names.iter().filter_map(known).find(|path| path.is_file())
+    }
+}
+
+/// Finds the browsers; installs what is missing where apt and root are there, otherwise says what to install.
+pub fn ensure() -> Result<Browsers> {
+    let needs = [&CHROMIUM, &CHROMEDRIVER, &FIREFOX];
+    let mut packages: Vec<&str> = needs.iter().filter(|n| n.find().is_none()).map(|n| n.package).collect();
+    // A Vulkan driver that runs on the CPU: native GPU tests and Firefox use it where there is no GPU.
+    if cfg!(target_os = "linux") && !has_vulkan() {
+        packages.extend(["mesa-vulkan-drivers", "libvulkan1"]);
+    }
+    if !packages.is_empty() && can_apt() {
+        shell::run(Command::new("apt-get").args(["update", "-qq"]))?;
+        shell::run(
+            Command::new("apt-get")
+                .args(["install", "-y", "-qq", "--no-install-recommends"])
+                .args(&packages)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )?;
+    }
+    match needs.map(Need::find) {
+        [Some(chromium), Some(chromedriver), Some(firefox)] => Ok(Browsers { chromium, chromedriver, firefox }),
+        found => {
+            let missing = needs.iter().zip(found).filter(|(_, found)| found.is_none());
+            let lines = missing.map(|(n, _)| {
+                format!("\n  {}: on Debian `apt install {}`, or set {} to its path", n.what, n.package, n.variable)
+            });
+            bail!("the browser tests need these, which are not installed:{}", lines.collect::<String>())
+        }
+    }
+}
+
+fn has_vulkan() -> bool {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let driver = folders.iter().any(|dir| Path::new(dir).read_dir().is_ok_and(|mut entries| entries.next().is_some()));
+    let loader = shell::output(Command::new("ldconfig").arg("-p")).is_none_or(|all| all.contains("libvulkan.so.1"));
+    driver && loader
+}
+
+fn can_apt() -> bool {
+    let root = shell::output(Command::new("id").arg("-u")).as_deref() == Some("0");
+    root && shell::find("apt-get").is_some()
+}

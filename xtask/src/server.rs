@@ -1,0 +1,294 @@
+//! A static file server with the headers that let a page use threads and precise clocks.
+//!
+//! HTTP/1.1 over the standard library: only GET and HEAD of files, a thread a connection.
+
+use crate::models::{self, Model};
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Cross-origin isolation: without it there is no SharedArrayBuffer, and clocks are coarse.
+const HEADERS: [(&str, &str); 5] = [
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Embedder-Policy", "require-corp"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+];
+
+/// A request's line and headers may be this long.
+const LONGEST_REQUEST: u64 = 16 << 10;
+
+/// A connection on which nothing is asked is closed after this.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What is served.
+pub struct Site {
+    /// The folder of the built page.
+    pub root: PathBuf,
+    /// Further folders, each under a path.
+    pub mounts: Vec<(String, PathBuf)>,
+    /// Under `/models/`, with their list in `/models/index.json`.
+    pub models: Vec<Model>,
+}
+
+/// What a request's path stands for.
+#[derive(Debug, PartialEq)]
+enum Found {
+    Text(String),
+    File(PathBuf),
+}
+
+impl Site {
+    fn find(&self, url: &str) -> Option<Found> {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let path = decode(path)?;
+        let path = path.strip_prefix('/')?;
+        if path == "models/index.json" {
+            return Some(Found::Text(models::index(&self.models).to_string()));
+        }
+        if let Some(id) = path.strip_prefix("models/").and_then(|name| name.strip_suffix(".safetensors")) {
+            return self.models.iter().find(|m| m.id == id).map(|m| Found::File(m.path.clone()));
+        }
+        let mounted = self.mounts.iter().find_map(|(at, folder)| {
+            let rest = path.strip_prefix(at.as_str())?.strip_prefix('/')?;
+            Some((folder.as_path(), rest))
+        });
+        let (folder, rest) = mounted.unwrap_or((&self.root, path));
+        inside(folder, rest).map(Found::File)
+    }
+}
+
+/// A file inside a folder, and nothing else: no way up, no hidden file, no link that leads out.
+fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
+    let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
+    if path.split('/').any(|part| part.is_empty() || part.starts_with('.') || part.contains(['\\', ':', '\0'])) {
+        return None;
+    }
+    let folder = folder.canonicalize().ok()?;
+    let file = folder.join(path).canonicalize().ok()?;
+    (file.starts_with(folder) && file.is_file()).then_some(file)
+}
+
+/// Undoes percent-encoding; `None` where the path is not UTF-8 or an escape is broken.
+fn decode(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let hex = tail.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn mime(path: &Path) -> &'static str {
+    match path.extension().and_then(|e| e.to_str()).unwrap_or_default() {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" | "map" => "application/json",
+        "wasm" => "application/wasm",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+/// A site on a port of this machine.
+pub struct Server {
+    listener: TcpListener,
+    site: Arc<Site>,
+}
+
+impl Server {
+    pub fn bind(port: u16, site: Site) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .with_context(|| format!("cannot serve on port {port}; choose another one with --port"))?;
+        Ok(Server { listener, site: Arc::new(site) })
+    }
+
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Answers requests until the process ends.
+    pub fn serve(&self) {
+        for stream in self.listener.incoming().flatten() {
+            let site = Arc::clone(&self.site);
+            // A browser that goes away is no fault of the server's.
+            thread::spawn(move || site.converse(&stream));
+        }
+    }
+}
+
+/// What goes back for one request.
+struct Answer {
+    status: &'static str,
+    mime: &'static str,
+    cache: &'static str,
+    length: u64,
+    body: Box<dyn Read>,
+}
+
+impl Answer {
+    fn text(status: &'static str, mime: &'static str, body: String) -> Self {
+        let cache = "no-cache";
+        Answer { status, mime, cache, length: body.len() as u64, body: Box::new(io::Cursor::new(body)) }
+    }
+
+    fn plain(status: &'static str) -> Self {
+        Answer::text(status, "text/plain; charset=utf-8", format!("{status}\n"))
+    }
+}
+
+impl Site {
+    /// Answers one request after another on a connection, until it ends or stays idle.
+    fn converse(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(IDLE))?;
+        let mut reader = BufReader::new(stream);
+        let mut writer = BufWriter::new(stream);
+        while let Some([method, url]) = request(&mut reader)? {
+            let answer = if matches!(&*method, "GET" | "HEAD") {
+                self.answer(&url)
+            } else {
+                Answer::plain("405 Method Not Allowed")
+            };
+            write!(writer, "HTTP/1.1 {}\r\n", answer.status)?;
+            let own = [("Content-Type", answer.mime), ("Cache-Control", answer.cache)];
+            for (name, value) in HEADERS.iter().chain(&own) {
+                write!(writer, "{name}: {value}\r\n")?;
+            }
+            write!(writer, "Content-Length: {}\r\n\r\n", answer.length)?;
+            if method != "HEAD" {
+                io::copy(&mut answer.body.take(answer.length), &mut writer)?;
+            }
+            writer.flush()?;
+            if !matches!(&*method, "GET" | "HEAD") {
+                // Its body, which nobody reads, would be taken for the next request.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, url: &str) -> Answer {
+        match self.find(url) {
+            Some(Found::Text(json)) => Answer::text("200 OK", "application/json", json),
+            Some(Found::File(path)) => {
+                // Vite names these by their content.
+                let hashed = url.starts_with("/assets/");
+                let cache = if hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+                match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+                    Ok((length, file)) => {
+                        Answer { status: "200 OK", mime: mime(&path), cache, length, body: Box::new(file) }
+                    }
+                    Err(_) => Answer::plain("500 Internal Server Error"),
+                }
+            }
+            None => Answer::plain("404 Not Found"),
+        }
+    }
+}
+
+/// Method and address of the next request; `None` at the end of the connection.
+fn request(reader: &mut impl BufRead) -> io::Result<Option<[String; 2]>> {
+    let mut reader = reader.take(LONGEST_REQUEST);
+    let mut first = String::new();
+    reader.read_line(&mut first)?;
+    let mut words = first.split_ascii_whitespace().map(str::to_owned);
+    let (Some(method), Some(url)) = (words.next(), words.next()) else { return Ok(None) };
+    // Nothing in the headers changes what is answered.
+    let mut line = String::new();
+    while !line.trim_end().is_empty() || line.is_empty() {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some([method, url]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A site in a folder of the test's own.
+    fn site(test: &str) -> Site {
+        let root = std::env::temp_dir().join(format!("googlenet-{test}-{}", std::process::id()));
+        fs::create_dir_all(root.join("dist/assets")).unwrap();
+        for file in ["secret", "dist/index.html", "dist/.env", "dist/assets/a b.js"] {
+            fs::write(root.join(file), "x").unwrap();
+        }
+        let model = Model { id: "m".into(), name: "M".into(), path: root.join("secret"), bytes: 1 };
+        Site { root: root.join("dist"), mounts: vec![("more".into(), root.clone())], models: vec![model] }
+    }
+
+    #[test]
+    fn only_what_lies_inside_is_found() {
+        let site = site("inside");
+        let found = |url: &str| matches!(site.find(url), Some(Found::File(_)));
+        for url in ["/", "/index.html", "/?q=1", "/assets/a%20b.js", "/more/secret", "/models/m.safetensors"] {
+            assert!(found(url), "{url}");
+        }
+        for url in [
+            "/../secret",
+            "/%2e%2e/secret",
+            "/..%2fsecret",
+            "/assets/../../secret",
+            "/..\\secret",
+            "/more/../../etc/passwd",
+            "//secret",
+            "/.env",
+            "/assets",
+            "/nothing",
+            "/%zz",
+            "/models/../secret.safetensors",
+            "/more",
+            "secret",
+        ] {
+            assert!(!found(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_connection_carries_several_requests() {
+        let server = Server::bind(0, site("requests")).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port().unwrap())).unwrap();
+        thread::spawn(move || server.serve());
+        let asked = "GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD /assets/a%20b.js HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n\r\n";
+        stream.write_all(asked.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let answers: Vec<&str> = text.split("HTTP/1.1 ").skip(1).collect();
+        let starts: Vec<&str> = answers.iter().map(|a| &a[..3]).collect();
+        assert_eq!(starts, ["200", "200", "404", "405"]);
+        for answer in &answers {
+            for (name, value) in HEADERS {
+                assert!(answer.contains(&format!("{name}: {value}\r\n")), "{name}");
+            }
+        }
+        assert!(answers[0].ends_with("Content-Length: 1\r\n\r\nx"));
+        assert!(answers[1].contains("Content-Type: text/javascript") && answers[1].ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_list_of_models_names_each() {
+        let Some(Found::Text(json)) = site("list").find("/models/index.json") else { panic!("there is no list") };
+        assert_eq!(json, r#"{"models":[{"bytes":1,"id":"m","name":"M","url":"models/m.safetensors"}]}"#);
+    }
+}

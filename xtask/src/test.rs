@@ -1,0 +1,146 @@
+//! `cargo xtask test`
+
+use crate::browsers::{self, Browsers};
+use crate::{page, repo, shell, wasm};
+use anyhow::{Context, Result, bail};
+use std::cell::OnceCell;
+use std::env;
+use std::process::Command;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Run only these steps, in the usual order
+    #[arg(value_name = "STEP", value_parser = STEPS.map(|step| step.name))]
+    steps: Vec<String>,
+}
+
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Machine) -> Result<()>,
+}
+
+const STEPS: [Step; 9] = [
+    Step { name: "fmt", what: "Rust is formatted", run: fmt },
+    Step { name: "clippy", what: "clippy, native", run: clippy },
+    Step { name: "clippy-wasm", what: "clippy, wasm32", run: clippy_wasm },
+    Step { name: "native", what: "native tests", run: native },
+    Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", run: ops },
+    Step { name: "wasm", what: "the engine as the page ships it, and its size", run: engine },
+    Step { name: "types", what: "TypeScript", run: |_| page::check() },
+    Step { name: "build", what: "the page", run: |_| page::build().and_then(|()| page::build_tests()) },
+    Step { name: "page", what: "the page in Chromium and Firefox", run: pages },
+];
+
+/// What steps share: looked for once, and only by the steps that need it.
+#[derive(Default)]
+struct Machine {
+    browsers: OnceCell<Browsers>,
+}
+
+impl Machine {
+    fn browsers(&self) -> Result<&Browsers> {
+        if self.browsers.get().is_none() {
+            // Another thread cannot have come first: there is none.
+            let _ = self.browsers.set(browsers::ensure()?);
+        }
+        self.browsers.get().context("the browsers were just found")
+    }
+}
+
+/// Runs the steps; all of them, even after one has failed.
+pub fn run(options: &Options) -> Result<()> {
+    match repo::reference() {
+        Some(path) => println!("Reference data: {}", path.display()),
+        None => println!("Reference data: none; what compares with it is skipped (set GOOGLENET_REFERENCE)"),
+    }
+    let machine = Machine::default();
+    let wanted = |step: &&Step| options.steps.is_empty() || options.steps.iter().any(|name| name == step.name);
+    let mut lines = Vec::new();
+    let mut failed = 0;
+    for step in STEPS.iter().filter(wanted) {
+        println!("\n=== {}: {}", step.name, step.what);
+        let start = Instant::now();
+        let result = (step.run)(&machine);
+        let seconds = start.elapsed().as_secs_f64();
+        if let Err(error) = &result {
+            failed += 1;
+            println!("{error:#}");
+        }
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("--- {}: {verdict}, {seconds:.1} s", step.name);
+        lines.push(format!("{:<12} {verdict:<7} {seconds:>7.1} s", step.name));
+    }
+    println!("\n{}", lines.join("\n"));
+    println!("{} passed, {failed} failed", lines.len() - failed);
+    if failed > 0 {
+        bail!("{failed} of {} steps failed", lines.len());
+    }
+    Ok(())
+}
+
+/// cargo with the reference data made known to the tests.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = shell::cargo(args);
+    if let Some(path) = repo::reference() {
+        command.env("GOOGLENET_REFERENCE", path);
+    }
+    command
+}
+
+fn fmt(_: &Machine) -> Result<()> {
+    shell::run(&mut cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy(_: &Machine) -> Result<()> {
+    shell::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The browser's tests and no others: the rest are native programs.
+const WASM: &str = "--target=wasm32-unknown-unknown";
+
+fn clippy_wasm(_: &Machine) -> Result<()> {
+    shell::run(cargo(&["clippy", WASM]).args(["--lib", "--test=browser", "--", "-D", "warnings"]))
+}
+
+fn native(machine: &Machine) -> Result<()> {
+    // The software Vulkan driver comes with them.
+    machine.browsers()?;
+    shell::run(&mut cargo(&["test", "--workspace"]))
+}
+
+fn ops(machine: &Machine) -> Result<()> {
+    let browsers = machine.browsers()?;
+    let mut command = cargo(&["test", WASM, "--test=browser"]);
+    command.env("CHROMEDRIVER", &browsers.chromedriver);
+    // Seconds; software adapters are slow.
+    command.env("WASM_BINDGEN_TEST_TIMEOUT", "600");
+    shell::with_path(&mut command, &wasm::bindgen()?)?;
+    shell::run(&mut command)
+}
+
+fn engine(_: &Machine) -> Result<()> {
+    wasm::build()?;
+    wasm::check_size()
+}
+
+fn pages(machine: &Machine) -> Result<()> {
+    let browsers = machine.browsers()?;
+    page::install()?;
+    let mut command = Command::new("node");
+    // One file after the other: software adapters take every core there is.
+    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(page::tests()?);
+    command.current_dir(repo::www());
+    command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
+    command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
+    if let Some(reference) = repo::reference() {
+        // The Keras weights as a model file.
+        let h5 = reference.join("keras/googlenet_keras3.weights.h5");
+        let keras = repo::target().join("keras.safetensors");
+        let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
+        shell::run(import.arg(h5).arg("-o").arg(&keras).args(["--mean", "0,0,0"]))?;
+        command.env("GOOGLENET_REFERENCE", reference).env("KERAS_MODEL", keras);
+    }
+    shell::run(&mut command)
+}
