@@ -63,9 +63,8 @@ pub fn bindgen() -> Result<PathBuf> {
     let bin = root.join("bin");
     let found = shell::output(Command::new(bin.join("wasm-bindgen")).arg("--version"));
     if found.as_deref() != Some(&format!("wasm-bindgen {version}")) {
-        shell::run(
-            shell::cargo(&["install", "wasm-bindgen-cli", "--locked", "--version", &version, "--root"]).arg(root),
-        )?;
+        // Without --locked: the lock file it was published with names a dependency that not every mirror has.
+        shell::run(shell::cargo(&["install", "wasm-bindgen-cli", "--version", &version, "--root"]).arg(root))?;
     }
     Ok(bin)
 }
