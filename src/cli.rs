@@ -1,6 +1,8 @@
 //! Subcommands, and how they end: answers on stdout, one line a failure on stderr.
 
+mod accuracy;
 mod classify;
+mod convert;
 mod import;
 mod summary;
 
@@ -23,6 +25,9 @@ enum Command {
     Classify(classify::Args),
     Summary(summary::Args),
     Import(import::Args),
+    Convert(convert::Args),
+    #[command(hide = true)]
+    Accuracy(accuracy::Args),
 }
 
 pub fn main() -> ExitCode {
@@ -34,6 +39,8 @@ pub fn main() -> ExitCode {
         Command::Classify(args) => classify::run(args),
         Command::Summary(args) => summary::run(args),
         Command::Import(args) => import::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Accuracy(args) => accuracy::run(args),
     };
     result.unwrap_or_else(|e| {
         // Whoever reads the output has seen enough: `googlenet summary | head`.

@@ -19,8 +19,8 @@ pub enum Error {
     /// A tensor's shape is not what its layer needs.
     #[error("the tensor \"{name}\" has shape {found}, but its layer needs {expected}")]
     TensorShape { name: String, expected: Dims, found: Dims },
-    /// A tensor's element type is neither f32 nor f16.
-    #[error("the tensor \"{name}\" is {found}; expected F32 or F16")]
+    /// A tensor's element type is none of f32, f16 and int8.
+    #[error("the tensor \"{name}\" is {found}; expected F32, F16 or I8")]
     TensorType { name: String, found: String },
     /// A weight is NaN or infinite.
     #[error("the tensor \"{name}\" holds {value} at element {index}; every weight must be finite")]

@@ -372,4 +372,44 @@ mod tests {
             }
         }
     }
+
+    /// Half-pixel centres and edges that repeat: what frameworks call bilinear with `align_corners=False`.
+    #[test]
+    fn enlarging_is_the_frameworks_bilinear() {
+        let rgba = (0..32 * 32 * 4).map(|i| if i % 4 == 3 { 255 } else { (i * 7919 % 251) as u8 });
+        let image = Image::new(32, 32, rgba.collect()).unwrap();
+        let out = plain(224).tensor(&[&image], Crop::Center);
+        let source = |i: usize| ((i as f64 + 0.5) * (32.0 / 224.0) - 0.5).max(0.0);
+        for (y, x) in [(0, 0), (0, 223), (223, 100), (17, 3), (111, 112), (223, 223)] {
+            let (sy, sx) = (source(y), source(x));
+            let (y0, x0) = (sy as usize, sx as usize);
+            let (fy, fx) = (sy - y0 as f64, sx - x0 as f64);
+            let at = |y: usize, x: usize| f64::from(image.rgb(x.min(31), y.min(31))[1]);
+            let top = at(y0, x0) * (1.0 - fx) + at(y0, x0 + 1) * fx;
+            let bottom = at(y0 + 1, x0) * (1.0 - fx) + at(y0 + 1, x0 + 1) * fx;
+            let want = top * (1.0 - fy) + bottom * fy;
+            let got = f64::from(out.data[(y * 224 + x) * 3 + 1]);
+            assert!((got - want).abs() < 1e-3, "({y}, {x}): {got}, not {want}");
+        }
+    }
+
+    #[test]
+    fn through_is_down_and_then_up() {
+        let image = gradient(200, 170);
+        let small = Preprocess { size: 32, ..plain(32) }.tensor(&[&image], Crop::Squash);
+        let way = Preprocess { through: Some(32), ..plain(224) };
+        let got = way.tensor(&[&image], Crop::Squash);
+        let up = triangle(32, 224);
+        let sum = |row: &(usize, Vec<f32>), f: &dyn Fn(usize) -> f32| -> f32 {
+            row.1.iter().enumerate().map(|(i, w)| w * f(row.0 + i)).sum()
+        };
+        for (y, x) in [(0, 0), (100, 57), (223, 223), (3, 200)] {
+            let want = sum(&up[y], &|j| sum(&up[x], &|i| small.data[(j * 32 + i) * 3]));
+            let value = got.data[(y * 224 + x) * 3];
+            assert!((value - want).abs() < 1e-3, "({y}, {x}): {value}, not {want}");
+        }
+        // A picture that is no larger takes no detour.
+        let tiny = gradient(32, 32);
+        assert_eq!(way.tensor(&[&tiny], Crop::Center), plain(224).tensor(&[&tiny], Crop::Center));
+    }
 }

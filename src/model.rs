@@ -5,7 +5,7 @@ use crate::googlenet::{Spec, Variant};
 use crate::image::Preprocess;
 use crate::network::Network;
 use crate::weights::Weights;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Class names of ILSVRC 2012 in output order: WordNet 3.0 lemmas of the 1000 synsets.
 const IMAGENET_LABELS: &str = include_str!("imagenet_labels.txt");
@@ -104,6 +104,33 @@ impl Model {
         Ok(Model { name, spec, network, weights, labels, preprocess, source, license, notes })
     }
 
+    /// The model without its auxiliary heads: a third less to keep, and nothing to run that nobody reads.
+    pub fn without_heads(mut self) -> Result<Self> {
+        if self.spec.heads {
+            let spec = Spec { heads: false, ..self.spec };
+            let network = spec.build()?;
+            let kept = expected_tensors(&network);
+            self.weights.retain(|name| kept.contains_key(name));
+            (self.spec, self.network) = (spec, network);
+        }
+        Ok(self)
+    }
+
+    /// What a model file says about itself: the metadata that makes it complete.
+    pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        let json = |key: &str, value: serde_json::Result<String>| value.map_err(|e| metadata_error(key, e));
+        let mut metadata = BTreeMap::from([
+            (key::VARIANT.to_owned(), self.spec.variant.name().to_owned()),
+            (key::PREPROCESSING.to_owned(), json(key::PREPROCESSING, serde_json::to_string(&self.preprocess))?),
+            (key::LABELS.to_owned(), json(key::LABELS, serde_json::to_string(&self.labels))?),
+            (key::NAME.to_owned(), self.name.clone()),
+        ]);
+        for (key, value) in [(key::SOURCE, &self.source), (key::LICENSE, &self.license)] {
+            metadata.extend(value.clone().map(|value| (key.to_owned(), value)));
+        }
+        Ok(metadata)
+    }
+
     /// Any network with its weights: what tests and experiments run. Pictures are RGB 0..1 at the
     /// size of the first input.
     pub fn from_network(network: Network, weights: Weights) -> Result<Self> {
@@ -151,17 +178,25 @@ fn classes(weights: &Weights) -> Result<usize> {
     }
 }
 
-/// Every tensor a layer needs is there, has its shape and only finite values, and there is none besides.
-fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<()> {
-    let mut expected = BTreeSet::new();
+/// Name and shape of every tensor that a layer of the network reads.
+fn expected_tensors(network: &Network) -> BTreeMap<String, Vec<usize>> {
+    let mut expected = BTreeMap::new();
     for (id, node) in network.nodes().iter().enumerate() {
         let Some(dims) = node.op.weight_dims(network.input_shape(id)) else { continue };
         let [weight, bias] = tensor_names(&node.name);
-        weights.check(&weight, &dims)?;
-        weights.check(&bias, &dims[..1])?;
-        expected.extend([weight, bias]);
+        expected.insert(bias, dims[..1].to_vec());
+        expected.insert(weight, dims);
     }
-    match weights.names().find(|name| !expected.contains(*name)) {
+    expected
+}
+
+/// Every tensor a layer needs is there, has its shape and only finite values, and there is none besides.
+fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<()> {
+    let expected = expected_tensors(network);
+    for (name, dims) in &expected {
+        weights.check(name, dims)?;
+    }
+    match weights.names().find(|name| !expected.contains_key(*name)) {
         Some(name) => Err(Error::ExtraTensor {
             name: name.to_owned(),
             found: weights.dims(name).unwrap_or_default().into(),
@@ -179,7 +214,6 @@ pub fn tensor_names(layer: &str) -> [String; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     /// Name, dimensions, values.
     type Named = (String, Vec<usize>, Vec<f32>);
@@ -264,5 +298,20 @@ mod tests {
         assert_eq!(refuse(&[(key::VARIANT, "v3"), PREPROCESSING]).detail(), Some("variant"));
         assert_eq!(refuse(&[variant, PREPROCESSING, (key::LABELS, r#"["cat"]"#)]).detail(), Some("labels"));
         assert_eq!(refuse(&[variant, (key::PREPROCESSING, r#"{"size":0}"#)]).detail(), Some("preprocessing"));
+    }
+
+    #[test]
+    fn heads_can_be_left_out() {
+        let three = Spec { classes: 3, ..Spec::default() };
+        let preprocessing = (key::PREPROCESSING, r#"{"size":224}"#);
+        let full = load(tensors(&three), &[(key::VARIANT, "keras"), preprocessing]).unwrap();
+        let params = full.network.total_params();
+        let lean = full.without_heads().unwrap();
+        assert_eq!((lean.spec.heads, lean.network.heads().len()), (false, 1));
+        assert!(lean.network.total_params() < params && !lean.weights.names().any(|n| n.starts_with("loss1/")));
+        // What it writes is a complete model, and says the same of itself.
+        let back = Model::from_bytes(lean.weights.to_bytes(&lean.metadata().unwrap(), true).unwrap()).unwrap();
+        assert_eq!((back.spec, &back.labels, &back.name), (lean.spec, &lean.labels, &lean.name));
+        assert_eq!((back.preprocess, back.notes.len()), (lean.preprocess, 0));
     }
 }

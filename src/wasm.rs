@@ -80,12 +80,14 @@ struct Layer<'a> {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a safetensors model onto `auto`, `cpu` or `gpu`.
-    pub async fn load(model: Vec<u8>, backend: String) -> Result<Engine, JsValue> {
+    /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without.
+    pub async fn load(model: Vec<u8>, backend: String, heads: bool) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
             let backend = backend.parse()?;
-            engine::Engine::new(Model::from_bytes(model)?, backend).await
+            let model = Model::from_bytes(model)?;
+            let model = if heads { model } else { model.without_heads()? };
+            engine::Engine::new(model, backend).await
         };
         let engine = load.await.map_err(thrown)?;
         Ok(Engine { inner: Cell::new(Some(Box::new(engine))) })
@@ -221,7 +223,7 @@ impl std::ops::DerefMut for Borrowed<'_> {
 }
 
 /// An error as JavaScript sees it.
-fn thrown(error: Error) -> JsValue {
+pub fn thrown(error: Error) -> JsValue {
     js_error(error.code(), error.detail(), &error.to_string())
 }
 
@@ -250,7 +252,7 @@ fn floats(values: &[f32]) -> Float32Array {
 }
 
 /// Makes a panic a thrown `Error` of code `internal` that says where, instead of a bare `unreachable`.
-fn report_panics() {
+pub fn report_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {

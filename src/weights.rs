@@ -1,4 +1,8 @@
-//! A safetensors file, parsed once: named tensors in f32 or f16, and the metadata beside them.
+//! A safetensors file, parsed once: named tensors in f32, f16 or int8, and the metadata beside them.
+//!
+//! An int8 tensor has a companion, `<name>_scale` (f32, one value for each of the tensor's outermost
+//! rows: a layer's output channels); its values are `int8 * scale`. Companions are no tensors of
+//! their own: nobody but this file sees them.
 
 use crate::error::{Dims, Error, Result};
 use half::f16;
@@ -19,8 +23,22 @@ pub struct Weights {
 #[derive(Debug, Clone)]
 struct Entry {
     dims: Vec<usize>,
-    dtype: Dtype,
+    storage: Storage,
     bytes: Range<usize>,
+}
+
+/// How a tensor's values are stored.
+#[derive(Debug, Clone, PartialEq)]
+enum Storage {
+    F32,
+    F16,
+    /// With the scale of each of the outermost rows.
+    Int8(Vec<f32>),
+}
+
+/// The name of an int8 tensor's scales.
+fn scale_name(name: &str) -> String {
+    format!("{name}_scale")
 }
 
 impl Weights {
@@ -34,16 +52,43 @@ impl Weights {
         let start = bytes.as_ptr() as usize;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            if !matches!(view.dtype(), Dtype::F32 | Dtype::F16) {
-                return Err(Error::TensorType { name: name.to_owned(), found: format!("{:?}", view.dtype()) });
-            }
+            let storage = match view.dtype() {
+                Dtype::F32 => Storage::F32,
+                Dtype::F16 => Storage::F16,
+                // Its scales may stand anywhere in the file.
+                Dtype::I8 => Storage::Int8(Vec::new()),
+                other => return Err(Error::TensorType { name: name.to_owned(), found: format!("{other:?}") }),
+            };
             let at = view.data().as_ptr() as usize - start;
-            tensors.insert(
-                name.to_owned(),
-                Entry { dims: view.shape().to_vec(), dtype: view.dtype(), bytes: at..at + view.data().len() },
-            );
+            let entry = Entry { dims: view.shape().to_vec(), storage, bytes: at..at + view.data().len() };
+            tensors.insert(name.to_owned(), entry);
         }
-        Ok(Weights { bytes, tensors, metadata })
+        let mut weights = Weights { bytes, tensors, metadata };
+        weights.take_scales()?;
+        Ok(weights)
+    }
+
+    /// Hands every int8 tensor its scales.
+    fn take_scales(&mut self) -> Result<()> {
+        let is_int8 = |(name, entry): (&String, &Entry)| match (&entry.storage, entry.dims.first()) {
+            (Storage::Int8(_), Some(&rows)) => Some((name.clone(), rows)),
+            (Storage::Int8(_), None) => Some((name.clone(), 1)),
+            _ => None,
+        };
+        let int8: Vec<(String, usize)> = self.tensors.iter().filter_map(is_int8).collect();
+        for (name, rows) in int8 {
+            let scale = scale_name(&name);
+            if let Some(Entry { storage: Storage::Int8(_), .. }) = self.tensors.get(&scale) {
+                return Err(Error::TensorType { name: scale, found: "I8".into() });
+            }
+            self.check(&scale, &[rows])?;
+            let (_, scales) = self.get(&scale)?;
+            self.tensors.remove(&scale);
+            if let Some(entry) = self.tensors.get_mut(&name) {
+                entry.storage = Storage::Int8(scales);
+            }
+        }
+        Ok(())
     }
 
     /// Tensors made in memory: an importer's result, or a test's.
@@ -59,27 +104,63 @@ impl Weights {
             }
             let at = weights.bytes.len();
             weights.bytes.extend_from_slice(bytemuck::cast_slice(&values));
-            weights.tensors.insert(name, Entry { dims, dtype: Dtype::F32, bytes: at..weights.bytes.len() });
+            weights.tensors.insert(name, Entry { dims, storage: Storage::F32, bytes: at..weights.bytes.len() });
         }
         Ok(weights)
     }
 
-    /// Writes a safetensors file, its values as f16 where `half` is set.
-    pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
-        let mut encoded = Vec::new();
+    /// The same tensors with those of two and more dimensions in int8: a row's largest magnitude
+    /// becomes 127, and every value of the row is kept to 1/254 of it.
+    pub fn quantized(&self) -> Result<Self> {
+        let mut weights = Weights { metadata: self.metadata.clone(), ..Weights::default() };
         for name in self.names() {
             let (dims, values) = self.get(name)?;
-            let data: Vec<u8> = if half {
-                values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
+            let at = weights.bytes.len();
+            let storage = if dims.len() < 2 || values.is_empty() {
+                weights.bytes.extend_from_slice(bytemuck::cast_slice(&values));
+                Storage::F32
             } else {
-                values.iter().flat_map(|v| v.to_le_bytes()).collect()
+                let mut scales = Vec::with_capacity(dims[0]);
+                for row in values.chunks_exact(values.len() / dims[0]) {
+                    let largest = row.iter().fold(0f32, |most, v| most.max(v.abs()));
+                    let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+                    weights.bytes.extend(row.iter().map(|v| (v / scale).round() as i8 as u8));
+                    scales.push(scale);
+                }
+                Storage::Int8(scales)
             };
-            encoded.push((name, dims.to_vec(), data));
+            let entry = Entry { dims: dims.to_vec(), storage, bytes: at..weights.bytes.len() };
+            weights.tensors.insert(name.to_owned(), entry);
         }
-        let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+        Ok(weights)
+    }
+
+    /// Only the tensors that are wanted.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| wanted(name));
+    }
+
+    /// Writes a safetensors file, its values as f16 where `half` is set; what is int8 stays so.
+    pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
+        let mut encoded = Vec::new();
+        for (name, entry) in &self.tensors {
+            if let Storage::Int8(scales) = &entry.storage {
+                encoded.push((name.clone(), Dtype::I8, entry.dims.clone(), self.bytes[entry.bytes.clone()].to_vec()));
+                let scale = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
+                encoded.push((scale_name(name), Dtype::F32, vec![scales.len()], scale));
+                continue;
+            }
+            let values = self.values(entry);
+            let (dtype, data) = if half {
+                (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
+            } else {
+                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            };
+            encoded.push((name.clone(), dtype, entry.dims.clone(), data));
+        }
         let views = encoded
             .iter()
-            .map(|(name, dims, data)| TensorView::new(dtype, dims.clone(), data).map(|view| (*name, view)))
+            .map(|(name, dtype, dims, data)| TensorView::new(*dtype, dims.clone(), data).map(|view| (name, view)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Error::Format(e.to_string()))?;
         let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -105,12 +186,20 @@ impl Weights {
             .tensors
             .get(name)
             .ok_or_else(|| Error::MissingTensor { name: name.to_owned(), expected: Dims(Vec::new()) })?;
+        Ok((&entry.dims, self.values(entry)))
+    }
+
+    fn values(&self, entry: &Entry) -> Vec<f32> {
         let bytes = &self.bytes[entry.bytes.clone()];
-        let values = match entry.dtype {
-            Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        };
-        Ok((&entry.dims, values))
+        match &entry.storage {
+            Storage::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Storage::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Storage::Int8(scales) => {
+                let row = (bytes.len() / scales.len().max(1)).max(1);
+                let rows = bytes.chunks_exact(row).zip(scales);
+                rows.flat_map(|(row, &scale)| row.iter().map(move |&v| f32::from(v as i8) * scale)).collect()
+            }
+        }
     }
 
     /// Checks a tensor against the shape its layer needs, and every value for being a number.
@@ -176,5 +265,55 @@ mod tests {
         let nan = bad.check("a", &[2]).unwrap_err();
         assert_eq!((nan.code(), nan.detail()), ("not-finite", Some("a")));
         assert!(nan.to_string().contains("element 1"));
+    }
+
+    /// Rows of different magnitude, one of them all zero, and a bias.
+    fn layer() -> Weights {
+        let weight = vec![1.0, -0.5, 0.25, 100.0, -127.0, 3.0, 0.0, 0.0, 0.0];
+        let tensors = [("w.weight".into(), vec![3, 3], weight), ("w.bias".into(), vec![3], vec![0.1, 0.2, 0.3])];
+        Weights::from_tensors(tensors).unwrap()
+    }
+
+    #[test]
+    fn int8_keeps_every_row_to_a_part_in_254_of_its_largest() {
+        let file = layer().quantized().unwrap().to_bytes(&BTreeMap::new(), false).unwrap();
+        let back = Weights::parse(file).unwrap();
+        assert_eq!(back.names().collect::<Vec<_>>(), ["w.bias", "w.weight"]);
+        assert_eq!(back.get("w.bias").unwrap(), layer().get("w.bias").unwrap());
+        let (_, exact) = layer().get("w.weight").map(|(d, v)| (d.to_vec(), v)).unwrap();
+        let (dims, values) = back.get("w.weight").unwrap();
+        assert_eq!(dims, [3, 3]);
+        for (row, (got, want)) in values.chunks(3).zip(exact.chunks(3)).enumerate() {
+            let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (a, b) in got.iter().zip(want) {
+                assert!((a - b).abs() <= largest / 254.0 + 1e-6, "row {row}: {a} for {b}");
+            }
+        }
+        // Written once more, it is the same: nothing is quantized twice.
+        let again = Weights::parse(back.to_bytes(&BTreeMap::new(), true).unwrap()).unwrap();
+        assert_eq!(again.get("w.weight").unwrap(), back.get("w.weight").unwrap());
+    }
+
+    #[test]
+    fn int8_without_its_scales_is_refused() {
+        let write = |scales: &[(&str, Vec<usize>, Vec<f32>)]| {
+            let data: Vec<Vec<u8>> =
+                scales.iter().map(|s| s.2.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+            let mut views = vec![("w", TensorView::new(Dtype::I8, vec![2, 2], &[1, 2, 3, 4]).unwrap())];
+            for ((name, dims, _), data) in scales.iter().zip(&data) {
+                views.push((name, TensorView::new(Dtype::F32, dims.clone(), data).unwrap()));
+            }
+            Weights::parse(serialize(views, None).unwrap())
+        };
+        let good = write(&[("w_scale", vec![2], vec![0.5, -2.0])]).unwrap();
+        assert_eq!(good.get("w").unwrap().1, [0.5, 1.0, -6.0, -8.0]);
+        let fails = |scales: &[_]| write(scales).unwrap_err();
+        assert_eq!(fails(&[]).detail(), Some("w_scale"));
+        assert_eq!(fails(&[("w_scale", vec![1], vec![0.5])]).code(), "tensor-shape");
+        assert_eq!(fails(&[("w_scale", vec![2], vec![0.5, f32::INFINITY])]).code(), "not-finite");
+
+        let int8 = |name, data| (name, TensorView::new(Dtype::I8, vec![2], data).unwrap());
+        let nested = serialize([int8("w", &[1, 2]), int8("w_scale", &[3, 4])], None).unwrap();
+        assert_eq!(Weights::parse(nested).unwrap_err().code(), "tensor-type");
     }
 }

@@ -477,13 +477,18 @@ fn a_damaged_keras_file_is_refused() {
     for cut in [9, 100, 2048, good.len() / 2, good.len() - 1] {
         assert_eq!(refuse(&good[..cut]).code(), "import", "cut at {cut}");
     }
-    // A layer under another name: the first "branch3" is inception 3a's or one of its fellows'.
-    let at = good.windows(8).position(|w| w == b"branch3\0").unwrap();
-    let mut renamed = good.clone();
-    renamed[at] = b'B';
-    let error = refuse(&renamed);
+    // A layer without variables. Layers that never had any have "vars" too, and are not missed; and the names above
+    // them are the author's own.
+    let rename = |name: &[u8], at: usize| {
+        let mut renamed = good.clone();
+        renamed[at] = name[0].to_ascii_uppercase();
+        import(&renamed, &options).map(drop)
+    };
+    let places = |name: &'static [u8]| good.windows(name.len()).enumerate().filter(move |(_, w)| *w == name);
+    let error = places(b"vars\0").find_map(|(at, name)| rename(name, at).err()).unwrap();
     assert_eq!(error.code(), "missing-tensor");
-    assert!(error.detail().unwrap().contains("/branch3/layers/conv2d/vars/0"), "{error}");
+    assert!(error.detail().unwrap().contains('/'), "{error}");
+    places(b"branch3\0").take(1).for_each(|(at, name)| rename(name, at).unwrap());
     // One weight that is no number: conv1's first, found by the first four of its kernel.
     let model = import(&good, &options).unwrap().model;
     let (dims, kernel) = model.weights.get("conv1/7x7_s2.weight").unwrap();

@@ -42,7 +42,8 @@ pub fn run(args: Args) -> super::Result {
         Some(path) => path,
         None => default_model()?,
     };
-    let model = super::load(&path)?;
+    // Nobody asks the auxiliary heads.
+    let model = super::load(&path)?.without_heads()?;
     let mut engine = pollster::block_on(Engine::new(model, args.backend)).map_err(|e| super::in_file(&path, e))?;
     if !args.json {
         let Info { backend, adapter, reason } = engine.info();

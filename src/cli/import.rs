@@ -1,5 +1,6 @@
 //! `googlenet import`: another framework's weights into a model file.
 
+use googlenet::googlenet::Variant;
 use googlenet::image::Order;
 use googlenet::import::{Options, import};
 use googlenet::summary::thousands;
@@ -8,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Convert another framework's weights into a model file (now: Keras 3 .weights.h5)
+/// Convert another framework's weights into a model file: Keras, Caffe, ONNX, torchvision
 #[derive(clap::Args)]
 pub struct Args {
     /// What the other framework wrote
@@ -31,6 +32,9 @@ pub struct Args {
     /// Order of the input's channels: RGB or BGR
     #[arg(long, value_parser = order)]
     order: Option<Order>,
+    /// The variant where it is not what the file seems to be: keras, keras_v2, caffe or torchvision
+    #[arg(long)]
+    variant: Option<Variant>,
     /// The model's name
     #[arg(long)]
     name: Option<String>,
@@ -52,6 +56,7 @@ pub fn run(args: Args) -> super::Result {
         std: args.std,
         scale: args.scale,
         order: args.order,
+        variant: args.variant,
         half: args.half,
     };
     let imported = import(&super::read(&args.file)?, &options).map_err(|e| super::in_file(&args.file, e))?;

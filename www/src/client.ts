@@ -9,8 +9,13 @@ export { GoogLeNetError } from './errors';
 export type * from './protocol';
 
 export interface LoadOptions {
-  /** A safetensors file: its address, or the file itself. */
+  /** A model file: its address, or the file itself. Safetensors, or what the importers read. */
   model: ModelSource;
+  /**
+   * Whether the auxiliary heads are wanted, where the model has them. Without them there is less to run,
+   * and where the model names a copy without heads, only that is downloaded.
+   */
+  heads?: boolean;
   /** Where to run; `auto` takes the GPU where there is a real one. */
   backend?: Backend;
   onProgress?: (progress: Progress) => void;
@@ -27,6 +32,13 @@ interface Waiting {
   resolve: (result: unknown) => void;
   reject: (error: GoogLeNetError) => void;
   onProgress: ((progress: Progress) => void) | undefined;
+}
+
+/** What to load: an address in full, since a worker's own is another than the page's. */
+function place(model: ModelSource, heads: boolean): string | Blob {
+  if (model instanceof Blob) return model;
+  const address = typeof model === 'string' ? model : ((!heads && model.noHeads) || model.url);
+  return new URL(address, document.baseURI).href;
 }
 
 /** A loaded network. */
@@ -48,11 +60,10 @@ export class GoogLeNet {
   }
 
   /** Downloads a model and readies it. Rejects with a {@link GoogLeNetError} that says what is wrong. */
-  static async load({ model, backend = 'auto', onProgress }: LoadOptions): Promise<GoogLeNet> {
+  static async load({ model, heads = true, backend = 'auto', onProgress }: LoadOptions): Promise<GoogLeNet> {
     const net = new GoogLeNet();
     try {
-      const from = typeof model === 'string' ? new URL(model, document.baseURI).href : model;
-      net.#info = await net.#call('load', { model: from, backend }, onProgress);
+      net.#info = await net.#call('load', { model: place(model, heads), backend, heads }, onProgress);
       return net;
     } catch (error) {
       net.close();

@@ -1,8 +1,8 @@
 import { GoogLeNetError } from './errors';
-import type { ModelSource, Progress } from './protocol';
+import type { Progress } from './protocol';
 
 /** The bytes of a model file, with word of how far it is. */
-export async function download(model: ModelSource, report: (p: Progress) => void): Promise<Uint8Array> {
+export async function download(model: string | Blob, report: (p: Progress) => void): Promise<Uint8Array> {
   if (model instanceof Blob) {
     return new Uint8Array(await model.arrayBuffer());
   }

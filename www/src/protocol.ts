@@ -3,8 +3,8 @@
 export type Backend = 'auto' | 'gpu' | 'cpu';
 export type Crop = 'center' | 'squash' | 'fit';
 
-/** A model file: its address, or its bytes. */
-export type ModelSource = string | Blob;
+/** A model file: its address, its address and that of a copy without auxiliary heads, or its bytes. */
+export type ModelSource = string | { url: string; noHeads?: string | undefined } | Blob;
 
 /** Pixels as the browser has them. */
 export type Picture = Blob | ImageBitmap | ImageData;
@@ -70,7 +70,7 @@ export interface Activation {
 
 /** Every call to the worker: what goes in and what comes back. */
 export interface Calls {
-  load: { args: { model: ModelSource; backend: Backend }; result: Info };
+  load: { args: { model: string | Blob; backend: Backend; heads: boolean }; result: Info };
   /** The same model on another backend. */
   move: { args: { backend: Backend }; result: Info };
   classify: { args: { picture: Picture; crop: Crop; top: number }; result: Answer };

@@ -9,18 +9,34 @@ import init, { Engine } from './wasm/googlenet';
 type Report = (progress: Progress) => void;
 type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
 
+/** What a safetensors file that is not ours is refused for: it may be another framework's. */
+const FOREIGN = ['metadata', 'missing-tensor', 'extra-tensor', 'tensor-type'];
+
 let engine: Engine | undefined;
 /** Kept so that a change of backend needs no second download. */
 let file: Uint8Array | undefined;
+/** Whether the engine has its auxiliary heads. */
+let withHeads = true;
 
 const handlers: { [C in Call]: Handler<C> } = {
-  async load({ model, backend }, report) {
+  async load({ model, backend, heads }, report) {
     const [bytes] = await Promise.all([download(model, report), init()]);
-    return start(bytes, backend, report);
+    const name = model instanceof File ? model.name : 'a file';
+    // Its header, after 8 bytes of length, is JSON.
+    if (bytes[8] !== '{'.charCodeAt(0)) return start(await convert(bytes, name), backend, heads, report);
+    try {
+      return await start(bytes, backend, heads, report);
+    } catch (error) {
+      if (!FOREIGN.includes(failure(error).code)) throw error;
+      const converted = await convert(bytes, name).catch(() => {
+        throw error;
+      });
+      return start(converted, backend, heads, report);
+    }
   },
   async move({ backend }, report) {
     if (!file) throw notLoaded();
-    return start(file, backend, report);
+    return start(file, backend, withHeads, report);
   },
   async classify({ picture, crop, top }) {
     const { data, width, height } = await pixels(picture);
@@ -42,13 +58,21 @@ const handlers: { [C in Call]: Handler<C> } = {
   },
 };
 
+/** Another framework's file as one of ours. The importers are large, and fetched when they are needed. */
+async function convert(bytes: Uint8Array, name: string): Promise<Uint8Array> {
+  const importers = await import('./wasm/importers');
+  await importers.default();
+  return importers.convert(bytes, name);
+}
+
 /** Starts an engine; the one before it stays in use if that fails. */
-async function start(bytes: Uint8Array, backend: Backend, report: Report): Promise<Info> {
+async function start(bytes: Uint8Array, backend: Backend, heads: boolean, report: Report): Promise<Info> {
   report({ stage: 'prepare' });
-  const next = await Engine.load(bytes, backend);
+  const next = await Engine.load(bytes, backend, heads);
   engine?.free();
   engine = next;
   file = bytes;
+  withHeads = heads;
   return next.info() as Info;
 }
 

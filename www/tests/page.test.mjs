@@ -5,12 +5,15 @@ import { readFile, writeFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { compared, launchChromium, photo, serve } from './support.mjs';
+import { compared, launchChromium, photo, reference, serve } from './support.mjs';
 
 const CAT = 'Egyptian cat';
 const COFFEE = 'espresso';
+// What the bundled model may see on the sample pictures: it knows ten things, and a cup of coffee is none.
+const BUNDLED = { 'cat.jpg': ['cat'], 'rocket.jpg': ['airplane', 'ship', 'truck', 'bird'] };
+const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
 
-describe('the page', { ...compared, concurrency: false }, () => {
+describe('the page', { concurrency: false }, () => {
   let server, browser, page, folder;
   const faults = [];
 
@@ -34,8 +37,8 @@ describe('the page', { ...compared, concurrency: false }, () => {
   });
 
   /** Opens the page and waits for the network. */
-  const open = async (backend) => {
-    await page.goto(`${server.url}/?backend=${backend}`);
+  const open = async (backend, model = 'imagenet') => {
+    await page.goto(`${server.url}/?backend=${backend}&model=${model}`);
     await page.waitForSelector(`#facts[data-backend]`, { timeout: 120_000 });
   };
   /** Drops a file from the disk on the window, as the browser itself hears of it. */
@@ -70,6 +73,28 @@ describe('the page', { ...compared, concurrency: false }, () => {
       await answered(CAT, 300_000);
       await chelsea();
       t.diagnostic(`${await page.textContent('#facts div')}; ${await page.textContent('#time')}`);
+      assert.deepEqual(faults, []);
+    });
+  }
+
+  for (const backend of ['cpu', 'gpu']) {
+    test(`the bundled model names the samples on the ${backend}`, { timeout: 600_000 }, async (t) => {
+      const asked = [];
+      page.on('request', (request) => request.url().includes('/models/') && asked.push(request.url().replace(/.*\//, '')));
+      await page.goto(`${server.url}/?backend=${backend}`);
+      await page.waitForSelector(`#facts[data-backend=${backend}]`, { timeout: 120_000 });
+      // The first model is the bundled one, and its auxiliary heads, which the page does not show, stay where they are.
+      assert.deepEqual(asked, ['index.json', 'cifar10-noheads.safetensors']);
+      assert.match(await page.textContent('#knows'), /knows only airplane, automobile, .* ship and truck\.$/);
+      for (const [name, plausible] of Object.entries(BUNDLED)) {
+        await page.evaluate(() => document.querySelector('#top').replaceChildren());
+        await drop(sample(name));
+        await page.waitForSelector('#top .name', { timeout: 300_000 });
+        const [label, share] = await page.$eval('#top li', (li) => ['.name', '.share'].map((c) => li.querySelector(c).textContent));
+        t.diagnostic(`${name}: ${label}, ${share}`);
+        assert.ok(plausible.includes(label), `${name}: ${label}`);
+        assert.equal(await page.isVisible('#unsure'), parseFloat(share) < 40);
+      }
       assert.deepEqual(faults, []);
     });
   }
@@ -135,8 +160,18 @@ describe('the page', { ...compared, concurrency: false }, () => {
 
   test('a dropped model is taken', compared, async () => {
     await open('cpu');
+    const served = await page.$$eval('#model option', (all) => all.length);
     await drop(photo('bvlc_googlenet.safetensors'));
-    await page.waitForFunction(() => document.querySelectorAll('#model option').length === 2);
+    await page.waitForFunction((served) => document.querySelectorAll('#model option').length === served + 1, served);
+    await drop(photo('chelsea.png'));
+    await answered(CAT);
+  });
+
+  test('a dropped file of another framework goes to the importers', compared, async () => {
+    await open('cpu');
+    await drop(join(reference, 'keras/googlenet_keras3.weights.h5'));
+    // It does not say how its pictures were prepared, and nothing is guessed.
+    await complaint(/cannot import this file.*mean of its training set/i);
     await drop(photo('chelsea.png'));
     await answered(CAT);
   });

@@ -25,6 +25,7 @@ export async function serve() {
   const mount = (path, folder) => folder && existsSync(folder) && args.push('--mount', `${path}=${folder}`);
   mount('reference', reference);
   mount('tests', process.env.PAGE_TESTS);
+  mount('cifar10', process.env.CIFAR10);
   mount('converted', process.env.KERAS_MODEL && join(process.env.KERAS_MODEL, '..'));
   const [program, ...before] = process.env.XTASK ? [process.env.XTASK] : ['cargo', 'xtask'];
   const server = spawn(program, [...before, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });

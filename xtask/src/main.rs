@@ -1,9 +1,14 @@
-//! The only entry points: `cargo xtask start` and `cargo xtask test`. Nothing else has to be typed on a
-//! machine that has rustup and Node.
+//! The only entry points: `cargo xtask start`, `test`, `model` and `accuracy`. Nothing else has to be
+//! typed on a machine that has rustup and Node.
 
+mod accuracy;
 mod browsers;
+mod bundled;
+mod fetch;
+mod imagenet;
 mod models;
 mod page;
+mod python;
 mod repo;
 mod server;
 mod shell;
@@ -27,12 +32,28 @@ enum Command {
     Start(start::Options),
     /// Install what is missing and run every test there is
     Test(test::Options),
+    /// Get another model for the page
+    #[command(subcommand)]
+    Model(Model),
+    /// Measure the bundled model on CIFAR-10's 10,000 test pictures
+    Accuracy(accuracy::Options),
+}
+
+#[derive(Subcommand)]
+enum Model {
+    /// The bundled model, from a training's result
+    Cifar10(bundled::Options),
+    /// BVLC's GoogLeNet: a thousand classes
+    Imagenet(imagenet::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Start(options) => start::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Model(Model::Cifar10(options)) => bundled::run(&options),
+        Command::Model(Model::Imagenet(options)) => imagenet::run(&options),
+        Command::Accuracy(options) => accuracy::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,13 +2,17 @@
 
 use crate::repo;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What to say where there is none.
-pub const HOW_TO_GET_ONE: &str = "There is no model to serve. Put a GoogLeNet as .safetensors into www/models/, or \
-     set GOOGLENET_REFERENCE to a folder that has imagenet/bvlc_googlenet.safetensors, or drop such a file on the page.";
+pub const HOW_TO_GET_ONE: &str = "There is no model to serve. `cargo xtask model imagenet` gets one; or put a GoogLeNet as \
+     .safetensors into www/models/, or drop such a file on the page.";
+
+/// What the name of a copy without auxiliary heads ends in: `cifar10-noheads.safetensors`.
+const NO_HEADS: &str = "-noheads";
 
 /// A model file and how the page calls it.
 pub struct Model {
@@ -26,12 +30,12 @@ impl Model {
     }
 }
 
-/// The models bundled with the page, then the reference's.
+/// The models bundled with the page, CIFAR-10's first, then the reference's where ImageNet is missing.
 pub fn find() -> Vec<Model> {
     let entries = fs::read_dir(repo::www().join("models")).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    paths.sort();
+    paths.sort_by_key(|path| path.file_stem().map(OsStr::to_owned));
     let bundled = paths.into_iter().filter_map(|path| {
         let id = path.file_stem()?.to_str()?.to_owned();
         Model::new(&id, path, None)
@@ -46,13 +50,19 @@ pub fn find() -> Vec<Model> {
     models
 }
 
-/// The list that the page reads, addresses relative to it.
+/// The list that the page reads, addresses relative to it. A copy without heads is no entry of its
+/// own: it stands with the model it is of.
 pub fn index(models: &[Model]) -> Value {
+    let url = |m: &Model| format!("models/{}.safetensors", m.id);
     let entry = |m: &Model| {
-        let url = format!("models/{}.safetensors", m.id);
-        json!({ "id": m.id, "name": m.name, "url": url, "bytes": m.bytes })
+        let mut entry = json!({ "id": m.id, "name": m.name, "url": url(m), "bytes": m.bytes });
+        if let Some(lean) = models.iter().find(|other| other.id.strip_suffix(NO_HEADS) == Some(&m.id)) {
+            entry["noHeads"] = json!({ "url": url(lean), "bytes": lean.bytes });
+        }
+        entry
     };
-    json!({ "models": models.iter().map(entry).collect::<Vec<_>>() })
+    let whole = models.iter().filter(|m| !m.id.ends_with(NO_HEADS));
+    json!({ "models": whole.map(entry).collect::<Vec<_>>() })
 }
 
 /// The name in a safetensors file's metadata.

@@ -288,7 +288,15 @@ mod tests {
 
     #[test]
     fn the_list_of_models_names_each() {
-        let Some(Found::Text(json)) = site("list").find("/models/index.json") else { panic!("there is no list") };
-        assert_eq!(json, r#"{"models":[{"bytes":1,"id":"m","name":"M","url":"models/m.safetensors"}]}"#);
+        let mut site = site("list");
+        let lean = Model { id: "m-noheads".into(), name: "M".into(), path: site.root.join("lean"), bytes: 2 };
+        let list = |site: &Site| match site.find("/models/index.json") {
+            Some(Found::Text(json)) => json,
+            other => panic!("there is no list: {other:?}"),
+        };
+        assert_eq!(list(&site), r#"{"models":[{"bytes":1,"id":"m","name":"M","url":"models/m.safetensors"}]}"#);
+        site.models.push(lean);
+        let both = r#"{"models":[{"bytes":1,"id":"m","name":"M","noHeads":{"bytes":2,"url":"models/m-noheads.safetensors"},"url":"models/m.safetensors"}]}"#;
+        assert_eq!(list(&site), both);
     }
 }

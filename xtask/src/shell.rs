@@ -30,6 +30,13 @@ pub fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// The command line, built if need be.
+pub fn googlenet(args: &[&str]) -> Command {
+    let mut command = cargo(&["run", "--quiet", "--package=googlenet-web", "--bin=googlenet", "--"]);
+    command.args(args);
+    command
+}
+
 /// A script that npm installed, run by Node: `vite/bin/vite.js`.
 pub fn node_script(script: &str) -> Command {
     let www = crate::repo::www();

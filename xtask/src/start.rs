@@ -36,7 +36,8 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{}", models::HOW_TO_GET_ONE);
     }
     for model in &models {
-        println!("Model: {} ({:.1} MB, {})", model.name, model.bytes as f64 / 1e6, model.path.display());
+        let megabytes = model.bytes as f64 / 1e6;
+        println!("Model {}: {} ({megabytes:.1} MB, {})", model.id, model.name, model.path.display());
     }
     let server = Server::bind(options.port, Site { root: dist, mounts: options.mount.clone(), models })?;
     println!("Open http://localhost:{}", server.port()?);

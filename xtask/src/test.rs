@@ -1,7 +1,7 @@
 //! `cargo xtask test`
 
 use crate::browsers::{self, Browsers};
-use crate::{page, repo, shell, wasm};
+use crate::{imagenet, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, bail};
 use std::cell::OnceCell;
 use std::env;
@@ -21,12 +21,14 @@ struct Step {
     run: fn(&Machine) -> Result<()>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step { name: "fmt", what: "Rust is formatted", run: fmt },
     Step { name: "clippy", what: "clippy, native", run: clippy },
     Step { name: "clippy-wasm", what: "clippy, wasm32", run: clippy_wasm },
     Step { name: "native", what: "native tests", run: native },
+    Step { name: "importers", what: "files that Keras, Caffe's schema, ONNX and torchvision wrote", run: importers },
     Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", run: ops },
+    Step { name: "imagenet", what: "the ImageNet model from the reference", run: imagenet_model },
     Step { name: "wasm", what: "the engine as the page ships it, and its size", run: engine },
     Step { name: "types", what: "TypeScript", run: |_| page::check() },
     Step { name: "build", what: "the page", run: |_| page::build().and_then(|()| page::build_tests()) },
@@ -101,13 +103,19 @@ fn clippy(_: &Machine) -> Result<()> {
 const WASM: &str = "--target=wasm32-unknown-unknown";
 
 fn clippy_wasm(_: &Machine) -> Result<()> {
-    shell::run(cargo(&["clippy", WASM]).args(["--lib", "--test=browser", "--", "-D", "warnings"]))
+    let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
+    shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))
 }
 
 fn native(machine: &Machine) -> Result<()> {
     // The software Vulkan driver comes with them.
     machine.browsers()?;
     shell::run(&mut cargo(&["test", "--workspace"]))
+}
+
+fn importers(_: &Machine) -> Result<()> {
+    let mut command = cargo(&["test", "--test=importers", "--", "--show-output"]);
+    shell::run(command.env("GOOGLENET_MODELS", python::models()?))
 }
 
 fn ops(machine: &Machine) -> Result<()> {
@@ -118,6 +126,16 @@ fn ops(machine: &Machine) -> Result<()> {
     command.env("WASM_BINDGEN_TEST_TIMEOUT", "600");
     shell::with_path(&mut command, &wasm::bindgen()?)?;
     shell::run(&mut command)
+}
+
+fn imagenet_model(_: &Machine) -> Result<()> {
+    let Some(reference) = repo::reference() else {
+        println!("skipped: GOOGLENET_REFERENCE is not set");
+        return Ok(());
+    };
+    let model = repo::target().join("imagenet.safetensors");
+    imagenet::make(&reference.join("imagenet/bvlc_googlenet.safetensors"), &model)?;
+    imagenet::check(&model, &reference)
 }
 
 fn engine(_: &Machine) -> Result<()> {

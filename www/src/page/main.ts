@@ -79,7 +79,8 @@ async function classify(): Promise<void> {
 /** Loads a model; the one in use stays until the new one is ready, and if it never is. */
 function use(entry: Entry): void {
   change(async () => {
-    const next = await GoogLeNet.load({ model: entry.source, backend, onProgress: loading.progress });
+    // The page shows the network's own answer only.
+    const next = await GoogLeNet.load({ model: entry.source, heads: false, backend, onProgress: loading.progress });
     net?.close();
     net = next;
     model = entry;
@@ -109,7 +110,10 @@ function change(how: () => Promise<void>): void {
     noModel.hidden = true;
     try {
       await how();
-      if (net) engine.describe(net.info);
+      if (net) {
+        engine.describe(net.info);
+        answer.knows(net.info.labels);
+      }
       void classify();
     } catch (error) {
       alert.complain(error);
@@ -134,10 +138,11 @@ async function start(): Promise<void> {
     alert.clear();
     if (entry) use(entry);
   });
-  engine.choose(new URLSearchParams(location.search).get('backend') as Backend | null ?? 'auto');
+  const wanted = new URLSearchParams(location.search);
+  engine.choose(wanted.get('backend') as Backend | null ?? 'auto');
   backend = engine.chosen();
   models = await served().catch(() => []);
-  const first = models[0];
+  const first = models.find(({ id }) => id === wanted.get('model')) ?? models[0];
   if (first) use(first);
   else sayWhetherThereIsAModel();
 }

@@ -11,12 +11,20 @@ export interface Entry {
 export const NO_MODEL =
   'There is no model here yet. Drop a GoogLeNet as a .safetensors file on this page, or put one into www/models and start again.';
 
+/** What the files of models are called: ours, and those the importers read. */
+const FILES = ['.safetensors', '.h5', '.keras', '.onnx', '.caffemodel'];
+
+/** `models/index.json`. */
+interface Index {
+  models: { id: string; name: string; url: string; noHeads?: { url: string } }[];
+}
+
 /** The models that are served beside the page. */
 export async function served(): Promise<Entry[]> {
   const response = await fetch('models/index.json');
   if (!response.ok) return [];
-  const { models } = (await response.json()) as { models: { id: string; name: string; url: string }[] };
-  return models.map(({ id, name, url }) => ({ id, name, source: url }));
+  const { models } = (await response.json()) as Index;
+  return models.map(({ id, name, url, noHeads }) => ({ id, name, source: { url, noHeads: noHeads?.url } }));
 }
 
 /** A model file that a person brought. */
@@ -25,5 +33,6 @@ export function brought(file: File): Entry {
 }
 
 export function isModel(file: File): boolean {
-  return file.name.toLowerCase().endsWith('.safetensors');
+  const name = file.name.toLowerCase();
+  return FILES.some((ending) => name.endsWith(ending));
 }

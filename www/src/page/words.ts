@@ -22,6 +22,12 @@ export function names(label: string): [string, string] {
   return [first, others.join(', ')];
 }
 
+/** `airplane, bird and cat`. */
+export function listed(words: string[]): string {
+  const last = words.at(-1) ?? '';
+  return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} and ${last}`;
+}
+
 /** The first letter large. */
 export function sentence(text: string): string {
   const full = text.charAt(0).toUpperCase() + text.slice(1);

@@ -1,0 +1,256 @@
+//! `googlenet accuracy`: how often a model is right on labelled pictures, and whether it knows when.
+//!
+//! `cargo xtask accuracy` fetches CIFAR-10's test pictures and calls this.
+
+use googlenet::Error;
+use googlenet::engine::{Backend, Engine};
+use googlenet::image::{Crop, Image};
+use googlenet::model::Model;
+use googlenet::plan::Input;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+/// Measure a model on labelled pictures
+#[derive(clap::Args)]
+pub struct Args {
+    /// A picture whose every row of pixels is a square picture of its own
+    pictures: PathBuf,
+    /// A JSON array of class numbers, one a picture
+    labels: PathBuf,
+    /// A safetensors model
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// Only the first so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Engines that run at once [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Write every answer as JSON
+    #[arg(long, value_name = "PATH")]
+    answers: Option<PathBuf>,
+}
+
+/// Pictures that an engine runs at once: a dense layer's weights are read once for all of them.
+const BATCH: usize = 4;
+
+/// Probabilities of every head, the network's own answer last.
+type Heads = Vec<Vec<f32>>;
+
+pub fn run(args: Args) -> super::Result {
+    let model = super::load(&args.model)?;
+    let labels: Vec<usize> = serde_json::from_slice(&super::read(&args.labels)?)?;
+    let mut pictures = rows(&args.pictures)?;
+    if pictures.len() != labels.len() {
+        return Err(format!("there are {} pictures and {} labels", pictures.len(), labels.len()).into());
+    }
+    if let Some(label) = labels.iter().find(|&&label| label >= model.labels.len()) {
+        return Err(format!("there is a label {label}, but the model has {} classes", model.labels.len()).into());
+    }
+    pictures.truncate(args.limit.unwrap_or(usize::MAX).max(1));
+
+    let names: Vec<String> = model.network.heads().iter().map(|head| head.name.clone()).collect();
+    let threads = args.threads.or(thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
+    let start = Instant::now();
+    let answers = answer(&model, &pictures, threads)?;
+    let seconds = start.elapsed().as_secs_f64();
+
+    let report = Report { model: &model, heads: &names, labels: &labels, answers: &answers };
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report.text())?;
+    let each = seconds * 1e3 * threads as f64 / pictures.len() as f64;
+    writeln!(out, "\n{} pictures in {seconds:.1} s on {threads} threads: {each:.1} ms each", pictures.len())?;
+    if let Some(path) = &args.answers {
+        fs::write(path, report.json()?).map_err(|e| super::in_file(path, e))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The pictures in the rows of one large one.
+fn rows(path: &PathBuf) -> super::Result<Vec<Image>> {
+    let picture = image::open(path).map_err(|e| super::in_file(path, e))?.into_rgba8();
+    let (width, side) = (picture.width() as usize, picture.width().isqrt() as usize);
+    if side * side != width {
+        return Err(format!("{}: a row of {width} pixels is no square picture", path.display()).into());
+    }
+    Ok(picture.chunks_exact(4 * width).map(|row| Image::new(side, side, row.to_vec())).collect::<Result<_, _>>()?)
+}
+
+/// Every picture's answer, in order. Each thread has an engine of its own.
+fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads>, Error> {
+    let work = Mutex::new(pictures.chunks(BATCH).enumerate());
+    let worker = || -> Result<Vec<(usize, Vec<Heads>)>, Error> {
+        let mut engine = pollster::block_on(Engine::new(model.clone(), Backend::Cpu))?;
+        let mut done = Vec::new();
+        while let Some((at, batch)) = work.lock().map_err(|_| Error::Argument("a thread failed".into()))?.next() {
+            let images: Vec<&Image> = batch.iter().collect();
+            let output = pollster::block_on(engine.run_input(Input::Images(&images, Crop::Center)))?;
+            let heads = |n| output.heads.iter().map(|head| head.probabilities.image(n).to_vec()).collect();
+            done.push((at, (0..batch.len()).map(heads).collect()));
+            let seen = at * BATCH;
+            if seen > 0 && seen.is_multiple_of(500) {
+                eprintln!("{seen} of {}", pictures.len());
+            }
+        }
+        Ok(done)
+    };
+    let mut parts = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let ends = threads.into_iter().map(|thread| thread.join());
+        ends.map(|end| end.unwrap_or_else(|_| Err(Error::Argument("a thread failed".into()))))
+            .collect::<Result<Vec<_>, _>>()
+    })?
+    .concat();
+    parts.sort_by_key(|(at, _)| *at);
+    Ok(parts.into_iter().flat_map(|(_, answers)| answers).collect())
+}
+
+/// What is said of the answers.
+struct Report<'a> {
+    model: &'a Model,
+    heads: &'a [String],
+    labels: &'a [usize],
+    answers: &'a [Heads],
+}
+
+#[derive(Serialize)]
+struct Answers<'a> {
+    model: &'a str,
+    heads: &'a [String],
+    pictures: Vec<Picture<'a>>,
+}
+
+#[derive(Serialize)]
+struct Picture<'a> {
+    label: usize,
+    /// By head, then by class.
+    probabilities: &'a Heads,
+}
+
+/// Pictures whose answer was about as sure, and how often that was right.
+#[derive(Default, Clone, Copy)]
+struct Bin {
+    count: usize,
+    right: usize,
+    sureness: f64,
+}
+
+impl Report<'_> {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n\nTop-1 of {} pictures\n", self.model.name, self.answers.len());
+        for (head, name) in self.heads.iter().enumerate() {
+            let right = self.pairs(head).filter(|(label, (class, _))| label == class).count();
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "  {name:<6} {:6.2} %", 100.0 * share(right, self.answers.len()));
+        }
+        let last = self.heads.len() - 1;
+        self.confusion(last, &mut text);
+        self.calibration(last, &mut text);
+        text
+    }
+
+    /// Label and answer of each picture: class and probability.
+    fn pairs(&self, head: usize) -> impl Iterator<Item = (usize, (usize, f32))> + '_ {
+        let best = |p: &[f32]| p.iter().copied().enumerate().fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a });
+        self.labels.iter().copied().zip(self.answers.iter().map(move |heads| best(&heads[head])))
+    }
+
+    /// Rows are what a picture is, columns what it was taken for.
+    fn confusion(&self, head: usize, text: &mut String) {
+        let names = &self.model.labels;
+        // As many columns as fit a screen.
+        if names.len() > 20 {
+            return;
+        }
+        let mut counts = vec![vec![0usize; names.len()]; names.len()];
+        for (label, (class, _)) in self.pairs(head) {
+            counts[label][class] += 1;
+        }
+        let _ = write!(text, "\nConfusion: what it is (rows), what it was taken for\n{:12}", "");
+        for name in names {
+            let _ = write!(text, "{:>7.6}", name);
+        }
+        for (row, (name, counts)) in names.iter().zip(&counts).enumerate() {
+            let _ = write!(text, "\n{name:12}");
+            for count in counts {
+                let _ = write!(text, "{count:>7}");
+            }
+            let right = share(counts[row], counts.iter().sum());
+            let _ = write!(text, "   {:5.1} %", 100.0 * right);
+        }
+        text.push('\n');
+    }
+
+    /// Expected calibration error over 15 bins of equal width (Guo et al., ICML 2017).
+    fn calibration(&self, head: usize, text: &mut String) {
+        const BINS: usize = 15;
+        let mut bins = [Bin::default(); BINS];
+        for (label, (class, p)) in self.pairs(head) {
+            let bin = &mut bins[((p * BINS as f32) as usize).min(BINS - 1)];
+            bin.count += 1;
+            bin.right += usize::from(label == class);
+            bin.sureness += f64::from(p);
+        }
+        let off = |bin: &Bin| (bin.right as f64 - bin.sureness).abs();
+        let error = bins.iter().map(off).sum::<f64>() / self.answers.len() as f64;
+        let _ = writeln!(text, "\nCalibration: expected error {:.2} points", 100.0 * error);
+        let _ = writeln!(text, "  probability    pictures  said    right");
+        for (i, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
+            let [from, to] = [i, i + 1].map(|edge| 100.0 * edge as f64 / BINS as f64);
+            let said = 100.0 * bin.sureness / bin.count as f64;
+            let right = 100.0 * share(bin.right, bin.count);
+            let _ = writeln!(text, "  {from:5.1}..{to:5.1} %  {:8}  {said:5.1} %  {right:5.1} %", bin.count);
+        }
+    }
+
+    fn json(&self) -> serde_json::Result<String> {
+        let pictures = self.labels.iter().zip(self.answers);
+        let pictures = pictures.map(|(&label, probabilities)| Picture { label, probabilities }).collect();
+        serde_json::to_string(&Answers { model: &self.model.name, heads: self.heads, pictures })
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use googlenet::network::Network;
+    use googlenet::op::Op;
+    use googlenet::tensor::Shape;
+    use googlenet::weights::Weights;
+
+    /// A model of two classes that is never run.
+    fn model() -> Model {
+        let mut net = Network::new();
+        let x = net.input("data", Shape::new(1, 1, 1, 2)).unwrap();
+        let prob = net.add("prob", Op::Softmax, &[x]).unwrap();
+        net.add_head("loss3", x, prob);
+        Model::from_network(net, Weights::default()).unwrap()
+    }
+
+    #[test]
+    fn counts_and_calibration_are_those_of_a_small_case() {
+        let answers: Vec<Heads> = [0.9f32, 0.8, 0.3, 0.55].iter().map(|&p| vec![vec![p, 1.0 - p]]).collect();
+        let model = model();
+        let heads = ["loss3".to_owned()];
+        let report = Report { model: &model, heads: &heads, labels: &[0, 1, 1, 0], answers: &answers };
+        let text = report.text();
+        assert!(text.contains("loss3   75.00 %"), "{text}");
+        assert!(text.contains("class 0           2      0   100.0 %"), "{text}");
+        assert!(text.contains("class 1           1      1    50.0 %"), "{text}");
+        // |1 - 0.9| + |0 - 0.8| + |1 - 0.7| + |1 - 0.55|, each in a bin of its own, over 4.
+        assert!(text.contains("expected error 41.25 points"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!(json["pictures"][1]["label"], 1);
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask model imagenet`: BVLC's GoogLeNet as a model of the page.
+
+use crate::fetch::{Checksum, fetch};
+use crate::{repo, shell};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// A file or an address, instead of the public homes: Caffe, ONNX or safetensors
+    #[arg(long, value_name = "PATH|URL")]
+    from: Option<String>,
+}
+
+/// A file that is known to be BVLC's GoogLeNet.
+struct Known {
+    checksum: Checksum,
+    /// Where it can be had.
+    homes: &'static [&'static str],
+}
+
+const KNOWN: [Known; 3] = [
+    // bvlc_googlenet.caffemodel
+    Known {
+        checksum: Checksum::Sha1("405fc5acd08a3bb12de8ee5e23a96bec22f08204"),
+        homes: &["http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel"],
+    },
+    // googlenet-7.onnx of the ONNX model zoo
+    Known {
+        checksum: Checksum::Sha256("5725ccfd90845735ce5897faf7843c3f9b13acda3c4f3bff82cb21c9337c9de8"),
+        homes: &[
+            "https://github.com/onnx/models/raw/main/validated/vision/classification/inception_and_googlenet/googlenet/model/googlenet-7.onnx",
+            "https://media.githubusercontent.com/media/onnx/models/main/validated/vision/classification/inception_and_googlenet/googlenet/model/googlenet-7.onnx",
+        ],
+    },
+    // The same tensors as safetensors, in the reference data of the tests.
+    Known {
+        checksum: Checksum::Sha256("e3a518e9838c264d6977c5f5ef9bf66344090c07470af5a8155bfd79aa9c582b"),
+        homes: &[],
+    },
+];
+
+const SOURCE: &str = "BVLC GoogLeNet, trained by Sergio Guadarrama on the ILSVRC 2012 training set (ImageNet); \
+     https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet";
+const LICENSE: &str = "Released by BVLC for unrestricted use.";
+
+/// The sample photograph that a fresh model is tried on, and what is on it.
+const SAMPLE: (&str, &str) = ("public/samples/cat.jpg", "Egyptian cat");
+
+pub fn run(options: &Options) -> Result<()> {
+    let file = match &options.from {
+        Some(from) => given(from)?,
+        None => download()?,
+    };
+    make(&file, &repo::www().join("models/imagenet.safetensors"))
+}
+
+/// Converts a file, tries it on a photograph, and only then puts it in its place.
+pub fn make(file: &Path, to: &Path) -> Result<()> {
+    let work = repo::target().join("imagenet");
+    fs::create_dir_all(&work)?;
+    let (imported, fresh) = (work.join("imported.safetensors"), work.join("imagenet.safetensors"));
+    let tensors = if is_safetensors(file)? {
+        file
+    } else {
+        let mut import = shell::googlenet(&["import", "--mean", "104,117,123", "--order", "BGR"]);
+        shell::run(import.arg(file).arg("-o").arg(&imported))?;
+        &imported
+    };
+    let mut convert = shell::googlenet(&["convert", "--dtype", "f16", "--no-heads", "--name", "GoogLeNet on ImageNet"]);
+    if is_known(file)? {
+        convert.args(["--source", SOURCE, "--license", LICENSE]);
+    } else {
+        println!("{} is not one of the known files; it is taken as it is.", file.display());
+        convert.args(["--source", &format!("made from {}", file.display())]);
+    }
+    shell::run(convert.arg(tensors).arg("-o").arg(&fresh))?;
+
+    let sample = repo::www().join(SAMPLE.0);
+    let (label, probability) = classify(&fresh, &sample)?;
+    if label != SAMPLE.1 {
+        bail!("the model is no good: it takes {} for \"{label}\", not \"{}\"", sample.display(), SAMPLE.1);
+    }
+    println!("{}: {label}, {:.1} %", SAMPLE.0, 100.0 * probability);
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(&fresh, to).with_context(|| format!("cannot write {}", to.display()))?;
+    println!("{} is ready; `cargo xtask start` offers it.", to.display());
+    Ok(())
+}
+
+/// Compares a model made from the reference with what onnxruntime said of the same photographs.
+pub fn check(model: &Path, reference: &Path) -> Result<()> {
+    // The reference's pixels were rounded to whole numbers, which moves probabilities by up to 2.4e-3.
+    // With its pixels the answers are within 1e-3: tests/models.rs.
+    const TOLERANCE: f64 = 5e-3;
+    let folder = reference.join("imagenet");
+    let expected = fs::read(folder.join("expected_top5.json")).context("cannot read expected_top5.json")?;
+    let expected: Value = serde_json::from_slice(&expected)?;
+    for name in ["chelsea.png", "coffee.png", "camera.png"] {
+        let (label, probability) = classify(model, &folder.join(name))?;
+        let [want, share] = [&expected[name][0][1], &expected[name][0][2]];
+        let away = (probability - share.as_f64().context("no probability is expected")?).abs();
+        println!("{name}: {label}, {probability:.5}, {away:.1e} away");
+        if *want != label.as_str() || away > TOLERANCE {
+            bail!("{name}: {label} with {probability}, expected {want} with {share}");
+        }
+    }
+    Ok(())
+}
+
+/// What a model sees on a picture: the likeliest class and its probability.
+fn classify(model: &Path, picture: &Path) -> Result<(String, f64)> {
+    let mut command = shell::googlenet(&["classify", "--json", "--backend", "cpu", "--top", "1", "--model"]);
+    let said = shell::output(command.arg(model).arg(picture)).context("`googlenet classify` failed")?;
+    let answer: Value = serde_json::from_str(&said).context("`googlenet classify` gave no answer")?;
+    let top = &answer["top"][0];
+    let label = top["label"].as_str().context("there is no label")?.to_owned();
+    Ok((label, top["probability"].as_f64().context("there is no probability")?))
+}
+
+/// A file or an address that a person named.
+fn given(from: &str) -> Result<PathBuf> {
+    if !from.contains("://") {
+        return Path::new(from).canonicalize().with_context(|| format!("there is no {from}"));
+    }
+    let name = from.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+    let to = folder().join(name.unwrap_or("model"));
+    fetch(from, &to, None).with_context(|| format!("cannot fetch {from}"))?;
+    Ok(to)
+}
+
+/// The model from the first of its homes that gives it.
+fn download() -> Result<PathBuf> {
+    let mut refused = Vec::new();
+    for known in &KNOWN {
+        for home in known.homes {
+            let name = home.rsplit('/').next().unwrap_or_default();
+            let to = folder().join(name);
+            match fetch(home, &to, Some(known.checksum)) {
+                Ok(()) => return Ok(to),
+                Err(error) => {
+                    let host = home.split('/').nth(2).unwrap_or_default();
+                    refused.push(format!("{host}: {error:#}"));
+                }
+            }
+        }
+    }
+    bail!(
+        "the ImageNet model cannot be had ({}); the bundled model serves, and --from takes a copy of yours",
+        refused.join("; ")
+    )
+}
+
+fn folder() -> PathBuf {
+    repo::target().join("imagenet")
+}
+
+fn is_known(file: &Path) -> Result<bool> {
+    for known in &KNOWN {
+        if known.checksum.is_of(file)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A safetensors file's header, after its length in 8 bytes, is JSON.
+fn is_safetensors(file: &Path) -> Result<bool> {
+    let unreadable = || format!("cannot read {}", file.display());
+    let mut start = Vec::new();
+    File::open(file).with_context(unreadable)?.take(9).read_to_end(&mut start).with_context(unreadable)?;
+    Ok(start.get(8) == Some(&b'{'))
+}

@@ -1,0 +1,45 @@
+//! Python and the frameworks whose files are imported, under `target/python`.
+
+use crate::{repo, shell};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Installs what `tests/requirements.txt` names, once; gives the interpreter.
+fn ensure() -> Result<PathBuf> {
+    let folder = repo::target().join("python");
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let requirements = repo::root().join("tests/requirements.txt");
+    // A copy of the list is written when all of it is there.
+    let (wanted, done) = (fs::read_to_string(&requirements)?, folder.join("installed.txt"));
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    let system = ["python3", "python"].into_iter().find_map(shell::find);
+    let system = system.context("the importers' tests need Python 3.10 to 3.13 on PATH")?;
+    shell::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    shell::run(Command::new(&python).args(pip).arg(&requirements))?;
+    fs::write(done, wanted)?;
+    Ok(python)
+}
+
+/// Has the frameworks write their models, unless they have; gives the folder.
+pub fn models() -> Result<PathBuf> {
+    let python = ensure()?;
+    let (script, folder) = (repo::root().join("tests/make_models.py"), repo::target().join("models"));
+    let (wanted, done) = (fs::read_to_string(&script)?, folder.join("made_by.py"));
+    if !fs::read_to_string(&done).is_ok_and(|made_by| made_by == wanted) {
+        shell::run(
+            Command::new(python)
+                .arg(&script)
+                .arg(&folder)
+                // TensorFlow's own log, down to its errors.
+                .env("TF_CPP_MIN_LOG_LEVEL", "2")
+                .env("PYTHONWARNINGS", "ignore"),
+        )?;
+        fs::write(done, wanted)?;
+    }
+    Ok(folder)
+}
