@@ -19,7 +19,7 @@ use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use device::{Device, Watch};
 use kernels::{Kernels, Packed};
-use picture::Pictures;
+use picture::Picture;
 use record::Recording;
 use web_time::Instant;
 use wgpu::{BufferUsages, CommandEncoder};
@@ -32,7 +32,8 @@ pub struct Gpu {
     packed: Vec<Option<Packed>>,
     network: Network,
     preprocess: Preprocess,
-    pictures: Pictures,
+    /// One a place of the batch, as far as there has been one.
+    pictures: Vec<Picture>,
     recording: Option<Recording>,
     /// What the device has to say about the last [`Gpu::prepare`].
     prepared: Option<Watch>,
@@ -66,7 +67,7 @@ impl Gpu {
             packed: packed?,
             network: model.network.clone(),
             preprocess: model.preprocess,
-            pictures: Pictures::default(),
+            pictures: Vec::new(),
             recording: None,
             prepared: None,
         })
@@ -81,7 +82,8 @@ impl Gpu {
     /// [`Error::Argument`] where a buffer of it is larger than the device takes.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         (self.recording, self.prepared) = (None, None);
-        self.pictures.unbind();
+        self.pictures.truncate(plan.batch);
+        self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, .. } = self;
         let (recording, watch) = device.watch(|| Recording::new(device, kernels, packed, network, plan));
         (self.recording, self.prepared) = (Some(recording?), Some(watch));
@@ -172,29 +174,23 @@ impl Gpu {
     }
 }
 
-/// Encodes every picture into its place of the batch, and tells whether that is timed. They share one
-/// set of buffers, so each but the last is submitted before the next is uploaded; a single picture
-/// shares the run's submit.
+/// Encodes every picture into its place of the batch, and tells whether that is timed.
 fn encode_pictures(
     tools: (&Device, &Kernels, &Preprocess),
-    pictures: &mut Pictures,
+    pictures: &mut Vec<Picture>,
     recording: &Recording,
     images: &[&Image],
     crop: Crop,
     encoder: &mut CommandEncoder,
 ) -> bool {
-    let (device, ..) = tools;
+    pictures.resize_with(pictures.len().max(images.len()), Picture::default);
     let mut timed = recording.timer.is_some();
-    for (at, image) in images.iter().enumerate() {
-        if at > 0 {
-            let done = std::mem::replace(encoder, new_encoder(device));
-            device.queue.submit([done.finish()]);
-        }
+    for (at, (image, picture)) in images.iter().zip(pictures).enumerate() {
         let times = recording.timer.as_ref().and_then(|timer| {
             let span = recording.spans(false, true).start;
             timer.writes(span, at == 0, at + 1 == images.len())
         });
-        timed &= pictures.encode(tools, recording, (image, crop, at), encoder, times);
+        timed &= picture.encode(tools, recording, (image, crop, at), encoder, times);
     }
     timed
 }

@@ -1,6 +1,7 @@
 //! From a picture's pixels to the network's input: crop, antialiased resize, normalise.
 //!
-//! This is the specification. `shaders/preprocess.wgsl` does the same arithmetic over the same [`Taps`].
+//! This is the specification. `shaders/preprocess.wgsl` does the same arithmetic over the same [`Taps`]; a library's
+//! resize, which rounds to bytes between its passes, could not be matched there.
 
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};

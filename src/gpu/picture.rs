@@ -1,4 +1,5 @@
-//! Pictures to the network's input. Buffers stay for the next picture, and taps for one of the same size.
+//! Pictures to the network's input. Each place of the batch keeps its buffers for the next picture, and its taps
+//! for one of the same size.
 
 use super::device::Device;
 use super::kernels::{self, Kernels, slot};
@@ -7,9 +8,9 @@ use crate::image::{Crop, Image, Preprocess, Taps};
 use crate::plan::Place;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
-/// What preprocess.wgsl reads and writes, for one picture at a time.
+/// What preprocess.wgsl reads and writes for one place of the batch.
 #[derive(Default)]
-pub struct Pictures {
+pub struct Picture {
     params: Option<Buffer>,
     spans: Option<Buffer>,
     weights: Option<Buffer>,
@@ -35,7 +36,7 @@ struct Bound {
     down: BindGroup,
 }
 
-impl Pictures {
+impl Picture {
     /// Forgets what is bound: the input is another buffer from now on.
     pub fn unbind(&mut self) {
         self.bound = None;
