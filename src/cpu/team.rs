@@ -4,7 +4,9 @@
 //! starts on the module's shared memory; a team takes those that have arrived. A build without shared
 //! memory has none.
 
+// The path is for tests/team, which has this file as a module of its own.
 #[cfg(any(not(target_arch = "wasm32"), target_feature = "atomics"))]
+#[path = "team/crew.rs"]
 mod crew;
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics")))]
 mod crew {
