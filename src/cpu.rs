@@ -1,34 +1,41 @@
-//! The CPU engine: SIMD128 in the browser, the widest vectors there are natively.
+//! The CPU engine: SIMD128 in the browser, the widest vectors there are natively, on as many threads as a team has.
 //!
-//! Weights are packed once, at load. Buffers and scratch are made once a plan; a run allocates only
-//! the tensors it hands out.
+//! Weights are packed once, at load. Buffers, scratch and the division of the work are made once a plan; a run
+//! allocates only the tensors it hands out.
 
 mod concat;
 mod conv;
 mod dense;
 mod gemm;
 mod lrn;
+mod memory;
 mod pool;
+mod schedule;
+mod simd;
 mod softmax;
 pub mod team;
 mod tiles;
 mod view;
+mod winograd;
 
 use crate::error::{Error, Result};
 use crate::image::Preprocess;
 use crate::model::{Model, tensor_names};
-use crate::network::NodeId;
-use crate::op::{Op, Window};
+use crate::network::{Network, NodeId};
+use crate::op::{Geometry, Op, Window};
 use crate::plan::{Input, Place, Plan, Run, Step, StepTime};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Conv;
 use dense::Dense;
-use gemm::Isa;
 use lrn::Lrn;
-use std::mem;
+use memory::Buffer;
+use schedule::{Extent, Group, Task};
+use simd::Isa;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use team::Team;
-use view::{View, ViewMut};
+use view::View;
 use web_time::Instant;
 
 /// A model's weights packed for this machine, and the plan in force with its buffers.
@@ -36,16 +43,28 @@ pub struct Cpu {
     isa: Isa,
     team: Team,
     preprocess: Preprocess,
+    network: Network,
     /// One a node.
     layers: Vec<Layer>,
     inputs: Vec<NodeId>,
     /// The node of each head's probabilities.
     heads: Vec<NodeId>,
-    plan: Option<Plan>,
+    prepared: Option<Prepared>,
+}
+
+/// A plan with all that running it takes.
+struct Prepared {
+    plan: Plan,
     /// One a buffer of the plan.
-    buffers: Vec<Vec<f32>>,
-    /// As much as the hungriest step needs.
-    scratch: Vec<f32>,
+    buffers: Vec<Buffer>,
+    /// One a step that slides a window.
+    geometry: Vec<Option<Geometry>>,
+    groups: Vec<Group>,
+    /// What each round of tasks does: the next begins when the last of a round has ended.
+    rounds: Vec<Vec<Task>>,
+    scratch: Scratch,
+    /// Nanoseconds that each group took in the run that is timed.
+    times: Vec<AtomicU64>,
 }
 
 /// A node: its name, what it does, and the nodes it reads.
@@ -66,6 +85,30 @@ enum Kernel {
     Concat,
     Dense(Dense),
     Softmax,
+}
+
+/// A piece of memory for each thread, as much as the hungriest task needs.
+struct Scratch(Vec<(AtomicBool, Buffer)>);
+
+impl Scratch {
+    fn new(threads: usize, floats: usize) -> Self {
+        Scratch((0..threads).map(|_| (AtomicBool::new(false), Buffer::zeros(floats))).collect())
+    }
+
+    /// Lends a piece that nobody has. There are as many as threads, so that one is free sooner or later.
+    fn with<T>(&self, f: impl FnOnce(&mut [f32]) -> T) -> T {
+        loop {
+            for (taken, buffer) in &self.0 {
+                if taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    // SAFETY: the flag is ours until it is cleared.
+                    let result = f(unsafe { buffer.write() });
+                    taken.store(false, Ordering::Release);
+                    return result;
+                }
+            }
+            std::hint::spin_loop();
+        }
+    }
 }
 
 impl Layer {
@@ -89,7 +132,7 @@ impl Cpu {
                 Op::Input(_) => Kernel::Input,
                 Op::Conv { window, relu, .. } => {
                     let [weight, bias] = weights()?;
-                    Kernel::Conv(Conv::new(isa, window, relu, input.c, &weight, &bias))
+                    Kernel::Conv(Conv::new(isa, window, relu, [input, node.shape], &weight, &bias))
                 }
                 Op::MaxPool(window) => Kernel::MaxPool(window),
                 Op::AvgPool { window, count_padding } => Kernel::AvgPool { window, count_padding },
@@ -111,9 +154,8 @@ impl Cpu {
             layers: network.nodes().iter().enumerate().map(layer).collect::<Result<_>>()?,
             inputs: network.inputs().collect(),
             heads: network.heads().iter().map(|h| h.prob).collect(),
-            plan: None,
-            buffers: Vec::new(),
-            scratch: Vec::new(),
+            network: network.clone(),
+            prepared: None,
         })
     }
 
@@ -129,66 +171,173 @@ impl Cpu {
 
     /// Takes another team; the plan must be prepared anew.
     pub fn set_team(&mut self, team: Team) {
-        self.plan = None;
+        self.prepared = None;
         self.team = team;
     }
 
-    /// Takes on a plan: makes its buffers and the scratch its steps need.
+    /// How a node is computed, and the multiply-adds really executed for a batch of one.
+    pub fn algorithm(&self, id: NodeId) -> (String, u64) {
+        let node = self.network.node(id);
+        match &self.layers[id].kernel {
+            Kernel::Conv(conv) => {
+                let algorithm = conv.algorithm();
+                let macs = algorithm.macs(conv.window, self.network.input_shape(id), node.shape);
+                (algorithm.to_string(), macs)
+            }
+            Kernel::Dense(_) => ("GEMM".into(), self.network.macs(id)),
+            _ => (node.op.kind().into(), 0),
+        }
+    }
+
+    /// Takes on a plan: makes its buffers, divides its work, and makes the scratch its tasks need.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
-        self.plan = None;
-        let mut scratch = 0;
+        self.prepared = None;
+        let mut geometry = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             let layer = &self.layers[step.node];
             if step.reads.iter().any(|r| r.buffer == step.writes.buffer) {
                 return Err(layer.fail("it would read the buffer it writes".into()));
             }
             let Some(x) = step.reads.first() else { return Err(layer.fail("the node has no input".into())) };
-            let needs = match &layer.kernel {
-                Kernel::Conv(conv) => conv.scratch(x.shape, step.writes.shape),
-                Kernel::Lrn(lrn) => lrn.scratch(x.shape),
+            let on = |window: &Window| window.on([x.shape.h, x.shape.w]).map_err(|reason| layer.fail(reason));
+            geometry.push(match &layer.kernel {
+                Kernel::Conv(conv) => Some(on(&conv.window)?),
+                Kernel::MaxPool(window) | Kernel::AvgPool { window, .. } => Some(on(window)?),
                 Kernel::Dense(_) if !x.is_whole() && x.shape.h * x.shape.w > 1 => {
                     return Err(layer.fail("a dense layer reads whole buffers only".into()));
                 }
-                _ => 0,
-            };
-            scratch = scratch.max(needs);
+                _ => None,
+            });
         }
-        self.buffers = plan.buffers.iter().map(|shape| vec![0.0; shape.len()]).collect();
-        self.scratch = vec![0.0; scratch];
-        self.plan = Some(plan.clone());
+        let groups = plan.fused(&self.network);
+        let extents: Vec<Extent> = groups.iter().map(|group| self.extent(plan, group)).collect();
+        let threads = self.team.size();
+        let rounds: Vec<Vec<Task>> = schedule::rounds(&self.network, plan, &groups)
+            .into_iter()
+            .map(|mut round| {
+                // What takes longest first, so that the short tasks fill the end.
+                round.sort_by_key(|&group| std::cmp::Reverse(extents[group].cost));
+                round.into_iter().flat_map(|group| schedule::cut(group, &extents[group], threads)).collect()
+            })
+            .collect();
+        let floats = rounds.iter().flatten().map(|task| {
+            let one = |&step: &usize| self.scratch(&plan.steps[step], geometry[step].as_ref(), task.pieces.len());
+            groups[task.group].iter().map(one).max().unwrap_or(0)
+        });
+        let scratch = Scratch::new(threads, floats.max().unwrap_or(0));
+        let buffers = plan.buffers.iter().map(|shape| Buffer::zeros(shape.len())).collect();
+        let times = groups.iter().map(|_| AtomicU64::new(0)).collect();
+        self.prepared = Some(Prepared { plan: plan.clone(), buffers, geometry, groups, rounds, scratch, times });
         Ok(())
+    }
+
+    /// How a group's work can be cut.
+    fn extent(&self, plan: &Plan, group: &Group) -> Extent {
+        let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
+        let out = steps[0].writes.shape;
+        let cost = |step: &Step| {
+            let batch = plan.batch as u64;
+            // A value moved takes about as long as two multiply-adds.
+            batch * self.algorithm(step.node).1 + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
+        };
+        let cost = steps.iter().map(|s| cost(s)).sum();
+        let whole = Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, cost };
+        match &self.layers[steps[0].node].kernel {
+            Kernel::Input => Extent { pieces: 0, ..whole },
+            Kernel::Conv(conv) => {
+                let panels = steps.iter().filter_map(|s| self.conv(s)).map(Conv::panels).sum();
+                let lines = matches!(conv.algorithm(), conv::Algorithm::Direct | conv::Algorithm::Phases(_));
+                Extent {
+                    pieces: conv.pieces(out),
+                    block: conv.block(out),
+                    multiple: if lines { 1 } else { 8 },
+                    panels,
+                    prefer_pieces: lines || conv.pieces(out) > 16 * panels,
+                    cost,
+                }
+            }
+            Kernel::MaxPool(_) => {
+                let block =
+                    steps.get(1).and_then(|s| self.conv(s)).map_or(usize::MAX, |c| (c.block(out) / out.w).max(1));
+                Extent { pieces: out.n * out.h, block, ..whole }
+            }
+            Kernel::AvgPool { .. } | Kernel::AdaptiveAvgPool => {
+                Extent { pieces: out.n * out.h, block: usize::MAX, ..whole }
+            }
+            Kernel::Lrn(_) | Kernel::Concat | Kernel::Softmax => {
+                Extent { pieces: out.pixels(), block: usize::MAX, multiple: 8, ..whole }
+            }
+            Kernel::Dense(dense) => Extent { panels: dense.panels(), ..whole },
+        }
+    }
+
+    fn conv(&self, step: &Step) -> Option<&Conv> {
+        match &self.layers[step.node].kernel {
+            Kernel::Conv(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// Floats that a task of so many pieces needs beside input and output.
+    fn scratch(&self, step: &Step, geometry: Option<&Geometry>, pieces: usize) -> usize {
+        let x = step.reads[0].shape;
+        match (&self.layers[step.node].kernel, geometry) {
+            (Kernel::Conv(conv), Some(g)) => conv.scratch(g, x, step.writes.shape, pieces),
+            (Kernel::MaxPool(_), _) => pool::scratch(x),
+            (Kernel::Lrn(lrn), _) => lrn.scratch(x),
+            _ => 0,
+        }
     }
 
     /// Runs the plan. `gains` has one factor a node, which joins apply to what they read.
     pub fn run(&mut self, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
-        let plan = self.plan.take().ok_or_else(unprepared)?;
-        let run = self.run_plan(&plan, input, gains, timed);
-        self.plan = Some(plan);
-        run
-    }
-
-    fn run_plan(&mut self, plan: &Plan, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+        let prepared = self.prepared.as_ref().ok_or_else(unprepared)?;
+        let plan = &prepared.plan;
         if input.batch() != plan.batch {
             return Err(Error::Argument(format!("the plan is for {} pictures, not {}", plan.batch, input.batch())));
         }
         let start = Instant::now();
-        self.load(plan, input)?;
+        self.load(prepared, input)?;
         let loaded = Instant::now();
-        let mut steps = Vec::with_capacity(if timed { plan.steps.len() } else { 0 });
-        for step in &plan.steps {
-            let start = timed.then(Instant::now);
-            self.step(step, gains)?;
-            steps.extend(start.map(|s| StepTime { node: step.node, ms: ms(s.elapsed()) }));
+        if timed {
+            prepared.times.iter().for_each(|time| time.store(0, Ordering::Relaxed));
+        }
+        for tasks in &prepared.rounds {
+            self.team.run(tasks.len(), &|i| {
+                let start = timed.then(Instant::now);
+                // SAFETY: the tasks of a round divide its output among them, and none reads what another writes.
+                prepared.scratch.with(|scratch| unsafe { self.task(prepared, &tasks[i], gains, scratch) });
+                if let Some(start) = start {
+                    let time = start.elapsed().as_nanos() as u64;
+                    prepared.times[tasks[i].group].fetch_add(time, Ordering::Relaxed);
+                }
+            });
         }
         let run_ms = ms(loaded.elapsed());
         let heads = self.heads.iter().map(|&id| self.read(plan.places[id])).collect::<Result<_>>()?;
+        let steps = if timed { self.times(prepared) } else { Vec::new() };
         Ok(Run { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
     }
 
+    /// What each step took, all threads' time added up; steps that were one share theirs by multiply-adds.
+    fn times(&self, prepared: &Prepared) -> Vec<StepTime> {
+        let mut steps: Vec<Option<StepTime>> = vec![None; prepared.plan.steps.len()];
+        for (group, time) in prepared.groups.iter().zip(&prepared.times) {
+            let cost = |step: usize| self.extent(&prepared.plan, &vec![step]).cost as f64;
+            let all: f64 = group.iter().map(|&step| cost(step)).sum();
+            for &step in group {
+                let ms = time.load(Ordering::Relaxed) as f64 / 1e6 * cost(step) / all;
+                steps[step] = Some(StepTime { node: prepared.plan.steps[step].node, ms });
+            }
+        }
+        steps.into_iter().flatten().collect()
+    }
+
     /// Fills the input nodes' buffers.
-    fn load(&mut self, plan: &Plan, input: Input<'_>) -> Result<()> {
+    fn load(&self, prepared: &Prepared, input: Input<'_>) -> Result<()> {
         for (i, &id) in self.inputs.iter().enumerate() {
-            let buffer = &mut self.buffers[plan.places[id].buffer];
+            // SAFETY: no task runs.
+            let buffer = unsafe { prepared.buffers[prepared.plan.places[id].buffer].write() };
             match input {
                 Input::Images(images, crop) => {
                     let size = self.preprocess.size * self.preprocess.size * 3;
@@ -208,36 +357,76 @@ impl Cpu {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step, gains: &[f32]) -> Result<()> {
-        // Taken out so that the others can be read while it is written; no step reads what it writes.
-        let mut written = mem::take(&mut self.buffers[step.writes.buffer]);
-        let done = self.apply(step, gains, ViewMut::new(&mut written, step.writes));
-        self.buffers[step.writes.buffer] = written;
-        done
+    /// # Safety
+    /// Nothing else writes what the task reads, or uses what it writes.
+    unsafe fn task(&self, prepared: &Prepared, task: &Task, gains: &[f32], scratch: &mut [f32]) {
+        let group = &prepared.groups[task.group];
+        let Task { pieces, panels, .. } = task;
+        // SAFETY: the caller's, for each part of it.
+        unsafe {
+            if let [pool, conv] = group[..]
+                && let Kernel::MaxPool(_) = self.layers[prepared.plan.steps[pool].node].kernel
+            {
+                self.apply(prepared, pool, gains, pieces.clone(), 0..1, scratch);
+                // Lines of the pool are pixels of the convolution.
+                let width = prepared.plan.steps[pool].writes.shape.w;
+                let all = self.conv(&prepared.plan.steps[conv]).map_or(0, Conv::panels);
+                return self.apply(prepared, conv, gains, pieces.start * width..pieces.end * width, 0..all, scratch);
+            }
+            // Panels are counted on from sibling to sibling.
+            let mut first = 0;
+            for &step in group {
+                let count = self.conv(&prepared.plan.steps[step]).map_or(panels.end, Conv::panels);
+                let own = panels.start.max(first)..panels.end.min(first + count);
+                if !own.is_empty() {
+                    let own = own.start - first..own.end - first;
+                    self.apply(prepared, step, gains, pieces.clone(), own, scratch);
+                }
+                first += count;
+            }
+        }
     }
 
-    fn apply(&mut self, step: &Step, gains: &[f32], out: ViewMut<'_>) -> Result<()> {
+    /// # Safety
+    /// As [`Cpu::task`].
+    unsafe fn apply(
+        &self,
+        prepared: &Prepared,
+        step: usize,
+        gains: &[f32],
+        pieces: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let Prepared { plan, buffers, geometry, .. } = prepared;
+        let (step, g) = (&plan.steps[step], geometry[step].as_ref());
         let layer = &self.layers[step.node];
-        let buffers = &self.buffers;
-        let view = |place: &Place| View::new(&buffers[place.buffer], *place);
-        let Some(x) = step.reads.first().map(view) else { return Ok(()) };
-        let size = [x.shape.h, x.shape.w];
-        let on = |window: &Window| window.on(size).map_err(|reason| layer.fail(reason));
-        match &layer.kernel {
-            Kernel::Input => {}
-            Kernel::Conv(conv) => conv.run(&on(&conv.window)?, x, out, &mut self.scratch),
-            Kernel::MaxPool(window) => pool::max(&on(window)?, x, out),
-            Kernel::AvgPool { window, count_padding } => pool::average(&on(window)?, *count_padding, x, out),
-            Kernel::AdaptiveAvgPool => pool::adaptive_average(x, out),
-            Kernel::Lrn(lrn) => lrn.run(x, out, &mut self.scratch),
-            Kernel::Concat => {
-                let gains = layer.inputs.iter().map(|&branch| gains.get(branch).copied().unwrap_or(1.0));
-                concat::run(step.reads.iter().map(view).zip(gains), out);
+        // SAFETY: the caller's: nothing writes what is read here.
+        let view = |place: &Place| View::new(unsafe { buffers[place.buffer].read() }, *place);
+        let x = view(&step.reads[0]);
+        let out = buffers[step.writes.buffer].out(step.writes);
+        // SAFETY: the caller's, for each of them.
+        unsafe {
+            match (&layer.kernel, g) {
+                (Kernel::Conv(conv), Some(g)) => conv.run(g, x, out, pieces, panels, scratch),
+                (Kernel::MaxPool(_), Some(g)) => pool::max(self.isa, g, x, out, pieces, scratch),
+                (Kernel::AvgPool { count_padding, .. }, Some(g)) => pool::average(g, *count_padding, x, out, pieces),
+                (Kernel::AdaptiveAvgPool, _) => pool::adaptive_average(x, out, pieces),
+                (Kernel::Lrn(lrn), _) => lrn.run(self.isa, x, out, pieces, scratch),
+                (Kernel::Concat, _) => {
+                    let mut first = 0;
+                    for (&branch, place) in layer.inputs.iter().zip(&step.reads) {
+                        let gain = gains.get(branch).copied().unwrap_or(1.0);
+                        concat::run(view(place), gain, out, first, pieces.clone());
+                        first += place.shape.c;
+                    }
+                }
+                (Kernel::Dense(dense), _) => dense.run(x, out, panels),
+                (Kernel::Softmax, _) => softmax::run(x, out, pieces),
+                // `prepare` gave a geometry to each that slides, and inputs are no steps.
+                (Kernel::Input | Kernel::Conv(_) | Kernel::MaxPool(_) | Kernel::AvgPool { .. }, _) => {}
             }
-            Kernel::Dense(dense) => dense.run(x, out),
-            Kernel::Softmax => softmax::run(x, out),
         }
-        Ok(())
     }
 
     /// What a node gave in the last run.
@@ -256,7 +445,9 @@ impl Cpu {
     }
 
     fn view(&self, place: Place) -> Result<View<'_>> {
-        self.buffers.get(place.buffer).map(|buffer| View::new(buffer, place)).ok_or_else(unprepared)
+        let buffer = self.prepared.as_ref().and_then(|p| p.buffers.get(place.buffer)).ok_or_else(unprepared)?;
+        // SAFETY: only `run` writes, and it has the engine to itself.
+        Ok(View::new(unsafe { buffer.read() }, place))
     }
 }
 

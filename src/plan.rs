@@ -101,6 +101,34 @@ impl Plan {
             .collect();
         Ok(Plan { batch, join, buffers, places, steps })
     }
+
+    /// Steps that one kernel can do, as indices: 1x1 convolutions that read the same input, and a pool with the 1x1
+    /// convolution that alone reads it. Every other step is by itself. In an order in which they can run.
+    pub fn fused(&self, network: &Network) -> Vec<Vec<usize>> {
+        let pointwise = |step: &Step| {
+            let Op::Conv { window, .. } = network.node(step.node).op else { return false };
+            window.kernel == [1, 1]
+                && window.stride == [1, 1]
+                && step.reads[0].shape.pixels() == step.writes.shape.pixels()
+        };
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            let node = network.node(step.node);
+            let joins = |group: &&mut Vec<usize>| {
+                let first = &self.steps[group[0]];
+                let siblings = pointwise(first) && network.node(first.node).inputs == node.inputs;
+                let pool = matches!(network.node(first.node).op, Op::MaxPool(_))
+                    && node.inputs == [first.node]
+                    && network.readers(first.node).count() == 1;
+                pointwise(step) && (siblings || pool)
+            };
+            match groups.iter_mut().find(joins) {
+                Some(group) => group.push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        groups
+    }
 }
 
 /// What a run starts from.
@@ -187,6 +215,31 @@ mod tests {
         assert_eq!(plan.buffers.len(), net.nodes().len());
         assert_eq!(plan.steps.len(), net.nodes().len() - 1);
         assert!(Plan::new(&net, 0, Join::Gains).is_err());
+    }
+
+    #[test]
+    fn what_reads_one_input_is_fused() {
+        let net = Spec { heads: false, ..Spec::default() }.build().unwrap();
+        let plan = Plan::new(&net, 1, Join::Direct).unwrap();
+        let groups = plan.fused(&net);
+        let names = |group: &Vec<usize>| -> Vec<&str> {
+            group.iter().map(|&i| net.node(plan.steps[i].node).name.as_str()).collect()
+        };
+        let of_3a: Vec<_> = groups.iter().map(names).filter(|g| g[0].starts_with("inception_3a/")).collect();
+        assert_eq!(
+            of_3a,
+            [
+                vec!["inception_3a/1x1", "inception_3a/3x3_reduce", "inception_3a/5x5_reduce"],
+                vec!["inception_3a/3x3"],
+                vec!["inception_3a/5x5"],
+                vec!["inception_3a/pool", "inception_3a/pool_proj"],
+            ]
+        );
+        // Four a module, the stem's two convolutions and four pools, the head's three.
+        assert_eq!(groups.len(), 9 * 4 + 2 + 4 + 3);
+        let mut all: Vec<usize> = groups.into_iter().flatten().collect();
+        all.sort();
+        assert!(all.into_iter().eq(0..plan.steps.len()), "each step once");
     }
 
     #[test]

@@ -1,20 +1,22 @@
-//! Joins branches along channels, each with its gain.
+//! Joins branches along channels, each with its gain. The work is divided by pixels.
 
-use super::view::{View, ViewMut};
+#![deny(unsafe_op_in_unsafe_fn)]
 
-/// Writes the branches side by side. A gain of 1 copies, so that the values stay bit for bit.
-pub fn run<'a>(branches: impl Iterator<Item = (View<'a>, f32)>, mut out: ViewMut<'_>) {
-    let mut first = 0;
-    for (branch, gain) in branches {
-        let channels = first..first + branch.shape.c;
-        for p in 0..branch.shape.pixels() {
-            let to = &mut out.pixel(p)[channels.clone()];
-            if gain == 1.0 {
-                to.copy_from_slice(branch.pixel(p));
-            } else {
-                to.iter_mut().zip(branch.pixel(p)).for_each(|(to, v)| *to = v * gain);
-            }
+use super::view::{Out, View};
+use std::ops::Range;
+
+/// Writes a branch beside the others, from channel `first` on. A gain of 1 copies, so that the values stay bit for bit.
+///
+/// # Safety
+/// Nothing else uses these pixels and channels of `out`.
+pub unsafe fn run(branch: View<'_>, gain: f32, out: Out<'_>, first: usize, pixels: Range<usize>) {
+    for p in pixels {
+        // SAFETY: the caller's.
+        let to = unsafe { &mut out.pixel(p)[first..first + branch.shape.c] };
+        if gain == 1.0 {
+            to.copy_from_slice(branch.pixel(p));
+        } else {
+            to.iter_mut().zip(branch.pixel(p)).for_each(|(to, v)| *to = v * gain);
         }
-        first = channels.end;
     }
 }

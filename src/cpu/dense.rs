@@ -1,7 +1,9 @@
-//! Dense layers: one matrix product for the whole batch.
+//! Dense layers: one matrix product for the whole batch. The work is divided by panels of outputs.
 
-use super::gemm::{Isa, Packed, Rows, RowsMut};
-use super::view::{View, ViewMut};
+use super::gemm::{CHAIN, Packed, Rows};
+use super::simd::Isa;
+use super::view::{Out, View};
+use std::ops::Range;
 
 pub struct Dense {
     /// (in, out).
@@ -15,10 +17,18 @@ impl Dense {
         Dense { weights: Packed::new(isa, weight, inputs, bias), relu }
     }
 
+    pub fn panels(&self) -> usize {
+        self.weights.panels()
+    }
+
     /// One row a picture. `x` must be whole, or one pixel a picture.
-    pub fn run(&self, x: View<'_>, out: ViewMut<'_>) {
+    ///
+    /// # Safety
+    /// Nothing else uses these panels' channels of `out`.
+    pub unsafe fn run(&self, x: View<'_>, out: Out<'_>, panels: Range<usize>) {
         let stride = x.stride * x.shape.h * x.shape.w;
-        let x = Rows { data: x.data, stride, count: x.shape.n };
-        self.weights.run(x, RowsMut { data: out.data, stride: out.stride }, self.relu);
+        let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
+        // SAFETY: the caller's.
+        unsafe { self.weights.run(&rows, 0..rows.count, out.rows(0), panels, self.relu, CHAIN) }
     }
 }

@@ -1,98 +1,55 @@
 //! Matrix product with bias and ReLU: the arithmetic of every convolution and dense layer.
 //!
-//! `C = relu(A * B + bias)`. A's rows are pixels and lie where they are; B's columns are outputs and
-//! are packed once, in panels as wide as the register tile. Three layers: [`Packed`] blocks the rows
-//! for the cache, a strip takes a block past one panel, a tile keeps its part of C in registers.
-//! The only unsafe code of the engine is here.
+//! `C = relu(A * B + bias)`. A's rows are pixels, or their neighbourhoods, and lie where they are; B's
+//! columns are outputs and are packed once, in panels as wide as the register tile. A [`Packed`] takes
+//! rows past one panel after the other, a strip takes them a few at a time, and a tile keeps its part
+//! of C in registers.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use std::fmt;
+use super::memory::Floats;
+use super::simd::{Isa, Vector, Work};
+use std::array::from_fn;
+use std::ops::Range;
 
-/// The instruction set that the tiles are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
-    /// Four lanes in plain Rust: what the compiler makes of them for the machine at hand.
-    #[cfg(not(target_feature = "simd128"))]
-    Portable,
-    #[cfg(target_feature = "simd128")]
-    Simd128,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Isa {
-    /// The best there is on this machine.
-    pub fn detect() -> Self {
-        #[cfg(target_feature = "simd128")]
-        return Isa::Simd128;
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") {
-            return Isa::Avx512;
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Isa::Avx2;
-        }
-        #[cfg(not(target_feature = "simd128"))]
-        Isa::Portable
-    }
-
-    /// Floats in a vector.
-    fn lanes(self) -> usize {
-        match self {
-            #[cfg(not(target_feature = "simd128"))]
-            Isa::Portable => 4,
-            #[cfg(target_feature = "simd128")]
-            Isa::Simd128 => 4,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => 8,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => 16,
-        }
-    }
-}
-
-/// What the portable lanes become.
-#[cfg(not(target_feature = "simd128"))]
-const PORTABLE: &str = if cfg!(target_arch = "x86_64") {
-    "x86-64, SSE2"
-} else if cfg!(target_arch = "aarch64") {
-    "AArch64, NEON"
-} else if cfg!(target_arch = "wasm32") {
-    "WebAssembly, no SIMD"
-} else {
-    "portable"
-};
-
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            #[cfg(not(target_feature = "simd128"))]
-            Isa::Portable => PORTABLE,
-            #[cfg(target_feature = "simd128")]
-            Isa::Simd128 if cfg!(target_feature = "relaxed-simd") => "WebAssembly SIMD (relaxed)",
-            #[cfg(target_feature = "simd128")]
-            Isa::Simd128 => "WebAssembly SIMD (simd128)",
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "x86-64, AVX2+FMA",
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => "x86-64, AVX-512",
-        })
-    }
-}
-
-/// Rows to read: row r is `data[r * stride ..]`, as long as the matrix is deep.
+/// Rows to read, each of `segments` runs of floats that lie `pitch` apart. A matrix has one run a row; a
+/// neighbourhood has one a row of the kernel, and so need not be copied out.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub data: &'a [f32],
-    pub stride: usize,
+    /// How many rows there are.
     pub count: usize,
+    /// How many lie `step` apart before the next line of them begins, `line` after this one began.
+    pub width: usize,
+    pub step: usize,
+    pub line: usize,
+    pub segments: usize,
+    pub length: usize,
+    pub pitch: usize,
 }
 
-/// Rows to write, laid out as in [`Rows`].
-pub struct RowsMut<'a> {
-    pub data: &'a mut [f32],
+impl<'a> Rows<'a> {
+    /// A matrix: row r is `data[r * stride ..][.. depth]`.
+    pub fn matrix(data: &'a [f32], stride: usize, depth: usize, count: usize) -> Self {
+        Rows { data, count, width: count, step: stride, line: 0, segments: 1, length: depth, pitch: 0 }
+    }
+
+    fn offset(&self, row: usize) -> usize {
+        row / self.width * self.line + row % self.width * self.step
+    }
+
+    /// Whether every float of every row is there.
+    fn fits(&self) -> bool {
+        let lines = self.count.div_ceil(self.width.max(1));
+        let last = lines.saturating_sub(1) * self.line + (self.width.min(self.count).max(1) - 1) * self.step;
+        self.count == 0 || last + (self.segments - 1) * self.pitch + self.length <= self.data.len()
+    }
+}
+
+/// Rows to write: row r's columns begin at `data[r * stride]`.
+#[derive(Clone, Copy)]
+pub struct RowsMut {
+    pub data: *mut f32,
     pub stride: usize,
 }
 
@@ -103,10 +60,14 @@ pub struct Packed {
     columns: usize,
     /// Panels of two vectors' columns, the last of one vector where that is enough. Within a panel
     /// row by row; columns beyond the last are zero.
-    panels: Vec<f32>,
+    panels: Floats,
     /// As many as the panels have columns.
-    bias: Vec<f32>,
+    bias: Floats,
 }
+
+/// Products summed in one chain before they are added to what is there: short enough that few digits
+/// are lost and that a panel's share stays in the first-level cache beside A's.
+pub const CHAIN: usize = 256;
 
 impl Packed {
     /// `weights` is (columns, depth): one row an output.
@@ -114,7 +75,8 @@ impl Packed {
         assert_eq!(weights.len(), depth * bias.len(), "one row of weights a bias");
         let (columns, lanes) = (bias.len(), isa.lanes());
         let padded = columns.next_multiple_of(lanes);
-        let mut packed = Packed { isa, depth, columns, panels: vec![0.0; padded * depth], bias: vec![0.0; padded] };
+        let mut packed =
+            Packed { isa, depth, columns, panels: Floats::zeros(padded * depth), bias: Floats::zeros(padded) };
         packed.bias[..columns].copy_from_slice(bias);
         for first in (0..padded).step_by(2 * lanes) {
             let width = (2 * lanes).min(padded - first);
@@ -131,401 +93,274 @@ impl Packed {
         self.depth
     }
 
-    /// Rows that stay in the second-level cache while the panels go by.
-    pub fn block_rows(&self) -> usize {
-        const FLOATS: usize = 64 * 1024;
-        // A multiple of every tile's height (4, 6 and 8).
-        (FLOATS / self.depth).max(24) / 24 * 24
+    /// How many panels the columns make.
+    pub fn panels(&self) -> usize {
+        self.columns.div_ceil(2 * self.isa.lanes())
     }
 
-    /// Multiplies `a` by the weights into the first columns of `c`'s rows.
-    pub fn run(&self, a: Rows<'_>, c: RowsMut<'_>, relu: bool) {
-        let Some(last) = a.count.checked_sub(1) else { return };
-        assert!(a.data.len() >= last * a.stride + self.depth, "A is too short");
-        assert!(c.stride >= self.columns && c.data.len() >= last * c.stride + self.columns, "C is too short");
-        let (block, panel) = (self.block_rows(), 2 * self.isa.lanes());
-        for first in (0..a.count).step_by(block) {
-            for column in (0..self.columns).step_by(panel) {
-                let strip = Strip {
-                    rows: block.min(a.count - first),
-                    depth: self.depth,
-                    columns: panel.min(self.columns - column),
-                    a: a.data[first * a.stride..].as_ptr(),
-                    a_stride: a.stride,
-                    b: self.panels[column * self.depth..].as_ptr(),
-                    bias: self.bias[column..].as_ptr(),
-                    c: c.data[first * c.stride + column..].as_mut_ptr(),
-                    c_stride: c.stride,
-                    relu,
-                };
-                // SAFETY: the assertions above give `rows` rows of `depth` in A and of `columns` in C from
-                // these pointers on; `new` made the panel and its bias whole vectors wide; `isa` was detected.
-                unsafe { strip.run(self.isa) };
+    /// Multiplies rows of `a` by panels of the weights, into these rows and columns of `c`. No sum is
+    /// longer than `chain` products.
+    ///
+    /// # Safety
+    /// `c` has `a.count` rows of all columns, and nothing else uses those given here.
+    pub unsafe fn run(
+        &self,
+        a: &Rows<'_>,
+        rows: Range<usize>,
+        c: RowsMut,
+        panels: Range<usize>,
+        relu: bool,
+        chain: usize,
+    ) {
+        assert_eq!(a.segments * a.length, self.depth, "rows as long as the weights are deep");
+        assert!(rows.end <= a.count && panels.end <= self.panels() && a.fits(), "A is too short");
+        self.isa.run(Product { packed: self, a, rows, c, panels, relu, chain });
+    }
+}
+
+/// One call of [`Packed::run`].
+struct Product<'a> {
+    packed: &'a Packed,
+    a: &'a Rows<'a>,
+    rows: Range<usize>,
+    c: RowsMut,
+    panels: Range<usize>,
+    relu: bool,
+    chain: usize,
+}
+
+impl Work for Product<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Product { packed, a, rows, c, panels, relu, chain } = self;
+        for panel in panels {
+            let column = panel * 2 * V::LANES;
+            let columns = (2 * V::LANES).min(packed.columns - column);
+            let width = if columns > V::LANES { 2 * V::LANES } else { V::LANES };
+            let mut b = packed.panels[column * packed.depth..].as_ptr();
+            // Whole segments while they are short, parts of one where they are long.
+            let (together, part) =
+                ((chain / a.length).clamp(1, a.segments), a.length.div_ceil(a.length.div_ceil(chain)));
+            for segment in (0..a.segments).step_by(together) {
+                let segments = together.min(a.segments - segment);
+                for at in (0..a.length).step_by(part) {
+                    let length = part.min(a.length - at);
+                    let strip = Strip {
+                        a,
+                        from: segment * a.pitch + at,
+                        segments,
+                        length,
+                        b,
+                        bias: packed.bias[column..].as_ptr(),
+                        c: RowsMut { data: c.data.wrapping_add(column), stride: c.stride },
+                        columns,
+                        first: segment == 0 && at == 0,
+                        relu: relu && segment + segments == a.segments && at + length == a.length,
+                    };
+                    // SAFETY: `Packed::run`'s caller and its assertions.
+                    unsafe {
+                        if width > V::LANES {
+                            strip.down::<V, 2>(rows.clone());
+                        } else {
+                            strip.down::<V, 1>(rows.clone());
+                        }
+                    }
+                    b = b.wrapping_add(segments * length * width);
+                }
             }
         }
     }
 }
 
-/// Products summed in one chain. A long chain of f32 additions loses digits: BVLC's first layer, 147
-/// products up to 10^3, then misses 1e-4. Short chains that are added up afterwards do not.
-const RUN: usize = 32;
-
-/// A block of A's rows against one panel.
-struct Strip {
-    rows: usize,
-    depth: usize,
-    /// Columns of C that there are, at most two vectors'.
-    columns: usize,
-    a: *const f32,
-    a_stride: usize,
+/// Rows of A against a part of one panel.
+#[derive(Clone, Copy)]
+struct Strip<'a> {
+    a: &'a Rows<'a>,
+    /// Where in a row the part begins.
+    from: usize,
+    segments: usize,
+    length: usize,
     b: *const f32,
     bias: *const f32,
-    c: *mut f32,
-    c_stride: usize,
+    c: RowsMut,
+    /// Columns of C that there are, at most two vectors'.
+    columns: usize,
+    /// Whether C holds nothing yet, so that the bias comes first.
+    first: bool,
     relu: bool,
 }
 
-impl Strip {
+impl Strip<'_> {
     /// # Safety
-    /// The machine has `isa`. `a` and `c` point to `rows` rows of `depth` and `columns` floats, `b` to a
-    /// panel of `depth` rows and `bias` to one row, as wide as the panel; nothing else has `c`.
-    unsafe fn run(&self, isa: Isa) {
-        // Tile heights: as many rows as accumulators fit beside two vectors of B and one of A.
-        // SAFETY: handed on from the caller.
-        unsafe {
-            match isa {
-                #[cfg(not(target_feature = "simd128"))]
-                Isa::Portable => self.tiles::<Portable, 4>(),
-                #[cfg(target_feature = "simd128")]
-                Isa::Simd128 => self.tiles::<wasm::F32x4, 4>(),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => self.avx2(),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => self.avx512(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`Strip::run`].
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2(&self) {
-        // SAFETY: handed on from the caller.
-        unsafe { self.tiles::<x86::F32x8, 6>() }
-    }
-
-    /// # Safety
-    /// As [`Strip::run`].
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn avx512(&self) {
-        // SAFETY: handed on from the caller.
-        unsafe { self.tiles::<x86::F32x16, 8>() }
-    }
-
-    /// # Safety
-    /// As [`Strip::run`], the machine having V.
+    /// The machine has V; A, B and C are as long as [`Packed::run`] says, the panel being WIDTH vectors wide.
     #[inline(always)]
-    unsafe fn tiles<V: Vector, const ROWS: usize>(&self) {
-        // SAFETY: handed on from the caller.
-        unsafe {
-            if self.columns > V::LANES {
-                self.down::<V, ROWS, 2>();
-            } else {
-                self.down::<V, ROWS, 1>();
-            }
-        }
+    unsafe fn down<V: Vector, const WIDTH: usize>(&self, rows: Range<usize>) {
+        // SAFETY: the caller's.
+        unsafe { down::<V>(rows.clone(), &mut StripTiles::<WIDTH> { strip: self, at: Walk::new(self.a, rows.start) }) }
     }
+}
 
-    /// Walks down the strip: full tiles, then what is left in halves.
-    ///
-    /// # Safety
-    /// As [`Strip::tiles`], the panel being WIDTH vectors wide.
-    #[inline(always)]
-    unsafe fn down<V: Vector, const ROWS: usize, const WIDTH: usize>(&self) {
-        let mut row = 0;
-        // SAFETY: a tile is taken only where its rows are left; the rest is handed on from the caller.
-        unsafe {
-            while row + ROWS <= self.rows {
-                self.tile::<V, ROWS, WIDTH>(row);
-                row += ROWS;
-            }
-            if ROWS > 4 && row + 4 <= self.rows {
-                self.tile::<V, 4, WIDTH>(row);
-                row += 4;
-            }
-            if row + 2 <= self.rows {
-                self.tile::<V, 2, WIDTH>(row);
-                row += 2;
-            }
-            if row < self.rows {
-                self.tile::<V, 1, WIDTH>(row);
-            }
-        }
-    }
+/// A strip being walked down.
+struct StripTiles<'a, const WIDTH: usize> {
+    strip: &'a Strip<'a>,
+    at: Walk,
+}
 
-    /// ROWS rows of C, WIDTH vectors wide, in registers from the bias to the ReLU.
-    ///
-    /// # Safety
-    /// As [`Strip::down`], `row + ROWS` being at most `rows`.
+impl<const WIDTH: usize> Tiles for StripTiles<'_, WIDTH> {
     #[inline(always)]
-    unsafe fn tile<V: Vector, const ROWS: usize, const WIDTH: usize>(&self, row: usize) {
-        // SAFETY: A is read at `ROWS` rows of `depth` and B at `depth` rows of `WIDTH` vectors, all of
-        // which the caller vouches for; C is written as far as `columns`, through a buffer at the edge.
+    unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
+        let Strip { a, from, segments, length, b, bias, c, columns, first, relu } = *self.strip;
+        // SAFETY: the caller's; C is touched as far as `columns`.
         unsafe {
-            let mut total = [[V::splat(0.0); WIDTH]; ROWS];
-            for row in &mut total {
-                for (i, total) in row.iter_mut().enumerate() {
-                    *total = V::load(self.bias.wrapping_add(i * V::LANES));
-                }
-            }
-            let a: [*const f32; ROWS] = std::array::from_fn(|r| self.a.wrapping_add((row + r) * self.a_stride));
-            let mut panel = self.b;
-            for first in (0..self.depth).step_by(RUN) {
-                let mut sum = [[V::splat(0.0); WIDTH]; ROWS];
-                for k in first..self.depth.min(first + RUN) {
-                    let mut b = [V::splat(0.0); WIDTH];
-                    for b in &mut b {
-                        *b = V::load(panel);
-                        panel = panel.wrapping_add(V::LANES);
-                    }
-                    for (sum, a) in sum.iter_mut().zip(a) {
-                        let a = V::splat(*a.wrapping_add(k));
-                        for (sum, b) in sum.iter_mut().zip(b) {
-                            *sum = a.mul_add(b, *sum);
-                        }
-                    }
-                }
-                for (total, sum) in total.iter_mut().flatten().zip(sum.iter().flatten()) {
-                    *total = total.add(*sum);
-                }
-            }
-            for (r, sum) in total.iter().enumerate() {
-                let c = self.c.wrapping_add((row + r) * self.c_stride);
-                for (i, &sum) in sum.iter().enumerate() {
-                    let sum = if self.relu { sum.relu() } else { sum };
-                    let (c, left) = (c.wrapping_add(i * V::LANES), self.columns - i * V::LANES);
-                    if left >= V::LANES {
-                        sum.store(c);
-                    } else {
-                        let mut edge = [0.0; 16];
-                        sum.store(edge.as_mut_ptr());
-                        c.copy_from_nonoverlapping(edge.as_ptr(), left);
-                    }
+            let start = a.data.as_ptr().add(from);
+            let pointers: [*const f32; ROWS] = from_fn(|_| start.add(self.at.next(a)));
+            let sum = product::<V, ROWS, WIDTH>(pointers, a.pitch, segments, length, b);
+            for (r, sum) in sum.into_iter().enumerate() {
+                let c = c.data.add((row + r) * c.stride);
+                for (i, sum) in sum.into_iter().enumerate() {
+                    let (at, count) = (i * V::LANES, columns - i * V::LANES);
+                    let total = if first { V::load(bias.add(at)) } else { V::load_first(c.add(at), count) };
+                    let sum = total.add(sum);
+                    let sum = if relu { sum.relu() } else { sum };
+                    sum.store_first(c.add(at), count);
                 }
             }
         }
     }
 }
 
-/// A register of floats. The methods are inlined into code compiled for the instruction set.
-trait Vector: Copy {
-    const LANES: usize;
+/// Where the next row of A begins, without a division a row.
+struct Walk {
+    line: usize,
+    x: usize,
+}
 
-    fn splat(v: f32) -> Self;
+impl Walk {
+    fn new(a: &Rows<'_>, row: usize) -> Self {
+        let x = row % a.width.max(1);
+        Walk { line: a.offset(row) - x * a.step, x }
+    }
 
+    #[inline(always)]
+    fn next(&mut self, a: &Rows<'_>) -> usize {
+        let at = self.line + self.x * a.step;
+        self.x += 1;
+        if self.x == a.width {
+            (self.x, self.line) = (0, self.line + a.line);
+        }
+        at
+    }
+}
+
+/// What takes a few rows of A at a time.
+pub trait Tiles {
     /// # Safety
-    /// `from` points to `LANES` floats.
-    unsafe fn load(from: *const f32) -> Self;
-
-    /// # Safety
-    /// `to` points to `LANES` floats.
-    unsafe fn store(self, to: *mut f32);
-
-    /// `self * b + c`, rounded once or twice.
-    fn mul_add(self, b: Self, c: Self) -> Self;
-
-    fn add(self, b: Self) -> Self;
-
-    /// The greater of each lane and zero.
-    fn relu(self) -> Self;
+    /// ROWS rows from `row` on are there, and the machine has V.
+    unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize);
 }
 
-#[cfg(not(target_feature = "simd128"))]
-#[derive(Clone, Copy)]
-struct Portable([f32; 4]);
-
-#[cfg(not(target_feature = "simd128"))]
-impl Vector for Portable {
-    const LANES: usize = 4;
-
-    #[inline(always)]
-    fn splat(v: f32) -> Self {
-        Portable([v; 4])
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's; an array of floats is aligned as a float.
-        Portable(unsafe { *from.cast() })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's; an array of floats is aligned as a float.
-        unsafe { *to.cast() = self.0 }
-    }
-
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        // Without the instruction a fused multiply-add is a library call.
-        let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-        Portable([0, 1, 2, 3].map(
-            |i| {
-                if fused { self.0[i].mul_add(b.0[i], c.0[i]) } else { self.0[i] * b.0[i] + c.0[i] }
-            },
-        ))
-    }
-
-    #[inline(always)]
-    fn add(self, b: Self) -> Self {
-        Portable([0, 1, 2, 3].map(|i| self.0[i] + b.0[i]))
-    }
-
-    #[inline(always)]
-    fn relu(self) -> Self {
-        Portable(self.0.map(|v| if v > 0.0 { v } else { 0.0 }))
-    }
-}
-
-#[cfg(target_feature = "simd128")]
-mod wasm {
-    use super::Vector;
-    use core::arch::wasm32::*;
-
-    #[derive(Clone, Copy)]
-    pub struct F32x4(v128);
-
-    impl Vector for F32x4 {
-        const LANES: usize = 4;
-
-        #[inline(always)]
-        fn splat(v: f32) -> Self {
-            F32x4(f32x4_splat(v))
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's.
-            F32x4(unsafe { v128_load(from.cast()) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's.
-            unsafe { v128_store(to.cast(), self.0) }
-        }
-
-        #[inline(always)]
-        fn mul_add(self, b: Self, c: Self) -> Self {
-            #[cfg(target_feature = "relaxed-simd")]
-            return F32x4(f32x4_relaxed_madd(self.0, b.0, c.0));
-            #[cfg(not(target_feature = "relaxed-simd"))]
-            F32x4(f32x4_add(f32x4_mul(self.0, b.0), c.0))
-        }
-
-        #[inline(always)]
-        fn add(self, b: Self) -> Self {
-            F32x4(f32x4_add(self.0, b.0))
-        }
-
-        #[inline(always)]
-        fn relu(self) -> Self {
-            F32x4(f32x4_pmax(f32x4_splat(0.0), self.0))
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::Vector;
-    use core::arch::x86_64::*;
-
-    /// A vector type of one x86 instruction set.
-    macro_rules! vector {
-        ($name:ident, $register:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $max:ident) => {
-            #[derive(Clone, Copy)]
-            pub struct $name($register);
-
-            // SAFETY of every block below: only `Strip::avx2` and `Strip::avx512` use these types, and they
-            // run only where the instructions were detected; pointers are the caller's.
-            impl Vector for $name {
-                const LANES: usize = $lanes;
-
-                #[inline(always)]
-                fn splat(v: f32) -> Self {
-                    $name(unsafe { $splat(v) })
-                }
-
-                #[inline(always)]
-                unsafe fn load(from: *const f32) -> Self {
-                    $name(unsafe { $load(from) })
-                }
-
-                #[inline(always)]
-                unsafe fn store(self, to: *mut f32) {
-                    unsafe { $store(to, self.0) }
-                }
-
-                #[inline(always)]
-                fn mul_add(self, b: Self, c: Self) -> Self {
-                    $name(unsafe { $fma(self.0, b.0, c.0) })
-                }
-
-                #[inline(always)]
-                fn add(self, b: Self) -> Self {
-                    $name(unsafe { $add(self.0, b.0) })
-                }
-
-                #[inline(always)]
-                fn relu(self) -> Self {
-                    $name(unsafe { $max(self.0, $splat(0.0)) })
-                }
+/// Walks down the rows: full tiles, then what is left.
+///
+/// # Safety
+/// The rows are there, and the machine has V.
+#[inline(always)]
+pub unsafe fn down<V: Vector>(rows: Range<usize>, tiles: &mut impl Tiles) {
+    let mut row = rows.start;
+    // SAFETY: a tile is taken only where its rows are left; the rest is handed on from the caller.
+    unsafe {
+        if V::ROWS == 8 {
+            while row + 8 <= rows.end {
+                tiles.tile::<V, 8>(row);
+                row += 8;
             }
-        };
+        }
+        if V::ROWS == 6 {
+            while row + 6 <= rows.end {
+                tiles.tile::<V, 6>(row);
+                row += 6;
+            }
+        }
+        while row + 4 <= rows.end && row + 5 != rows.end {
+            tiles.tile::<V, 4>(row);
+            row += 4;
+        }
+        // A row by itself would take as long as four: its two sums wait for each other.
+        match rows.end - row {
+            5 => tiles.tile::<V, 5>(row),
+            3 => tiles.tile::<V, 3>(row),
+            2 => tiles.tile::<V, 2>(row),
+            1 => tiles.tile::<V, 1>(row),
+            _ => {}
+        }
     }
+}
 
-    vector!(
-        F32x8,
-        __m256,
-        8,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_fmadd_ps,
-        _mm256_add_ps,
-        _mm256_max_ps
-    );
-    vector!(
-        F32x16,
-        __m512,
-        16,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_fmadd_ps,
-        _mm512_add_ps,
-        _mm512_max_ps
-    );
+/// The innermost loop: ROWS rows of A times a panel WIDTH vectors wide, summed in registers.
+///
+/// # Safety
+/// Each of `a` points to `segments` runs of `length` floats `pitch` apart, `b` to as many rows of WIDTH
+/// vectors.
+#[inline(always)]
+pub unsafe fn product<V: Vector, const ROWS: usize, const WIDTH: usize>(
+    mut a: [*const f32; ROWS],
+    pitch: usize,
+    segments: usize,
+    length: usize,
+    mut b: *const f32,
+) -> [[V; WIDTH]; ROWS] {
+    /// Steps written out, so that their addresses are constants beside one pointer a row.
+    const UNROLL: usize = if cfg!(target_family = "wasm") { 1 } else { 4 };
+    let mut sum = [[V::splat(0.0); WIDTH]; ROWS];
+    // SAFETY: the caller's. `add`, not `wrapping_add`: a sum that cannot wrap becomes part of the load.
+    unsafe {
+        for _ in 0..segments {
+            let mut p = a;
+            let mut left = length;
+            while left >= UNROLL {
+                for k in 0..UNROLL {
+                    step(&mut sum, p.map(|p| p.add(k)), b.add(k * WIDTH * V::LANES));
+                }
+                p = p.map(|p| p.add(UNROLL));
+                b = b.add(UNROLL * WIDTH * V::LANES);
+                left -= UNROLL;
+            }
+            while left > 0 {
+                step(&mut sum, p, b);
+                p = p.map(|p| p.add(1));
+                b = b.add(WIDTH * V::LANES);
+                left -= 1;
+            }
+            a = a.map(|a| a.wrapping_add(pitch));
+        }
+    }
+    sum
+}
+
+/// # Safety
+/// As [`product`], for one float of each row.
+#[inline(always)]
+unsafe fn step<V: Vector, const ROWS: usize, const WIDTH: usize>(
+    sum: &mut [[V; WIDTH]; ROWS],
+    a: [*const f32; ROWS],
+    b: *const f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let b: [V; WIDTH] = from_fn(|i| V::load(b.add(i * V::LANES)));
+        for (sum, a) in sum.iter_mut().zip(a) {
+            let a = V::splat(*a);
+            for (sum, b) in sum.iter_mut().zip(b) {
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Every instruction set of this machine, not only the best.
-    fn available() -> impl Iterator<Item = Isa> {
-        #[cfg(not(target_feature = "simd128"))]
-        let portable = Some(Isa::Portable);
-        #[cfg(target_feature = "simd128")]
-        let portable = None;
-        #[cfg(target_arch = "x86_64")]
-        let avx2 = (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Isa::Avx2);
-        #[cfg(not(target_arch = "x86_64"))]
-        let avx2 = None;
-        [portable, avx2, Some(Isa::detect())].into_iter().flatten()
-    }
 
     /// Numbers between -1 and 1 that repeat late.
     fn values(count: usize) -> Vec<f32> {
@@ -534,18 +369,27 @@ mod tests {
 
     #[test]
     fn every_instruction_set_gives_the_product() {
-        // Rows around every tile's height, columns around every panel's width, one run of sums and more;
-        // the last has several blocks of rows.
+        // Rows around every tile's height, columns around every panel's width, one chain of sums and more.
         let shapes = [(1, 1, 1), (7, 33, 17), (13, 32, 16), (24, 65, 31), (3, 100, 40), (9, 5, 64), (70, 2000, 9)];
-        for isa in available() {
+        for isa in Isa::available() {
             for ((rows, depth, columns), relu) in shapes.into_iter().flat_map(|s| [(s, false), (s, true)]) {
                 // Rows that are longer than what is read and written of them.
                 let (a_stride, c_stride) = (depth + 3, columns + 2);
                 let (a, weights, bias) = (values(rows * a_stride), values(columns * depth), values(columns));
                 let packed = Packed::new(isa, &weights, depth, &bias);
                 let mut c = vec![9.0; rows * c_stride];
-                let a_rows = Rows { data: &a, stride: a_stride, count: rows };
-                packed.run(a_rows, RowsMut { data: &mut c, stride: c_stride }, relu);
+                let a_rows = Rows::matrix(&a, a_stride, depth, rows);
+                // SAFETY: C has these rows.
+                unsafe {
+                    packed.run(
+                        &a_rows,
+                        0..rows,
+                        RowsMut { data: c.as_mut_ptr(), stride: c_stride },
+                        0..packed.panels(),
+                        relu,
+                        CHAIN,
+                    )
+                };
                 for (i, &got) in c.iter().enumerate() {
                     let (row, column) = (i / c_stride, i % c_stride);
                     if column >= columns {
@@ -566,10 +410,45 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "C is too short")]
-    fn what_does_not_fit_is_not_written() {
+    fn segments_are_rows_of_a_neighbourhood() {
+        // A 3x2 kernel on a map 7 wide, two channels, stride 2 across: 3 columns of neighbourhoods, 2 lines.
+        let (pitch, length) = (14, 4);
+        let data = values(4 * pitch);
+        let a = Rows { data: &data, count: 6, width: 3, step: 4, line: pitch, segments: 3, length, pitch };
+        for isa in Isa::available() {
+            for chain in [1, 3, 4, 9, 100] {
+                let packed = Packed::new(isa, &values(5 * 12), 12, &values(5));
+                let mut c = vec![0.0; 6 * 5];
+                // SAFETY: C has six rows of five columns.
+                unsafe {
+                    packed.run(&a, 1..6, RowsMut { data: c.as_mut_ptr(), stride: 5 }, 0..packed.panels(), false, chain)
+                };
+                for (i, got) in c.into_iter().enumerate() {
+                    let (row, column) = (i / 5, i % 5);
+                    let element = |k: usize| data[row / 3 * pitch + row % 3 * 4 + k / length * pitch + k % length];
+                    let sum: f32 = (0..12).map(|k| element(k) * values(60)[column * 12 + k]).sum();
+                    let expected = if row == 0 { 0.0 } else { sum + values(5)[column] };
+                    assert!((got - expected).abs() < 1e-5, "{isa}, {chain}: {row} {column}: {got} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "A is too short")]
+    fn what_is_not_there_is_not_read() {
         let packed = Packed::new(Isa::detect(), &[1.0; 6], 2, &[0.0; 3]);
-        let a = Rows { data: &[1.0; 4], stride: 2, count: 2 };
-        packed.run(a, RowsMut { data: &mut [0.0; 5], stride: 3 }, false);
+        let mut c = [0.0; 6];
+        // SAFETY: C has two rows.
+        unsafe {
+            packed.run(
+                &Rows::matrix(&[1.0; 3], 2, 2, 2),
+                0..2,
+                RowsMut { data: c.as_mut_ptr(), stride: 3 },
+                0..1,
+                false,
+                CHAIN,
+            )
+        };
     }
 }

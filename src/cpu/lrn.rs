@@ -1,10 +1,15 @@
-//! Local response normalisation across channels.
+//! Local response normalisation across channels. The work is divided by pixels.
 
-use super::view::{View, ViewMut};
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use super::simd::{Isa, Vector, Work};
+use super::view::{Out, View};
 use crate::tensor::Shape;
+use std::ops::Range;
 
 /// `x / (k + alpha/size * sum of x^2 over size channels)^beta`. The channel stands in the window's
 /// middle; an even window reaches one further up than down.
+#[derive(Clone, Copy)]
 pub struct Lrn {
     pub size: usize,
     pub alpha: f32,
@@ -21,34 +26,95 @@ impl Lrn {
     /// Floats needed beside input and output.
     pub fn scratch(&self, x: Shape) -> usize {
         let [below, above] = self.reach(x.c);
-        x.c + below + above
+        // A vector more, which the last one reads into.
+        x.c + below + above + 16
     }
+
+    /// Channels over the power of the sum of `more + 1` squares each.
+    ///
+    /// # Safety
+    /// `squares` points to a vector and `more` floats behind it.
+    #[inline(always)]
+    unsafe fn normalise<V: Vector>(&self, v: V, squares: *const f32, more: usize) -> V {
+        // SAFETY: the caller's.
+        let sum = unsafe {
+            let mut sum = V::load(squares);
+            for shift in 1..=more {
+                sum = sum.add(V::load(squares.add(shift)));
+            }
+            sum
+        };
+        let d = V::splat(self.alpha / self.size as f32).mul_add(sum, V::splat(self.k));
+        if self.beta == 0.75 {
+            // d^0.75 without a power: two square roots, which vectors have.
+            let root = d.sqrt();
+            v.div(root.mul(root.sqrt()))
+        } else {
+            v.div(power(d, self.beta))
+        }
+    }
+
+    /// # Safety
+    /// Nothing else uses these pixels of `out`.
+    pub unsafe fn run(&self, isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>, scratch: &mut [f32]) {
+        let scratch = &mut scratch[..self.scratch(x.shape)];
+        isa.run(Normalise { lrn: *self, x, out, pixels, scratch });
+    }
+}
+
+/// One call of [`Lrn::run`].
+struct Normalise<'a> {
+    lrn: Lrn,
+    x: View<'a>,
+    out: Out<'a>,
+    pixels: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Work for Normalise<'_> {
+    type Out = ();
 
     /// The window is summed anew at every channel, not kept running: `size` vector additions are
     /// cheaper than one chain of scalar ones, and nothing cancels.
-    pub fn run(&self, x: View<'_>, mut out: ViewMut<'_>, scratch: &mut [f32]) {
-        let [below, above] = self.reach(x.shape.c);
-        let squares = &mut scratch[..x.shape.c + below + above];
-        squares.fill(0.0);
-        let scale = self.alpha / self.size as f32;
-        for p in 0..x.shape.pixels() {
-            let (x, out) = (x.pixel(p), out.pixel(p));
-            squares[below..].iter_mut().zip(x).for_each(|(s, v)| *s = v * v);
-            out.copy_from_slice(&squares[..x.len()]);
-            for shift in 1..=below + above {
-                out.iter_mut().zip(&squares[shift..]).for_each(|(sum, s)| *sum += s);
-            }
-            let each = out.iter_mut().zip(x);
-            if self.beta == 0.75 {
-                // d^0.75 without a power: two square roots, which vectors have.
-                each.for_each(|(sum, v)| {
-                    let d = self.k + scale * *sum;
-                    let root = d.sqrt();
-                    *sum = v / (root * root.sqrt());
-                });
-            } else {
-                each.for_each(|(sum, v)| *sum = v / (self.k + scale * *sum).powf(self.beta));
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Normalise { lrn, x, out, pixels, scratch } = self;
+        let channels = x.shape.c;
+        let [below, above] = lrn.reach(channels);
+        scratch.fill(0.0);
+        for p in pixels {
+            let from = x.pixel(p).as_ptr();
+            let to = out.at(p, 0, channels);
+            // SAFETY: a pixel has `channels` floats on either side; the squares have `below` more before, `above` and
+            // a vector more behind. The pixel is the caller's alone.
+            unsafe {
+                let squares = scratch.as_mut_ptr();
+                let full = channels / V::LANES * V::LANES;
+                for c in (0..full).step_by(V::LANES) {
+                    let v = V::load(from.add(c));
+                    v.mul(v).store(squares.add(below + c));
+                }
+                let v = V::load_first(from.add(full), channels - full);
+                v.mul(v).store_first(squares.add(below + full), channels - full);
+                for c in (0..full).step_by(V::LANES) {
+                    let v = lrn.normalise(V::load(from.add(c)), squares.add(c), below + above);
+                    v.store(to.add(c));
+                }
+                let v = lrn.normalise(v, squares.add(full), below + above);
+                v.store_first(to.add(full), channels - full);
             }
         }
+    }
+}
+
+/// Each lane to the same power.
+#[inline(always)]
+fn power<V: Vector>(v: V, exponent: f32) -> V {
+    let mut lanes = [0.0; 16];
+    // SAFETY: no vector is longer.
+    unsafe {
+        v.store(lanes.as_mut_ptr());
+        lanes.iter_mut().take(V::LANES).for_each(|v| *v = v.powf(exponent));
+        V::load(lanes.as_ptr())
     }
 }

@@ -1,36 +1,115 @@
-//! Maximum and average pooling, vectorised over channels.
+//! Maximum and average pooling, vectorised over channels. The work is divided by lines of the output, counted
+//! through the batch.
 
-use super::view::{View, ViewMut};
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use super::simd::{Isa, Vector, Work};
+use super::view::{Out, View};
 use crate::op::{Geometry, adaptive_range};
+use crate::tensor::Shape;
 use std::ops::Range;
 
-/// Channels kept in registers while a window is walked.
+/// Channels kept in registers while a window is averaged.
 const LANES: usize = 16;
 
 /// Rows and columns of the input.
 type Area = [Range<usize>; 2];
 
-/// The greatest value of each window.
-pub fn max(g: &Geometry, x: View<'_>, out: ViewMut<'_>) {
-    let size = [x.shape.h, x.shape.w];
-    let greater = |a: f32, b: f32| if b > a { b } else { a };
-    reduce(x, out, |cell| (inside(g, cell, size), 1.0), f32::NEG_INFINITY, greater);
+/// Floats that [`max`] needs beside input and output: a line of the input.
+pub fn scratch(x: Shape) -> usize {
+    x.w * x.c
+}
+
+/// The greatest value of each window, first down, then across.
+///
+/// # Safety
+/// Nothing else uses these lines of `out`.
+pub unsafe fn max(isa: Isa, g: &Geometry, x: View<'_>, out: Out<'_>, lines: Range<usize>, scratch: &mut [f32]) {
+    let Shape { n, h, w, c } = x.shape;
+    assert!(lines.end <= out.shape.n * out.shape.h && out.shape.n <= n && out.shape.c == c);
+    assert!(x.data.len() >= (x.shape.pixels() - 1) * x.stride + c && scratch.len() >= w * c);
+    let size = [h, w];
+    for line in lines {
+        let (n, oy) = (line / out.shape.h, line % out.shape.h);
+        let rows = inside(g, 0, oy, size);
+        let first = n * h + rows.start;
+        // A whole line at once where its pixels lie side by side.
+        let (runs, length) = if x.stride == c { (1, w * c) } else { (w, c) };
+        for run in 0..runs {
+            let from = &x.data[first * w * x.stride + run * x.stride..];
+            let to = &mut scratch[run * c..][..length];
+            isa.run(Greatest { from, step: w * x.stride, count: rows.len(), to: to.as_mut_ptr(), length });
+        }
+        for ox in 0..out.shape.w {
+            let columns = inside(g, 1, ox, size);
+            let to = out.at(line * out.shape.w + ox, 0, c);
+            isa.run(Greatest { from: &scratch[columns.start * c..], step: c, count: columns.len(), to, length: c });
+        }
+    }
+}
+
+/// The greatest of `count` runs of floats `step` apart, element by element.
+struct Greatest<'a> {
+    from: &'a [f32],
+    step: usize,
+    count: usize,
+    /// `length` floats that nothing else uses.
+    to: *mut f32,
+    length: usize,
+}
+
+impl Work for Greatest<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Greatest { from, step, count, to, length } = self;
+        assert!(count > 0 && (count - 1) * step + length <= from.len(), "a window beyond the input");
+        let full = length / V::LANES * V::LANES;
+        // SAFETY: the assertion, and what `max` says of `to`.
+        unsafe {
+            let from = from.as_ptr();
+            for i in (0..full).step_by(V::LANES) {
+                let mut most = V::load(from.add(i));
+                // Three are the rule, and written out they are one pass without a loop inside.
+                if count == 3 {
+                    most = most.max(V::load(from.add(step + i))).max(V::load(from.add(2 * step + i)));
+                } else {
+                    for k in 1..count {
+                        most = most.max(V::load(from.add(k * step + i)));
+                    }
+                }
+                most.store(to.add(i));
+            }
+            for i in full..length {
+                let all = (0..count).map(|k| *from.add(k * step + i));
+                *to.add(i) = all.fold(f32::NEG_INFINITY, |most, v| if v > most { v } else { most });
+            }
+        }
+    }
 }
 
 /// The mean of each window, over its part inside the input or, with `count_padding`, over its part
 /// inside input and padding.
-pub fn average(g: &Geometry, count_padding: bool, x: View<'_>, out: ViewMut<'_>) {
+///
+/// # Safety
+/// Nothing else uses these lines of `out`.
+pub unsafe fn average(g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let size = [x.shape.h, x.shape.w];
-    let mean = |cell| {
-        let area = inside(g, cell, size);
-        let counted = if count_padding { padded(g, cell, size) } else { area.clone() };
+    let mean = |cell: [usize; 2]| {
+        let area = [0, 1].map(|a| inside(g, a, cell[a], size));
+        let counted = if count_padding { [0, 1].map(|a| padded(g, a, cell[a], size)) } else { area.clone() };
         (area, reciprocal(&counted))
     };
-    reduce(x, out, mean, 0.0, |a, b| a + b);
+    // SAFETY: the caller's.
+    unsafe { reduce(x, out, lines, mean) }
 }
 
 /// The mean of each of a grid's regions, which may overlap.
-pub fn adaptive_average(x: View<'_>, out: ViewMut<'_>) {
+///
+/// # Safety
+/// Nothing else uses these lines of `out`.
+pub unsafe fn adaptive_average(x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let (size, grid) = ([x.shape.h, x.shape.w], [out.shape.h, out.shape.w]);
     let region = |cell: [usize; 2]| {
         let area = [0, 1].map(|a| {
@@ -40,60 +119,54 @@ pub fn adaptive_average(x: View<'_>, out: ViewMut<'_>) {
         let scale = reciprocal(&area);
         (area, scale)
     };
-    reduce(x, out, region, 0.0, |a, b| a + b);
+    // SAFETY: the caller's.
+    unsafe { reduce(x, out, lines, region) }
 }
 
-/// What a window covers of the input.
-fn inside(g: &Geometry, cell: [usize; 2], size: [usize; 2]) -> Area {
-    [0, 1].map(|a| {
-        let start = cell[a] * g.stride[a];
-        let end = (start + g.kernel[a]).saturating_sub(g.pad[a]).min(size[a]);
-        start.saturating_sub(g.pad[a]).min(end)..end
-    })
+/// What a window covers of the input along an axis.
+fn inside(g: &Geometry, axis: usize, cell: usize, size: [usize; 2]) -> Range<usize> {
+    let start = cell * g.stride[axis];
+    let end = (start + g.kernel[axis]).saturating_sub(g.pad[axis]).min(size[axis]);
+    start.saturating_sub(g.pad[axis]).min(end)..end
 }
 
-/// What a window covers of input and padding, counted from the padding's first row and column.
-fn padded(g: &Geometry, cell: [usize; 2], size: [usize; 2]) -> Area {
-    [0, 1].map(|a| {
-        let start = cell[a] * g.stride[a];
-        start..(start + g.kernel[a]).min(g.pad[a] + size[a] + g.pad_end[a])
-    })
+/// What a window covers of input and padding, counted from the padding's first row or column.
+fn padded(g: &Geometry, axis: usize, cell: usize, size: [usize; 2]) -> Range<usize> {
+    let start = cell * g.stride[axis];
+    start..(start + g.kernel[axis]).min(g.pad[axis] + size[axis] + g.pad_end[axis])
 }
 
 fn reciprocal(area: &Area) -> f32 {
     1.0 / (area[0].len() * area[1].len()).max(1) as f32
 }
 
-/// Folds the area of each output cell, then scales the result. `area` gives a cell's area and scale.
-fn reduce(
-    x: View<'_>,
-    mut out: ViewMut<'_>,
-    area: impl Fn([usize; 2]) -> (Area, f32),
-    start: f32,
-    fold: impl Fn(f32, f32) -> f32,
-) {
+/// Sums the area of each output cell, then scales the result. `area` gives a cell's area and scale.
+///
+/// # Safety
+/// Nothing else uses these lines of `out`.
+unsafe fn reduce(x: View<'_>, out: Out<'_>, lines: Range<usize>, area: impl Fn([usize; 2]) -> (Area, f32)) {
     let (from, to) = (x.shape, out.shape);
-    for oy in 0..to.h {
+    for line in lines {
+        let (n, oy) = (line / to.h, line % to.h);
         for ox in 0..to.w {
             let ([ys, xs], scale) = area([oy, ox]);
-            for n in 0..to.n {
-                let cell = out.pixel((n * to.h + oy) * to.w + ox);
-                for (i, cell) in cell.chunks_mut(LANES).enumerate() {
-                    let mut all = [start; LANES];
-                    let some = &mut all[..cell.len()];
-                    for y in ys.clone() {
-                        let row = (n * from.h + y) * from.w;
-                        for p in row + xs.start..row + xs.end {
-                            let values = &x.data[p * x.stride + i * LANES..][..some.len()];
-                            // The full width by itself: a length the compiler knows stays in registers.
-                            match <&mut [f32; LANES]>::try_from(&mut *some) {
-                                Ok(full) => full.iter_mut().zip(values).for_each(|(a, &b)| *a = fold(*a, b)),
-                                Err(_) => some.iter_mut().zip(values).for_each(|(a, &b)| *a = fold(*a, b)),
-                            }
+            // SAFETY: the caller's.
+            let cell = unsafe { out.pixel(line * to.w + ox) };
+            for (i, cell) in cell.chunks_mut(LANES).enumerate() {
+                let mut all = [0.0; LANES];
+                let some = &mut all[..cell.len()];
+                for y in ys.clone() {
+                    let row = (n * from.h + y) * from.w;
+                    for p in row + xs.start..row + xs.end {
+                        let values = &x.data[p * x.stride + i * LANES..][..some.len()];
+                        // The full width by itself: a length the compiler knows stays in registers.
+                        match <&mut [f32; LANES]>::try_from(&mut *some) {
+                            Ok(full) => full.iter_mut().zip(values).for_each(|(sum, v)| *sum += v),
+                            Err(_) => some.iter_mut().zip(values).for_each(|(sum, v)| *sum += v),
                         }
                     }
-                    cell.iter_mut().zip(some).for_each(|(to, v)| *to = *v * scale);
                 }
+                cell.iter_mut().zip(some).for_each(|(to, v)| *to = *v * scale);
             }
         }
     }

@@ -1,0 +1,144 @@
+//! Which steps run side by side, and how each is cut into tasks for the threads and the caches.
+
+use crate::network::Network;
+use crate::plan::Plan;
+use std::ops::Range;
+
+/// Steps that one run of tasks does: one, or some that share their input or feed each other pixel by pixel.
+pub type Group = Vec<usize>;
+
+/// A piece of a group's work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Index of the group.
+    pub group: usize,
+    /// Of the output map: see [`super::conv::Conv::pieces`] and its like.
+    pub pieces: Range<usize>,
+    /// Of the output channels, those of several siblings counted on.
+    pub panels: Range<usize>,
+}
+
+/// How a group's work can be cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    pub pieces: usize,
+    /// Pieces that one task should take at most.
+    pub block: usize,
+    /// Pieces are best taken in multiples of this.
+    pub multiple: usize,
+    pub panels: usize,
+    /// Whether cutting the map further costs less than cutting the channels.
+    pub prefer_pieces: bool,
+    /// What it costs, in multiply-adds or what takes as long.
+    pub cost: u64,
+}
+
+/// Work below this is not worth waking a thread for: some 10 microseconds.
+const SMALL: u64 = 200_000;
+
+/// Tasks a thread, so that one which comes late or is slower finds others to leave work to.
+const TASKS: usize = 2;
+
+/// Groups by the round in which they can run: none reads what another of its round writes.
+pub fn rounds(network: &Network, plan: &Plan, groups: &[Group]) -> Vec<Vec<usize>> {
+    let mut ready = vec![0; network.nodes().len()];
+    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    for (i, group) in groups.iter().enumerate() {
+        let nodes = || group.iter().map(|&step| plan.steps[step].node);
+        // A join that costs nothing is ready with the last of its branches, which come before it.
+        let after = |node: usize| -> usize { latest(network, &ready, node) };
+        let outside = nodes().flat_map(|n| network.node(n).inputs.iter().copied()).filter(|&n| nodes().all(|m| m != n));
+        let round = outside.map(after).max().unwrap_or(0);
+        nodes().for_each(|node| ready[node] = round + 1);
+        rounds.resize(rounds.len().max(round + 1), Vec::new());
+        rounds[round].push(i);
+    }
+    rounds
+}
+
+/// The round from which on a node can be read.
+fn latest(network: &Network, ready: &[usize], node: usize) -> usize {
+    let inputs = network.node(node).inputs.iter();
+    match ready[node] {
+        0 => inputs.map(|&input| latest(network, ready, input)).max().unwrap_or(0),
+        round => round,
+    }
+}
+
+/// Cuts a group's work for so many threads.
+pub fn cut(group: usize, extent: &Extent, threads: usize) -> Vec<Task> {
+    let Extent { pieces, block, multiple, panels, prefer_pieces, cost } = *extent;
+    let wanted = if threads == 1 || cost < SMALL { 1 } else { threads * TASKS };
+    let least = pieces.div_ceil(block.max(1));
+    let mut blocks = least;
+    if blocks < wanted && (prefer_pieces || panels == 1) {
+        blocks = wanted.min(pieces.div_ceil(multiple));
+    }
+    let parts = wanted.div_ceil(blocks.max(1)).min(panels);
+    let size = pieces.div_ceil(blocks.max(1)).next_multiple_of(multiple);
+    let ranges =
+        |total: usize, size: usize| (0..total).step_by(size.max(1)).map(move |first| first..(first + size).min(total));
+    let parts: Vec<_> = ranges(panels, panels.div_ceil(parts.max(1))).collect();
+    ranges(pieces, size)
+        .flat_map(|pieces| {
+            parts.iter().map(move |panels| Task { group, pieces: pieces.clone(), panels: panels.clone() })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::googlenet::Spec;
+    use crate::plan::Join;
+
+    #[test]
+    fn a_module_takes_two_rounds() {
+        let network = Spec { heads: false, ..Spec::default() }.build().unwrap();
+        for join in [Join::Direct, Join::Gains] {
+            let plan = Plan::new(&network, 1, join).unwrap();
+            let groups = plan.fused(&network);
+            let rounds = rounds(&network, &plan, &groups);
+            // The stem's four, two a module, two pools between, three of the head; with gains a join a module.
+            assert_eq!(rounds.len(), 4 + 9 * 2 + 2 + 3 + if join == Join::Gains { 9 } else { 0 });
+            let mut done = vec![false; network.nodes().len()];
+            for round in rounds {
+                let steps = || round.iter().flat_map(|&g| &groups[g]).map(|&s| &plan.steps[s]);
+                for read in steps().flat_map(|s| &s.reads) {
+                    let inside = |g: &&usize| groups[**g].iter().any(|&s| plan.steps[s].writes.buffer == read.buffer);
+                    let writer = round.iter().find(inside);
+                    let chain = writer.is_some_and(|&g| groups[g].len() == 2);
+                    assert!(writer.is_none() || chain, "a step reads what its round writes");
+                }
+                steps().for_each(|s| done[s.node] = true);
+            }
+            assert!(plan.steps.iter().all(|s| done[s.node]));
+        }
+    }
+
+    #[test]
+    fn everything_is_cut_exactly_once() {
+        for threads in [1, 2, 3, 8] {
+            for (pieces, block, multiple, panels) in
+                [(784, 240, 8, 22), (4, 8, 8, 48), (49, 72, 8, 80), (1, 1, 1, 1), (38, 1, 1, 8)]
+            {
+                for prefer_pieces in [false, true] {
+                    let extent = Extent { pieces, block, multiple, panels, prefer_pieces, cost: 1 << 30 };
+                    let tasks = cut(0, &extent, threads);
+                    let mut seen = vec![0; pieces * panels];
+                    for task in &tasks {
+                        assert!(task.pieces.len() <= block.next_multiple_of(multiple));
+                        task.pieces.clone().for_each(|p| task.panels.clone().for_each(|q| seen[p * panels + q] += 1));
+                    }
+                    assert!(seen.iter().all(|&n| n == 1), "{extent:?}, {threads} threads");
+                    assert!(
+                        tasks.len() >= threads.min(pieces * panels / multiple).min(threads)
+                            || pieces * panels < threads
+                    );
+                }
+            }
+        }
+        let small = Extent { pieces: 10, block: 10, multiple: 1, panels: 4, prefer_pieces: true, cost: 10 };
+        assert_eq!(cut(3, &small, 8), [Task { group: 3, pieces: 0..10, panels: 0..4 }]);
+    }
+}

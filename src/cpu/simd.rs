@@ -1,0 +1,456 @@
+//! Vectors of floats, and code that is compiled once for each instruction set.
+//!
+//! A kernel is a [`Work`]: generic over the vector, inlined into a function that the compiler may
+//! use the instruction set's registers in. [`Isa::run`] picks the one for this machine.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use std::fmt;
+
+/// The instruction set that the kernels are run with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Four lanes in plain Rust: what the compiler makes of them for the machine at hand.
+    #[cfg(not(target_feature = "simd128"))]
+    Portable,
+    /// Relaxed multiply-add where the module is built for it.
+    #[cfg(target_feature = "simd128")]
+    Simd128,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Something to compute with whatever vectors there are. `run` must be `#[inline(always)]`, and what it
+/// calls as well: a function of its own would be compiled for the least of the instruction sets.
+pub trait Work {
+    type Out;
+
+    fn run<V: Vector>(self) -> Self::Out;
+}
+
+impl Isa {
+    /// The best there is on this machine.
+    pub fn detect() -> Self {
+        #[cfg(target_feature = "simd128")]
+        return Isa::Simd128;
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") {
+            return Isa::Avx512;
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Isa::Avx2;
+        }
+        #[cfg(not(target_feature = "simd128"))]
+        Isa::Portable
+    }
+
+    /// Every instruction set of this machine.
+    #[cfg(test)]
+    pub fn available() -> impl Iterator<Item = Isa> {
+        #[cfg(not(target_feature = "simd128"))]
+        let portable = Some(Isa::Portable);
+        #[cfg(target_feature = "simd128")]
+        let portable = None;
+        #[cfg(target_arch = "x86_64")]
+        let avx2 = (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Isa::Avx2);
+        #[cfg(not(target_arch = "x86_64"))]
+        let avx2 = None;
+        [portable, avx2, Some(Isa::detect())].into_iter().flatten()
+    }
+
+    /// Floats in a vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            #[cfg(not(target_feature = "simd128"))]
+            Isa::Portable => 4,
+            #[cfg(target_feature = "simd128")]
+            Isa::Simd128 => 4,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => 8,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => 16,
+        }
+    }
+
+    pub fn run<W: Work>(self, work: W) -> W::Out {
+        match self {
+            #[cfg(not(target_feature = "simd128"))]
+            Isa::Portable => work.run::<Portable>(),
+            #[cfg(target_feature = "simd128")]
+            Isa::Simd128 => work.run::<wasm::F32x4>(),
+            // SAFETY: an `Isa` comes from `detect` or `available`, which found the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { x86::avx2(work) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { x86::avx512(work) },
+        }
+    }
+}
+
+/// What the portable lanes become.
+#[cfg(not(target_feature = "simd128"))]
+const PORTABLE: &str = if cfg!(target_arch = "x86_64") {
+    "x86-64, SSE2"
+} else if cfg!(target_arch = "aarch64") {
+    "AArch64, NEON"
+} else if cfg!(target_arch = "wasm32") {
+    "WebAssembly, no SIMD"
+} else {
+    "portable"
+};
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            #[cfg(not(target_feature = "simd128"))]
+            Isa::Portable => PORTABLE,
+            #[cfg(target_feature = "simd128")]
+            Isa::Simd128 if cfg!(target_feature = "relaxed-simd") => "WebAssembly SIMD (relaxed)",
+            #[cfg(target_feature = "simd128")]
+            Isa::Simd128 => "WebAssembly SIMD (simd128)",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "x86-64, AVX2+FMA",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "x86-64, AVX-512",
+        })
+    }
+}
+
+/// A register of floats.
+pub trait Vector: Copy {
+    const LANES: usize;
+    /// Rows of a GEMM tile two vectors wide: as many as its sums fit into registers beside two vectors
+    /// of B and one of A. Of 16 registers V8 keeps one for itself.
+    const ROWS: usize;
+
+    fn splat(v: f32) -> Self;
+
+    /// # Safety
+    /// `from` points to `LANES` floats.
+    unsafe fn load(from: *const f32) -> Self;
+
+    /// # Safety
+    /// `to` points to `LANES` floats.
+    unsafe fn store(self, to: *mut f32);
+
+    /// `self * b + c`, rounded once or twice.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+
+    fn add(self, b: Self) -> Self;
+
+    fn sub(self, b: Self) -> Self;
+
+    fn mul(self, b: Self) -> Self;
+
+    fn div(self, b: Self) -> Self;
+
+    fn sqrt(self) -> Self;
+
+    /// The greater of each lane; `b` where they cannot be compared.
+    fn max(self, b: Self) -> Self;
+
+    /// The greater of each lane and zero.
+    #[inline(always)]
+    fn relu(self) -> Self {
+        self.max(Self::splat(0.0))
+    }
+
+    /// Loads `count` floats and fills up with zeros.
+    ///
+    /// # Safety
+    /// `from` points to `count` floats.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the caller's; the buffer is as long as any vector.
+        unsafe {
+            if count >= Self::LANES {
+                return Self::load(from);
+            }
+            let mut edge = [0.0; 16];
+            edge.as_mut_ptr().copy_from_nonoverlapping(from, count);
+            Self::load(edge.as_ptr())
+        }
+    }
+
+    /// Stores the first `count` lanes.
+    ///
+    /// # Safety
+    /// `to` points to `count` floats.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the caller's; the buffer is as long as any vector.
+        unsafe {
+            if count >= Self::LANES {
+                return self.store(to);
+            }
+            let mut edge = [0.0; 16];
+            self.store(edge.as_mut_ptr());
+            to.copy_from_nonoverlapping(edge.as_ptr(), count);
+        }
+    }
+}
+
+#[cfg(not(target_feature = "simd128"))]
+#[derive(Clone, Copy)]
+pub struct Portable([f32; 4]);
+
+#[cfg(not(target_feature = "simd128"))]
+impl Portable {
+    #[inline(always)]
+    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Portable([0, 1, 2, 3].map(|i| f(self.0[i], b.0[i])))
+    }
+}
+
+#[cfg(not(target_feature = "simd128"))]
+impl Vector for Portable {
+    const LANES: usize = 4;
+    const ROWS: usize = if cfg!(target_arch = "aarch64") { 8 } else { 4 };
+
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        Portable([v; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's; an array of floats is aligned as a float.
+        Portable(unsafe { *from.cast() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's; an array of floats is aligned as a float.
+        unsafe { *to.cast() = self.0 }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // Without the instruction a fused multiply-add is a library call.
+        let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+        let one = |i: usize| if fused { self.0[i].mul_add(b.0[i], c.0[i]) } else { self.0[i] * b.0[i] + c.0[i] };
+        Portable([0, 1, 2, 3].map(one))
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        self.zip(b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        self.zip(b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        self.zip(b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, b: Self) -> Self {
+        self.zip(b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        Portable(self.0.map(f32::sqrt))
+    }
+
+    #[inline(always)]
+    fn max(self, b: Self) -> Self {
+        self.zip(b, |a, b| if a > b { a } else { b })
+    }
+}
+
+#[cfg(target_feature = "simd128")]
+mod wasm {
+    use super::Vector;
+    use core::arch::wasm32::*;
+
+    #[derive(Clone, Copy)]
+    pub struct F32x4(v128);
+
+    impl Vector for F32x4 {
+        const LANES: usize = 4;
+        const ROWS: usize = 4;
+
+        #[inline(always)]
+        fn splat(v: f32) -> Self {
+            F32x4(f32x4_splat(v))
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller's.
+            F32x4(unsafe { v128_load(from.cast()) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe { v128_store(to.cast(), self.0) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, b: Self, c: Self) -> Self {
+            #[cfg(target_feature = "relaxed-simd")]
+            return F32x4(f32x4_relaxed_madd(self.0, b.0, c.0));
+            #[cfg(not(target_feature = "relaxed-simd"))]
+            F32x4(f32x4_add(f32x4_mul(self.0, b.0), c.0))
+        }
+
+        #[inline(always)]
+        fn add(self, b: Self) -> Self {
+            F32x4(f32x4_add(self.0, b.0))
+        }
+
+        #[inline(always)]
+        fn sub(self, b: Self) -> Self {
+            F32x4(f32x4_sub(self.0, b.0))
+        }
+
+        #[inline(always)]
+        fn mul(self, b: Self) -> Self {
+            F32x4(f32x4_mul(self.0, b.0))
+        }
+
+        #[inline(always)]
+        fn div(self, b: Self) -> Self {
+            F32x4(f32x4_div(self.0, b.0))
+        }
+
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            F32x4(f32x4_sqrt(self.0))
+        }
+
+        #[inline(always)]
+        fn max(self, b: Self) -> Self {
+            // One instruction, unlike f32x4_max, which treats NaN and signed zeros by the standard.
+            F32x4(f32x4_pmax(b.0, self.0))
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Vector, Work};
+    use core::arch::x86_64::*;
+
+    /// # Safety
+    /// The machine has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn avx2<W: Work>(work: W) -> W::Out {
+        work.run::<F32x8>()
+    }
+
+    /// # Safety
+    /// The machine has AVX-512F.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub unsafe fn avx512<W: Work>(work: W) -> W::Out {
+        work.run::<F32x16>()
+    }
+
+    /// A vector type of one x86 instruction set: lanes, rows of a tile, then its instructions.
+    macro_rules! vector {
+        ($name:ident, $register:ty, $lanes:literal, $rows:literal,
+         $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
+         $sqrt:ident, $max:ident) => {
+            #[derive(Clone, Copy)]
+            pub struct $name($register);
+
+            // SAFETY of every block below: only `avx2` and `avx512` use these types, and they run only
+            // where the instructions were detected; pointers are the caller's.
+            impl Vector for $name {
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
+
+                #[inline(always)]
+                fn splat(v: f32) -> Self {
+                    $name(unsafe { $splat(v) })
+                }
+
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    $name(unsafe { $load(from) })
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self.0) }
+                }
+
+                #[inline(always)]
+                fn mul_add(self, b: Self, c: Self) -> Self {
+                    $name(unsafe { $fma(self.0, b.0, c.0) })
+                }
+
+                #[inline(always)]
+                fn add(self, b: Self) -> Self {
+                    $name(unsafe { $add(self.0, b.0) })
+                }
+
+                #[inline(always)]
+                fn sub(self, b: Self) -> Self {
+                    $name(unsafe { $sub(self.0, b.0) })
+                }
+
+                #[inline(always)]
+                fn mul(self, b: Self) -> Self {
+                    $name(unsafe { $mul(self.0, b.0) })
+                }
+
+                #[inline(always)]
+                fn div(self, b: Self) -> Self {
+                    $name(unsafe { $div(self.0, b.0) })
+                }
+
+                #[inline(always)]
+                fn sqrt(self) -> Self {
+                    $name(unsafe { $sqrt(self.0) })
+                }
+
+                #[inline(always)]
+                fn max(self, b: Self) -> Self {
+                    $name(unsafe { $max(self.0, b.0) })
+                }
+            }
+        };
+    }
+
+    vector!(
+        F32x8,
+        __m256,
+        8,
+        6,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_div_ps,
+        _mm256_sqrt_ps,
+        _mm256_max_ps
+    );
+    vector!(
+        F32x16,
+        __m512,
+        16,
+        8,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_div_ps,
+        _mm512_sqrt_ps,
+        _mm512_max_ps
+    );
+}
