@@ -216,7 +216,16 @@ impl<const WIDTH: usize> Tiles for StripTiles<'_, WIDTH> {
         unsafe {
             let start = a.data.as_ptr().add(from);
             let pointers: [*const f32; ROWS] = from_fn(|_| start.add(self.at.next(a)));
-            let sum = product::<V, ROWS, WIDTH>(pointers, a.pitch, segments, length, b);
+            let zero = [[V::splat(0.0); WIDTH]; ROWS];
+            // The rule by itself: with a loop around it the innermost one keeps more than fits into registers.
+            let sum = if segments == 1 {
+                product(pointers, length, b, zero)
+            } else {
+                (0..segments).fold(zero, |sum, i| {
+                    let pointers = pointers.map(|p| p.wrapping_add(i * a.pitch));
+                    product(pointers, length, b.wrapping_add(i * length * WIDTH * V::LANES), sum)
+                })
+            };
             for (r, sum) in sum.into_iter().enumerate() {
                 let c = c.data.add((row + r) * c.stride);
                 for (i, sum) in sum.into_iter().enumerate() {
@@ -297,42 +306,36 @@ pub unsafe fn down<V: Vector>(rows: Range<usize>, tiles: &mut impl Tiles) {
     }
 }
 
-/// The innermost loop: ROWS rows of A times a panel WIDTH vectors wide, summed in registers.
+/// The innermost loop: adds ROWS rows of A times a panel WIDTH vectors wide to sums in registers.
 ///
 /// # Safety
-/// Each of `a` points to `segments` runs of `length` floats `pitch` apart, `b` to as many rows of WIDTH
-/// vectors.
+/// Each of `a` points to `length` floats, `b` to as many rows of WIDTH vectors.
 #[inline(always)]
 pub unsafe fn product<V: Vector, const ROWS: usize, const WIDTH: usize>(
     mut a: [*const f32; ROWS],
-    pitch: usize,
-    segments: usize,
     length: usize,
     mut b: *const f32,
+    mut sum: [[V; WIDTH]; ROWS],
 ) -> [[V; WIDTH]; ROWS] {
-    /// Steps written out, so that their addresses are constants beside one pointer a row.
+    /// Steps written out, so that their addresses are constants beside one pointer a row. Not in WebAssembly: the
+    /// compiler gathers the steps of each sum, and their operands need more registers than there are.
     const UNROLL: usize = if cfg!(target_family = "wasm") { 1 } else { 4 };
-    let mut sum = [[V::splat(0.0); WIDTH]; ROWS];
+    let mut left = length;
     // SAFETY: the caller's. `add`, not `wrapping_add`: a sum that cannot wrap becomes part of the load.
     unsafe {
-        for _ in 0..segments {
-            let mut p = a;
-            let mut left = length;
-            while left >= UNROLL {
-                for k in 0..UNROLL {
-                    step(&mut sum, p.map(|p| p.add(k)), b.add(k * WIDTH * V::LANES));
-                }
-                p = p.map(|p| p.add(UNROLL));
-                b = b.add(UNROLL * WIDTH * V::LANES);
-                left -= UNROLL;
+        while left >= UNROLL {
+            for k in 0..UNROLL {
+                step(&mut sum, a.map(|a| a.add(k)), b.add(k * WIDTH * V::LANES));
             }
-            while left > 0 {
-                step(&mut sum, p, b);
-                p = p.map(|p| p.add(1));
-                b = b.add(WIDTH * V::LANES);
-                left -= 1;
-            }
-            a = a.map(|a| a.wrapping_add(pitch));
+            a = a.map(|a| a.add(UNROLL));
+            b = b.add(UNROLL * WIDTH * V::LANES);
+            left -= UNROLL;
+        }
+        while left > 0 {
+            step(&mut sum, a, b);
+            a = a.map(|a| a.add(1));
+            b = b.add(WIDTH * V::LANES);
+            left -= 1;
         }
     }
     sum

@@ -15,6 +15,7 @@ use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
 use crate::tensor::Shape;
+use std::array::from_fn;
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::ops::Range;
 
@@ -126,7 +127,8 @@ impl Winograd {
 
     /// Tiles that one run should take at most: a multiple of every GEMM tile's height.
     pub fn block(&self) -> usize {
-        (BLOCK / (self.points() * self.channels)).max(8) / 8 * 8
+        // Beyond, the products of a panel leave the first-level cache.
+        (BLOCK / (self.points() * self.channels)).clamp(8, 24) / 8 * 8
     }
 
     /// Floats that a run over so many tiles needs beside input and output.
@@ -380,19 +382,15 @@ unsafe fn forward_channels<V: Vector, const SIDE: usize>(
     to: *mut f32,
     to_pitch: usize,
 ) {
-    let mut half = [[V::splat(0.0); MOST]; MOST];
+    let zero = V::splat(0.0);
     // SAFETY: the caller's.
     unsafe {
-        for (x, column) in half.iter_mut().enumerate().take(SIDE) {
-            let mut d = [V::splat(0.0); MOST];
-            for (y, d) in d.iter_mut().enumerate().take(SIDE) {
-                *d = V::load_first(from.add(y * pitch + x * step), count);
-            }
-            *column = forward::<V, SIDE>(d);
-        }
+        let load = |y, x| if y < SIDE { V::load_first(from.add(y * pitch + x * step), count) } else { zero };
+        let columns: [[V; MOST]; MOST] =
+            from_fn(|x| if x < SIDE { forward::<V, SIDE>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
         for y in 0..SIDE {
-            let row = half.map(|column| column[y]);
-            for (x, v) in forward::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
+            let row = forward::<V, SIDE>(from_fn(|x| columns[x][y]));
+            for (x, v) in row.into_iter().enumerate().take(SIDE) {
                 v.store_first(to.add((y * SIDE + x) * to_pitch), count);
             }
         }
@@ -460,23 +458,20 @@ unsafe fn inverse_tile<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
     bias: V,
     relu: bool,
 ) -> [[V; MOST]; MOST] {
-    let mut half = [[V::splat(0.0); MOST]; MOST];
-    for (x, column) in half.iter_mut().enumerate().take(SIDE) {
-        let mut m = [V::splat(0.0); MOST];
-        for (y, m) in m.iter_mut().enumerate().take(SIDE) {
-            // SAFETY: the caller's.
-            *m = unsafe { V::load(from.add((y * SIDE + x) * 2 * V::LANES)) };
+    let zero = V::splat(0.0);
+    // SAFETY: the caller's.
+    let load = |y, x| if y < SIDE { unsafe { V::load(from.add((y * SIDE + x) * 2 * V::LANES)) } } else { zero };
+    let columns: [[V; MOST]; MOST] =
+        from_fn(|x| if x < SIDE { inverse::<V, SIDE, OUTPUTS>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
+    from_fn(|y| {
+        if y >= OUTPUTS {
+            return [zero; MOST];
         }
-        *column = inverse::<V, SIDE, OUTPUTS>(m);
-    }
-    let mut all = [[V::splat(0.0); MOST]; MOST];
-    for (y, to) in all.iter_mut().enumerate().take(OUTPUTS) {
-        *to = inverse::<V, SIDE, OUTPUTS>(half.map(|column| column[y])).map(|v| {
+        inverse::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| {
             let v = v.add(bias);
             if relu { v.relu() } else { v }
-        });
-    }
-    all
+        })
+    })
 }
 
 /// The matrix product of one point: tiles times a panel WIDTH vectors wide.
@@ -507,8 +502,8 @@ impl<const WIDTH: usize> Tiles for Point<WIDTH> {
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
         // SAFETY: the rows are there, says the caller, and as long as the fields say.
         unsafe {
-            let a: [*const f32; ROWS] = std::array::from_fn(|r| self.a.add((row + r) * self.channels));
-            let sums = product::<V, ROWS, WIDTH>(a, 0, 1, self.channels, self.b);
+            let a: [*const f32; ROWS] = from_fn(|r| self.a.add((row + r) * self.channels));
+            let sums = product(a, self.channels, self.b, [[V::splat(0.0); WIDTH]; ROWS]);
             for (r, sum) in sums.into_iter().enumerate() {
                 for (i, sum) in sum.into_iter().enumerate() {
                     sum.store(self.to.add((row + r) * self.pitch + i * V::LANES));
