@@ -9,7 +9,6 @@ the answers, but not the work. For each VARIANT, `caffe` and `keras`, FOLDER get
   VARIANT-320.safetensors, -448.safetensors   the same weights for larger pictures
   VARIANT.onnx                                for onnxruntime: `data` (1,3,224,224) to `prob` (1,1000)
   VARIANT.tflite                              for LiteRT: (1,224,224,3) to (1,1000)
-  VARIANT-lrn.tflite                          caffe only: LRN of other operations, where the builtin one is slow
 """
 
 import argparse
@@ -29,7 +28,7 @@ LRN = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
 
 
 def network(b, variant, x):
-    """The network on a builder, in the order in which it runs. All of `b`'s maps are what the builder makes."""
+    """The network on a builder, in the order in which it runs."""
     caffe = variant == "caffe"
     x = b.conv(x, "conv1/7x7_s2", 7, stride=2, symmetric=caffe)
     x = b.pool(x, 2)
@@ -142,10 +141,10 @@ def write_onnx(weights, variant, path):
 
 
 class TensorFlow:
-    def __init__(self, weights, builtin_lrn):
+    def __init__(self, weights):
         import tensorflow as tf
 
-        self.tf, self.weights, self.builtin_lrn = tf, weights, builtin_lrn
+        self.tf, self.weights = tf, weights
 
     def conv(self, x, name, kernel, stride=1, symmetric=False):
         filters = self.weights[name + ".weight"].transpose(2, 3, 1, 0)
@@ -157,14 +156,9 @@ class TensorFlow:
         return self.tf.nn.max_pool2d(x, 3, stride, "SAME")
 
     def lrn(self, x):
+        # As fast as one of other operations, whose sum over channels is a 1x1 convolution.
         alpha = LRN["alpha"] / LRN["size"]
-        if self.builtin_lrn:
-            return self.tf.nn.local_response_normalization(x, LRN["size"] // 2, LRN["k"], alpha, LRN["beta"])
-        # The sum over neighbouring channels as a 1x1 convolution whose matrix is a band, and x^0.75 of two roots.
-        c = np.arange(x.shape[-1])
-        band = alpha * (np.abs(c[:, None] - c) <= LRN["size"] // 2).astype(np.float32)
-        d = self.tf.nn.conv2d(x * x, band[None, None], 1, "SAME") + LRN["k"] * np.ones(len(c), np.float32)
-        return x / self.tf.sqrt(d * self.tf.sqrt(d))
+        return self.tf.nn.local_response_normalization(x, LRN["size"] // 2, LRN["k"], alpha, LRN["beta"])
 
     def concat(self, parts):
         return self.tf.concat(parts, -1)
@@ -174,10 +168,10 @@ class TensorFlow:
         return self.tf.nn.softmax(x @ self.weights[name + ".weight"].T + self.weights[name + ".bias"])
 
 
-def write_tflite(weights, variant, path, builtin_lrn=True):
+def write_tflite(weights, variant, path):
     import tensorflow as tf
 
-    b = TensorFlow(weights, builtin_lrn)
+    b = TensorFlow(weights)
     function = tf.function(lambda data: network(b, variant, data))
     concrete = function.get_concrete_function(tf.TensorSpec((1, 224, 224, 3), tf.float32))
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete], function).convert())
@@ -204,8 +198,6 @@ def main():
             write_ours(weights, variant, size, given.folder / f"{name}.safetensors")
         write_onnx(weights, variant, given.folder / f"{variant}.onnx")
         write_tflite(weights, variant, given.folder / f"{variant}.tflite")
-        if variant == "caffe":
-            write_tflite(weights, variant, given.folder / "caffe-lrn.tflite", builtin_lrn=False)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import { OURS, SCALE } from './ours';
 import * as peer from './peer';
-import type { Net, Runtime, Variant } from './runtime';
+import type { Net, Runtime, Step, Variant } from './runtime';
 
 function other(framework: peer.Framework, name: string, of: string, threads: number): Runtime {
   const layout = framework === 'onnxruntime' ? 'chw' : 'hwc';
@@ -148,9 +148,14 @@ async function macs(id: number): Promise<number> {
   return ((await nets[id]!.macs?.()) ?? 0) * runtimes[id]!.batch;
 }
 
+/** What each step of a runtime takes, where it can tell. */
+async function steps(id: number, variant: Variant, runs: number): Promise<Step[] | undefined> {
+  return nets[id]!.steps?.(input(runtimes[id]!, variant, 1), runs);
+}
+
 const asked = new URLSearchParams(location.search);
 const visited = asked.has('visit')
   ? visit(asked.get('group') as Group, Number(asked.get('visit')), asked.get('variant') as Variant)
   : undefined;
 
-Object.assign(window, { bench: { choose, open, compare, rounds, peak, macs, visited } });
+Object.assign(window, { bench: { choose, open, compare, rounds, peak, macs, steps, visited } });

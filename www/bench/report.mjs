@@ -2,7 +2,8 @@
 
 const OURS = 'googlenet-web';
 
-export function print({ machine, browser, rounds, peak, harness, rows, layers = {} }) {
+/** With `everyStep`, each step of our runs has a line; without, only their sums do. */
+export function print({ machine, browser, rounds, peak, harness, rows, layers }, everyStep) {
   console.log(`\n${machine}\n${browser}; ${rounds} rounds, every runtime once in each`);
   console.log(`Limit of one thread, registers only: multiply and add ${rate(peak.mul_add)}, relaxed madd ${rate(peak.relaxed_madd)} GFLOP/s`);
   for (const variant of new Set(rows.map((row) => row.variant))) {
@@ -13,7 +14,7 @@ export function print({ machine, browser, rounds, peak, harness, rows, layers = 
       printTimes(these);
       printCosts(these, harness);
     }
-    for (const [runtime, steps] of Object.entries(layers[variant] ?? {})) printLayers(runtime, steps, peak);
+    for (const [runtime, steps] of Object.entries(layers[variant] ?? {})) printLayers(runtime, steps, peak, everyStep);
   }
 }
 
@@ -64,7 +65,7 @@ function printScale(rows) {
 }
 
 /** Each step's part of the limit: by the multiply-adds it executes, and by those of a direct convolution. */
-function printLayers(runtime, steps, peak) {
+function printLayers(runtime, steps, peak, everyStep) {
   const limit = Math.max(peak.mul_add.best, peak.relaxed_madd.best);
   const part = (macs, ms) => (macs ? `${((200 * macs) / 1e6 / ms / limit).toFixed(0)} %` : '');
   const line = ({ node, algorithm, ms, executed, macs }) => [
@@ -74,13 +75,14 @@ function printLayers(runtime, steps, peak) {
     (sum, { ms, executed, macs }) => ({ ...sum, ms: sum.ms + ms, executed: sum.executed + executed, macs: sum.macs + macs }),
     { node, ms: 0, executed: 0, macs: 0 },
   );
-  console.log(`\n### ${runtime}, one thread: each step's part of ${limit.toFixed(1)} GFLOP/s\n`);
+  console.log(`\n### ${runtime}, one thread: parts of ${limit.toFixed(1)} GFLOP/s\n`);
   table(
     ['step', 'algorithm', 'ms', 'direct M', 'executed, of limit', 'direct, of limit'],
-    [...steps.map(line), line(total('all convolutions', steps.filter(({ macs }) => macs > 0))), line(total('all', steps))],
+    [...(everyStep ? steps.map(line) : []), line(total('all convolutions', steps.filter(isConvolution))), line(total('all', steps))],
   );
 }
 
+const isConvolution = ({ kind }) => kind === 'conv';
 const isOurs = (row) => row.runtime.startsWith(OURS);
 const rate = ({ best, median }) => `${best.toFixed(1)} (median ${median.toFixed(1)})`;
 

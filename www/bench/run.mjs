@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 import { FLOPS, module } from './peak.mjs';
 import { print } from './report.mjs';
 
-const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_SCALE } = process.env;
+const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_SCALE, BENCH_LAYERS } = process.env;
 const WARM_UPS = 10;
 /** Visits to a page of a runtime's own; one before them fills the browser's cache. */
 const VISITS = 3;
@@ -32,7 +32,7 @@ try {
   };
   for (const variant of variants) await measure(variant, result);
   await writeFile(BENCH_JSON, JSON.stringify(result, undefined, 1));
-  print(result);
+  print(result, Boolean(BENCH_LAYERS));
 } finally {
   await browser.close();
 }
@@ -68,6 +68,7 @@ async function measure(variant, result) {
     row.median_ms = median(times[id]);
     row.min_ms = Math.min(...times[id]);
   }
+  if (group === 'all') result.layers[variant] = await layers(page, rows, variant);
   await context.close();
 
   if (group === 'all') {
@@ -76,6 +77,17 @@ async function measure(variant, result) {
     for (const [id, row] of rows.entries()) Object.assign(row, (await visits(variant, group, id, harness.files)).costs);
   }
   result.rows.push(...rows);
+}
+
+/** The steps of those that can tell them, on one thread: more would make shares of one thread's limit no shares. */
+async function layers(page, rows, variant) {
+  const all = {};
+  for (const [id, { runtime, threads }] of rows.entries()) {
+    const ask = ([id, variant, runs]) => window.bench.steps(id, variant, runs);
+    const steps = threads === 1 ? await page.evaluate(ask, [id, variant, rounds]) : undefined;
+    if (steps) all[runtime] = steps;
+  }
+  return all;
 }
 
 /** A module's rate in this page. */

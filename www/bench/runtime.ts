@@ -16,6 +16,8 @@ export interface Net {
 /** What a step took, and what it did for that. */
 export interface Step {
   node: string;
+  /** What its layer is: `conv`, `max pool`. */
+  kind: string;
   algorithm?: string;
   ms: number;
   /** Multiply-adds really executed. */

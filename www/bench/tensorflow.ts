@@ -10,7 +10,7 @@ const MODULES = ['3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b'];
 
 export async function load(variant: Variant, threads: number): Promise<Run> {
   setWasmPaths(new URL('/assets/tensorflow/', location.href).href);
-  // Its build with threads is slower than the one without on a single one; each gets its own.
+  // Isolated, it would take its build with threads for a single one too.
   if (threads === 1) tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
   else setThreadsCount(threads);
   await tf.setBackend('wasm');
@@ -49,7 +49,14 @@ function network(weights: Map<string, tf.Tensor>, variant: Variant): (x: tf.Tens
     });
   // Rounding up and SAME come to the same on maps of even size.
   const pool = (x: tf.Tensor4D, strides: number) => tf.maxPool(x, 3, strides, 'same');
-  const lrn = (x: tf.Tensor4D) => tf.localResponseNormalization(x, 2, 1, 1e-4 / 5, 0.75);
+  // Its own LRN is slower, by a fifth of the whole run. Here the sum over neighbouring channels is a 1x1
+  // convolution whose matrix is a band, and x^0.75 is of two roots.
+  const bands = variant === 'caffe' ? new Map([64, 192].map((channels) => [channels, band(channels)])) : undefined;
+  const lrn = (x: tf.Tensor4D) => {
+    const { filter, bias } = bands!.get(x.shape[3])!;
+    const d = tf.fused.conv2d({ x: tf.square(x), filter, bias, strides: 1, pad: 'same' });
+    return tf.div<tf.Tensor4D>(x, tf.sqrt(tf.mul(d, tf.sqrt(d))));
+  };
   const inception = (x: tf.Tensor4D, row: string) => {
     const layer = (x: tf.Tensor4D, name: string) => conv(x, `inception_${row}/${name}`);
     return tf.concat4d(
@@ -75,4 +82,13 @@ function network(weights: Map<string, tf.Tensor>, variant: Variant): (x: tf.Tens
       tf.fused.matMul({ a, b: weight('loss3/classifier.weight'), bias: weight('loss3/classifier.bias') }),
     );
   };
+}
+
+/** 1 + 1e-4 / 5 * the sum over five channels. */
+function band(channels: number): { filter: tf.Tensor4D; bias: tf.Tensor1D } {
+  const values = new Float32Array(channels * channels);
+  for (let i = 0; i < values.length; i++) {
+    if (Math.abs(Math.floor(i / channels) - (i % channels)) <= 2) values[i] = 1e-4 / 5;
+  }
+  return { filter: tf.tensor4d(values, [1, 1, channels, channels]), bias: tf.ones([channels]) };
 }

@@ -3,7 +3,6 @@
 use crate::server::{Server, Site};
 use crate::{browsers, page, python, repo, shell, wasm};
 use anyhow::Result;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +22,9 @@ pub struct Options {
     /// Only our engine: batches of 1 to 8, and pictures of 224 to 448
     #[arg(long)]
     scale: bool,
+    /// Print each step of our engine too, not only their sums
+    #[arg(long, conflicts_with = "scale")]
+    layers: bool,
 }
 
 /// What npm installed and peers fetch by name, and where it is served. Under `/assets/`, so that the
@@ -53,7 +55,8 @@ pub fn run(options: &Options) -> Result<()> {
     command.arg(repo::www().join("bench/run.mjs")).current_dir(repo::www());
     command.env("CHROMIUM", &browsers.chromium).env("BENCH_URL", url).env("BENCH_JSON", &result);
     command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
-    command.env("BENCH_SCALE", if options.scale { "1" } else { "" });
+    let flag = |on| if on { "1" } else { "" };
+    command.env("BENCH_SCALE", flag(options.scale)).env("BENCH_LAYERS", flag(options.layers));
     shell::run(&mut command)?;
     if let Some(file) = &options.json {
         fs::copy(&result, file)?;
