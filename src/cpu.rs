@@ -10,6 +10,7 @@ mod gemm;
 mod lrn;
 mod pool;
 mod softmax;
+pub mod team;
 mod tiles;
 mod view;
 
@@ -26,12 +27,14 @@ use dense::Dense;
 use gemm::Isa;
 use lrn::Lrn;
 use std::mem;
+use team::Team;
 use view::{View, ViewMut};
 use web_time::Instant;
 
 /// A model's weights packed for this machine, and the plan in force with its buffers.
 pub struct Cpu {
     isa: Isa,
+    team: Team,
     preprocess: Preprocess,
     /// One a node.
     layers: Vec<Layer>,
@@ -72,8 +75,8 @@ impl Layer {
 }
 
 impl Cpu {
-    /// Packs the model's weights for the instruction set found here.
-    pub fn new(model: &Model) -> Result<Self> {
+    /// Packs the model's weights for the instruction set found here. The team shares the steps.
+    pub fn new(model: &Model, team: Team) -> Result<Self> {
         let isa = Isa::detect();
         let network = &model.network;
         let layer = |(id, node): (NodeId, &crate::network::Node)| {
@@ -103,6 +106,7 @@ impl Cpu {
         };
         Ok(Cpu {
             isa,
+            team,
             preprocess: model.preprocess,
             layers: network.nodes().iter().enumerate().map(layer).collect::<Result<_>>()?,
             inputs: network.inputs().collect(),
@@ -116,6 +120,17 @@ impl Cpu {
     /// The instruction set, as a person reads it.
     pub fn adapter(&self) -> String {
         self.isa.to_string()
+    }
+
+    /// Threads that share a step.
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+
+    /// Takes another team; the plan must be prepared anew.
+    pub fn set_team(&mut self, team: Team) {
+        self.plan = None;
+        self.team = team;
     }
 
     /// Takes on a plan: makes its buffers and the scratch its steps need.

@@ -1,6 +1,7 @@
 //! The engine: a model on one backend. Run it, read any node of it, switch branches.
 
 use crate::cpu::Cpu;
+use crate::cpu::team::Team;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::image::{Crop, Image};
@@ -11,6 +12,7 @@ use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use crate::weights::Weights;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 /// Where to run.
@@ -37,6 +39,15 @@ impl FromStr for Backend {
     }
 }
 
+/// How to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    pub backend: Backend,
+    /// Threads that share a step on the CPU; unasked a thread a core, at most eight. In a browser no more
+    /// than helper workers have arrived, see [`Engine::set_threads`].
+    pub threads: Option<NonZeroUsize>,
+}
+
 /// What an engine runs on, and why.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Info {
@@ -46,6 +57,8 @@ pub struct Info {
     pub adapter: String,
     /// Why this backend, in a sentence.
     pub reason: String,
+    /// Threads that share a step of the CPU path; 1 on the GPU.
+    pub threads: usize,
 }
 
 /// What one run answers.
@@ -113,22 +126,28 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Loads a model onto a backend: weights are packed (and uploaded) here, once.
-    pub async fn new(mut model: Model, backend: Backend) -> Result<Self> {
-        let (runner, reason) = Self::choose(&model, backend).await?;
+    /// Loads a model onto a backend, with as many threads as there are cores, at most eight.
+    pub async fn new(model: Model, backend: Backend) -> Result<Self> {
+        Self::with(model, Options { backend, ..Options::default() }).await
+    }
+
+    /// Loads a model: weights are packed (and uploaded) here, once.
+    pub async fn with(mut model: Model, options: Options) -> Result<Self> {
+        let (runner, reason) = Self::choose(&model, options).await?;
         model.weights = Weights::default();
-        let (backend, adapter) = match &runner {
-            Runner::Cpu(cpu) => ("cpu", cpu.adapter()),
-            Runner::Gpu(gpu) => ("gpu", gpu.adapter()),
+        let (backend, adapter, threads) = match &runner {
+            Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads()),
+            Runner::Gpu(gpu) => ("gpu", gpu.adapter(), 1),
         };
         let gains = vec![1.0; model.network.nodes().len()];
-        let info = Info { backend, adapter, reason };
+        let info = Info { backend, adapter, reason, threads };
         Ok(Engine { model, runner, info, gains, timed: false, plan: None, filled: false })
     }
 
-    async fn choose(model: &Model, backend: Backend) -> Result<(Runner, String)> {
-        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model)?)), why));
-        match backend {
+    async fn choose(model: &Model, options: Options) -> Result<(Runner, String)> {
+        let team = || Team::of(options.threads);
+        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), why));
+        match options.backend {
             Backend::Cpu => cpu("the CPU was asked for".into()),
             Backend::Gpu => Ok((Runner::Gpu(Box::new(Gpu::new(model).await?)), "the GPU was asked for".into())),
             Backend::Auto => match Gpu::hardware(model).await {
@@ -145,6 +164,16 @@ impl Engine {
     /// The model, without its weights.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Shares the steps among this many threads from the next run on, where the CPU runs them. A browser's
+    /// helper workers that have arrived since the engine was made are taken here.
+    pub fn set_threads(&mut self, threads: NonZeroUsize) {
+        if let Runner::Cpu(cpu) = &mut self.runner {
+            cpu.set_team(Team::new(threads.get()));
+            self.info.threads = cpu.threads();
+            (self.plan, self.filled) = (None, false);
+        }
     }
 
     /// Whether runs measure each step. Off at first: measuring costs.

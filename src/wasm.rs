@@ -4,16 +4,19 @@
 //! layer, tensor or key it is about) and a sentence a person can act on. A panic, which is a fault of
 //! ours, is thrown as an `Error` of code `internal`; after it the module must be loaded anew.
 
-use crate::engine::{self, HeadOutput};
+#[cfg(target_feature = "atomics")]
+use crate::cpu::team;
+use crate::engine::{self, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
-use crate::plan::Input;
+use crate::plan::{Input, StepTime};
 use crate::summary;
 use crate::tensor::Tensor;
 use js_sys::{Array, Float32Array, JSON, Object, Reflect};
 use serde::Serialize;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
 use std::sync::Once;
 use wasm_bindgen::prelude::*;
 
@@ -22,6 +25,8 @@ use wasm_bindgen::prelude::*;
 pub struct Engine {
     /// Empty while a call is under way.
     inner: Cell<Option<Box<engine::Engine>>>,
+    /// Of the last run; empty where it was not timed.
+    steps: RefCell<Vec<StepTime>>,
 }
 
 /// What `info()` gives.
@@ -69,6 +74,13 @@ struct Milliseconds {
     run: f64,
 }
 
+/// One entry of `profile()`.
+#[derive(Serialize)]
+struct Step<'a> {
+    node: &'a str,
+    ms: f64,
+}
+
 /// One entry of `layers()`.
 #[derive(Serialize)]
 struct Layer<'a> {
@@ -80,17 +92,29 @@ struct Layer<'a> {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without.
+    /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
+    /// thread: see [`Engine::set_threads`].
     pub async fn load(model: Vec<u8>, backend: String, heads: bool) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
             let backend = backend.parse()?;
             let model = Model::from_bytes(model)?;
             let model = if heads { model } else { model.without_heads()? };
-            engine::Engine::new(model, backend).await
+            engine::Engine::with(model, Options { backend, threads: Some(NonZeroUsize::MIN) }).await
         };
         let engine = load.await.map_err(thrown)?;
-        Ok(Engine { inner: Cell::new(Some(Box::new(engine))) })
+        Ok(Engine { inner: Cell::new(Some(Box::new(engine))), steps: RefCell::default() })
+    }
+
+    /// Shares the steps on the CPU among this many threads, or as many as there are: the caller and the helper
+    /// workers that have arrived since the last time. Only for an engine in a worker: it waits for its
+    /// helpers, and a page's main thread must not wait. Gives the number in force.
+    pub fn set_threads(&self, threads: usize) -> Result<usize, JsValue> {
+        let mut engine = self.take()?;
+        if let Some(threads) = NonZeroUsize::new(threads) {
+            engine.set_threads(threads);
+        }
+        Ok(engine.info().threads)
     }
 
     /// What the engine runs on and why, and what the model is.
@@ -139,7 +163,7 @@ impl Engine {
             let image = Image::new(width as usize, height as usize, rgba)?;
             engine.run_input(Input::Images(&[&image], crop.parse()?)).await
         };
-        let output = run.await.map_err(thrown)?;
+        let output = self.noted(run.await)?;
         let labels = &engine.model().labels;
         let best = |head: &HeadOutput| -> Vec<Class> {
             let class = |(index, probability)| Class { index, label: &labels[index], probability };
@@ -163,12 +187,22 @@ impl Engine {
             let input = Tensor::new(shape.with_batch(values.len() / shape.per_image()), values)?;
             engine.run_input(Input::Tensors(&[&input])).await
         };
-        let output = run.await.map_err(thrown)?;
+        let output = self.noted(run.await)?;
         let heads = Object::new();
         for head in &output.heads {
             set(&heads, &head.name, &floats(&head.probabilities.data))?;
         }
         Ok(heads.into())
+    }
+
+    /// The time of each step of the last run, in order: `[{node, ms}]`; empty where that run was not timed.
+    /// `timed` says whether the next ones are. Off at first, as measuring costs.
+    pub fn profile(&self, timed: bool) -> Result<JsValue, JsValue> {
+        let mut engine = self.take()?;
+        engine.set_timed(timed);
+        let network = &engine.model().network;
+        let steps = self.steps.borrow();
+        object(&steps.iter().map(|s| Step { node: &network.node(s.node).name, ms: s.ms }).collect::<Vec<_>>())
     }
 
     /// What a node gave in the last run: `{data, shape: [n, h, w, c]}`, `data` in that order.
@@ -187,12 +221,44 @@ impl Engine {
         self.take()?.set_gain(branch, gain).map_err(thrown)
     }
 
+    /// A run's output, its steps' times set aside for `profile`.
+    fn noted(&self, output: Result<Output>) -> Result<Output, JsValue> {
+        let mut output = output.map_err(thrown)?;
+        self.steps.replace(std::mem::take(&mut output.steps));
+        Ok(output)
+    }
+
     /// The engine for the length of one call; a second call meanwhile is refused, not undefined.
     fn take(&self) -> Result<Borrowed<'_>, JsValue> {
         match self.inner.take() {
             Some(engine) => Ok(Borrowed { engine: Some(engine), home: &self.inner }),
             None => Err(thrown(Error::Argument("the engine is busy: wait for the call before this one".into()))),
         }
+    }
+}
+
+/// A worker that helps the engine of another: it waits for runs and does a part of their steps.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+pub struct Helper(team::Helper);
+
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen]
+impl Helper {
+    /// Offers this worker to the next engine whose threads are set. `work` must follow.
+    pub fn arrive() -> Helper {
+        report_panics();
+        Helper(team::Helper::arrive())
+    }
+
+    /// Blocks until the engine is freed or has other threads set. Where it throws, `fail` must follow.
+    pub fn work(&self) {
+        self.0.work();
+    }
+
+    /// Tells the engine, which may be waiting, that this worker is lost.
+    pub fn fail(&self) {
+        self.0.fail();
     }
 }
 

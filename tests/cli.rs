@@ -70,7 +70,7 @@ fn photographs_are_recognised_as_json() {
         assert_eq!(lines.len(), names.len());
         for ((line, name), image) in lines.iter().zip(names).zip(&images) {
             let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-            assert_eq!(keys, ["adapter", "backend", "image", "model", "ms", "top"]);
+            assert_eq!(keys, ["adapter", "backend", "image", "model", "ms", "threads", "top"]);
             assert_eq!((&line["image"], &line["backend"]), (&Value::from(image.as_str()), &Value::from(backend)));
             assert!(!line["adapter"].as_str().unwrap().is_empty() && !line["model"].as_str().unwrap().is_empty());
             assert!(line["ms"]["preprocess"].as_f64().unwrap() >= 0.0 && line["ms"]["run"].as_f64().unwrap() > 0.0);

@@ -3,7 +3,7 @@
 //! `cargo xtask accuracy` fetches CIFAR-10's test pictures and calls this.
 
 use googlenet::Error;
-use googlenet::engine::{Backend, Engine};
+use googlenet::engine::{Backend, Engine, Options};
 use googlenet::image::{Crop, Image};
 use googlenet::model::Model;
 use googlenet::plan::Input;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -83,11 +84,12 @@ fn rows(path: &PathBuf) -> super::Result<Vec<Image>> {
     Ok(picture.chunks_exact(4 * width).map(|row| Image::new(side, side, row.to_vec())).collect::<Result<_, _>>()?)
 }
 
-/// Every picture's answer, in order. Each thread has an engine of its own.
+/// Every picture's answer, in order. Each thread has an engine of its own, which has no other.
 fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads>, Error> {
     let work = Mutex::new(pictures.chunks(BATCH).enumerate());
+    let alone = Options { backend: Backend::Cpu, threads: Some(NonZeroUsize::MIN) };
     let worker = || -> Result<Vec<(usize, Vec<Heads>)>, Error> {
-        let mut engine = pollster::block_on(Engine::new(model.clone(), Backend::Cpu))?;
+        let mut engine = pollster::block_on(Engine::with(model.clone(), alone))?;
         let mut done = Vec::new();
         while let Some((at, batch)) = work.lock().map_err(|_| Error::Argument("a thread failed".into()))?.next() {
             let images: Vec<&Image> = batch.iter().collect();

@@ -1,6 +1,6 @@
 //! `googlenet classify`: what is on these pictures.
 
-use googlenet::engine::{Backend, Engine, Info, Output};
+use googlenet::engine::{Backend, Engine, Info, Options, Output};
 use googlenet::image::{Crop, Image};
 use googlenet::plan::Input;
 use googlenet::{Error, Result};
@@ -25,6 +25,9 @@ pub struct Args {
     /// auto, cpu or gpu; auto takes the GPU where there is a real one
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// Threads that share the work on the CPU [default: one a core, at most 8]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// How many classes to name
     #[arg(long, value_name = "N", default_value = "5")]
     top: NonZeroUsize,
@@ -44,11 +47,13 @@ pub fn run(args: Args) -> super::Result {
     };
     // Nobody asks the auxiliary heads.
     let model = super::load(&path)?.without_heads()?;
-    let mut engine = pollster::block_on(Engine::new(model, args.backend)).map_err(|e| super::in_file(&path, e))?;
+    let options = Options { backend: args.backend, threads: args.threads };
+    let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
     if !args.json {
-        let Info { backend, adapter, reason } = engine.info();
+        let Info { backend, adapter, reason, threads } = engine.info();
         let name = &engine.model().name;
-        writeln!(std::io::stdout(), "{name} on {}: {adapter} ({reason})", backend.to_uppercase())?;
+        let threads = if *threads > 1 { format!(", {threads} threads") } else { String::new() };
+        writeln!(std::io::stdout(), "{name} on {}: {adapter}{threads} ({reason})", backend.to_uppercase())?;
     }
     let mut code = ExitCode::SUCCESS;
     for path in &args.images {
@@ -112,6 +117,7 @@ struct Answer<'a> {
     model: &'a str,
     backend: &'a str,
     adapter: &'a str,
+    threads: usize,
     top: Vec<Class<'a>>,
     ms: Time,
 }
@@ -139,6 +145,7 @@ impl<'a> Answer<'a> {
             model: &model.name,
             backend: info.backend,
             adapter: &info.adapter,
+            threads: info.threads,
             top: top.into_iter().map(|(index, p)| Class { index, label: label(index), probability: p }).collect(),
             ms: Time { preprocess: output.preprocess_ms, run: output.run_ms },
         }

@@ -71,6 +71,8 @@ impl fmt::Display for Isa {
             #[cfg(not(target_feature = "simd128"))]
             Isa::Portable => PORTABLE,
             #[cfg(target_feature = "simd128")]
+            Isa::Simd128 if cfg!(target_feature = "relaxed-simd") => "WebAssembly SIMD (relaxed)",
+            #[cfg(target_feature = "simd128")]
             Isa::Simd128 => "WebAssembly SIMD (simd128)",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => "x86-64, AVX2+FMA",
@@ -417,6 +419,9 @@ mod wasm {
 
         #[inline(always)]
         fn mul_add(self, b: Self, c: Self) -> Self {
+            #[cfg(target_feature = "relaxed-simd")]
+            return F32x4(f32x4_relaxed_madd(self.0, b.0, c.0));
+            #[cfg(not(target_feature = "relaxed-simd"))]
             F32x4(f32x4_add(f32x4_mul(self.0, b.0), c.0))
         }
 

@@ -3,6 +3,7 @@
 import { GoogLeNetError } from './errors';
 import type {
   Activation, Answer, Backend, Call, Calls, Crop, Failure, Info, Layer, ModelSource, Picture, Progress, Reply,
+  Simd, StepTime,
 } from './protocol';
 
 export { GoogLeNetError } from './errors';
@@ -18,6 +19,13 @@ export interface LoadOptions {
   heads?: boolean;
   /** Where to run; `auto` takes the GPU where there is a real one. */
   backend?: Backend;
+  /**
+   * Threads that share the work on the CPU. Unasked one a core, at most 8; 1 where the page is not
+   * cross-origin isolated. `info.threads` says how many there are.
+   */
+  threads?: number;
+  /** Which instruction set the CPU path uses; for measuring. */
+  simd?: Simd;
   onProgress?: (progress: Progress) => void;
 }
 
@@ -60,10 +68,12 @@ export class GoogLeNet {
   }
 
   /** Downloads a model and readies it. Rejects with a {@link GoogLeNetError} that says what is wrong. */
-  static async load({ model, heads = true, backend = 'auto', onProgress }: LoadOptions): Promise<GoogLeNet> {
+  static async load(options: LoadOptions): Promise<GoogLeNet> {
+    const { model, heads = true, backend = 'auto', threads, simd = 'auto', onProgress } = options;
     const net = new GoogLeNet();
     try {
-      net.#info = await net.#call('load', { model: place(model, heads), backend, heads }, onProgress);
+      const args = { model: place(model, heads), backend, heads, threads, simd };
+      net.#info = await net.#call('load', args, onProgress);
       return net;
     } catch (error) {
       net.close();
@@ -108,12 +118,20 @@ export class GoogLeNet {
     return this.#call('layers', {});
   }
 
+  /**
+   * How long each step of the last run took, in order. Runs are timed from the first call of this on, as
+   * measuring costs: before it there is nothing to give. `profile(false)` ends that.
+   */
+  profile(timed = true): Promise<StepTime[]> {
+    return this.#call('profile', { timed });
+  }
+
   /** Multiplies what a branch, named by its last layer, hands on, from the next run. */
   setGain(branch: string, gain: number): Promise<void> {
     return this.#call('gain', { branch, gain });
   }
 
-  /** Ends the worker. Calls under way are rejected. */
+  /** Ends the worker and its helpers. Calls under way are rejected. */
   close(): void {
     this.#die({ code: 'closed', detail: undefined, message: 'The network was closed.' });
   }

@@ -1,6 +1,11 @@
 // What the page and its worker say to each other.
 
 export type Backend = 'auto' | 'gpu' | 'cpu';
+/**
+ * Which of the CPU path's instruction sets: the best the browser has, plain SIMD, or relaxed SIMD, whose
+ * multiply-add rounds once where the processor can.
+ */
+export type Simd = 'auto' | 'plain' | 'relaxed';
 export type Crop = 'center' | 'squash' | 'fit';
 
 /** A model file: its address, its address and that of a copy without auxiliary heads, or its bytes. */
@@ -21,6 +26,8 @@ export interface Info {
   adapter: string;
   /** Why this backend, in a sentence. */
   reason: string;
+  /** Threads that share the CPU path's work; 1 on the GPU, and where the page is not cross-origin isolated. */
+  threads: number;
   model: string;
   variant: string;
   classes: number;
@@ -68,15 +75,26 @@ export interface Activation {
   shape: [number, number, number, number];
 }
 
+/** How long a step of a run took. A step is named by the layer whose output it writes. */
+export interface StepTime {
+  node: string;
+  ms: number;
+}
+
 /** Every call to the worker: what goes in and what comes back. */
 export interface Calls {
-  load: { args: { model: string | Blob; backend: Backend; heads: boolean }; result: Info };
+  load: {
+    args: { model: string | Blob; backend: Backend; heads: boolean; threads: number | undefined; simd: Simd };
+    result: Info;
+  };
   /** The same model on another backend. */
   move: { args: { backend: Backend }; result: Info };
   classify: { args: { picture: Picture; crop: Crop; top: number }; result: Answer };
   run: { args: { values: Float32Array }; result: Record<string, Float32Array> };
   read: { args: { node: string }; result: Activation };
   layers: { args: Record<string, never>; result: Layer[] };
+  /** The last run's steps, and whether the next are timed. */
+  profile: { args: { timed: boolean }; result: StepTime[] };
   gain: { args: { branch: string; gain: number }; result: undefined };
 }
 

@@ -1,10 +1,11 @@
 // The worker that owns the engine: everything heavy happens here.
 
 import { download } from './download';
+import { engines, wanted, type Engine, type Engines } from './engines';
 import { GoogLeNetError, failure } from './errors';
+import { help, isHelper } from './helpers';
 import { pixels } from './pixels';
-import type { Activation, Answer, Backend, Call, Calls, Info, Layer, Progress, Reply, Request } from './protocol';
-import init, { Engine } from './wasm/googlenet';
+import type { Activation, Answer, Backend, Call, Calls, Info, Layer, Progress, Reply, Request, StepTime } from './protocol';
 
 type Report = (progress: Progress) => void;
 type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
@@ -12,15 +13,20 @@ type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promi
 /** What a safetensors file that is not ours is refused for: it may be another framework's. */
 const FOREIGN = ['metadata', 'missing-tensor', 'extra-tensor', 'tensor-type'];
 
+let wasm: Engines | undefined;
 let engine: Engine | undefined;
+/** How many are asked for. */
+let threads = 1;
 /** Kept so that a change of backend needs no second download. */
 let file: Uint8Array | undefined;
 /** Whether the engine has its auxiliary heads. */
 let withHeads = true;
 
 const handlers: { [C in Call]: Handler<C> } = {
-  async load({ model, backend, heads }, report) {
-    const [bytes] = await Promise.all([download(model, report), init()]);
+  async load({ model, backend, heads, simd, ...options }, report) {
+    threads = wanted(options.threads);
+    const [bytes, module] = await Promise.all([download(model, report), engines(simd, threads)]);
+    wasm = module;
     const name = model instanceof File ? model.name : 'a file';
     // Its header, after 8 bytes of length, is JSON.
     if (bytes[8] !== '{'.charCodeAt(0)) return start(await convert(bytes, name), backend, heads, report);
@@ -52,6 +58,9 @@ const handlers: { [C in Call]: Handler<C> } = {
   async layers() {
     return loaded().layers() as Layer[];
   },
+  async profile({ timed }) {
+    return loaded().profile(timed) as StepTime[];
+  },
   async gain({ branch, gain }) {
     loaded().set_gain(branch, gain);
     return undefined;
@@ -67,12 +76,15 @@ async function convert(bytes: Uint8Array, name: string): Promise<Uint8Array> {
 
 /** Starts an engine; the one before it stays in use if that fails. */
 async function start(bytes: Uint8Array, backend: Backend, heads: boolean, report: Report): Promise<Info> {
+  if (!wasm) throw notLoaded();
   report({ stage: 'prepare' });
-  const next = await Engine.load(bytes, backend, heads);
+  const next = await wasm.load(bytes, backend, heads);
   engine?.free();
   engine = next;
   file = bytes;
   withHeads = heads;
+  // Only now it is known that there is work for them.
+  if (threads > 1 && (next.info() as Info).backend === 'cpu') await wasm.share(next, threads);
   return next.info() as Info;
 }
 
@@ -99,18 +111,23 @@ function post(reply: Reply): void {
   self.postMessage(reply);
 }
 
-// One call at a time, in the order in which they came.
-let last = Promise.resolve();
-self.addEventListener('message', ({ data }: MessageEvent<Request>) => {
-  last = last.then(() => answer(data));
-});
+if (isHelper()) help();
+else serve();
 
-// A panic inside an asynchronous call surfaces here and leaves that call hanging.
-self.addEventListener('error', (event) => {
-  event.preventDefault();
-  post({ fatal: failure(event.error ?? event.message) });
-});
-self.addEventListener('unhandledrejection', (event) => {
-  event.preventDefault();
-  post({ fatal: failure(event.reason) });
-});
+function serve(): void {
+  // One call at a time, in the order in which they came.
+  let last = Promise.resolve();
+  self.addEventListener('message', ({ data }: MessageEvent<Request>) => {
+    last = last.then(() => answer(data));
+  });
+
+  // A panic inside an asynchronous call surfaces here and leaves that call hanging.
+  self.addEventListener('error', (event) => {
+    event.preventDefault();
+    post({ fatal: failure(event.error ?? event.message) });
+  });
+  self.addEventListener('unhandledrejection', (event) => {
+    event.preventDefault();
+    post({ fatal: failure(event.reason) });
+  });
+}

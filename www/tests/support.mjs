@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -34,6 +35,26 @@ export async function serve() {
     if (url) return { url, stop: () => server.kill() };
   }
   throw new Error('the server did not start');
+}
+
+/**
+ * The same site with other headers. `change` gets an answer's headers and address, and may give text to put
+ * in front of the body.
+ */
+export async function disguise(origin, change) {
+  const server = createServer(async ({ url }, response) => {
+    const answer = await fetch(origin + url);
+    const { connection, 'keep-alive': keep, 'content-length': length, ...headers } = Object.fromEntries(answer.headers);
+    const before = change(headers, url) ?? '';
+    response.writeHead(answer.status, headers);
+    response.end(Buffer.concat([Buffer.from(before), Buffer.from(await answer.arrayBuffer())]));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const stop = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { url: `http://localhost:${server.address().port}`, stop };
 }
 
 /** Chromium with WebGPU on its software adapter. */

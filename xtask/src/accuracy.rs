@@ -51,6 +51,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     let browsers = browsers::ensure()?;
     wasm::build()?;
+    wasm::build_tests()?;
     page::build()?;
     page::build_tests()?;
     let mut command = Command::new("node");

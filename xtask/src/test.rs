@@ -140,6 +140,7 @@ fn imagenet_model(_: &Machine) -> Result<()> {
 
 fn engine(_: &Machine) -> Result<()> {
     wasm::build()?;
+    wasm::build_tests()?;
     wasm::check_size()
 }
 

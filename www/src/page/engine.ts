@@ -34,9 +34,10 @@ export function offer(models: Entry[], current: string | undefined): void {
 
 export function describe(info: Info): void {
   const on = info.backend === 'gpu' ? 'GPU' : 'CPU';
+  const threads = info.threads > 1 ? `, ${info.threads} threads` : '';
   const size = `${info.classes.toLocaleString('en')} classes, ${(info.parameters / 1e6).toFixed(1)} million parameters`;
   const rows = [
-    row('Running on', make('strong', '', on), ` ${info.adapter}`, make('span', 'why', sentence(info.reason))),
+    row('Running on', make('strong', '', on), ` ${info.adapter}${threads}`, make('span', 'why', sentence(info.reason))),
     row('Model', make('strong', '', info.model), make('span', 'why', size)),
   ];
   if (info.notes.length > 0) {

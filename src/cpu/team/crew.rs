@@ -1,0 +1,325 @@
+//! A team's helpers, and how they hear of a run, take part in it and are waited for.
+//!
+//! One word says all that concerns a run: whether it is open, how many helpers are inside, which run
+//! it is. A helper enters an open run by adding itself to the word; the caller closes the run when no
+//! task is left, and waits only for those inside. A helper that is slow to wake is never waited for.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use std::cell::UnsafeCell;
+use std::hint;
+use std::mem::transmute;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+// The word, from its lowest bit.
+/// Helpers may enter.
+const OPEN: u32 = 1;
+/// The caller sleeps, and the last helper that leaves the run wakes it.
+const ASLEEP: u32 = 1 << 1;
+/// The team ends.
+const END: u32 = 1 << 2;
+/// A helper is inside; there are eight bits for their number.
+const ONE: u32 = 1 << 3;
+const INSIDE: u32 = 0xff << 3;
+/// The number of the run. That it comes round again does no harm: a helper then misses a run.
+const RUN: u32 = 1 << 11;
+
+/// Helpers that a crew may have.
+const MOST: usize = 63;
+
+/// Looks at the word before falling asleep: tens of microseconds. The steps of a run follow each other
+/// at once, and whoever sleeps is late by a system's wake-up.
+const LOOKS: u32 = if cfg!(target_arch = "wasm32") { 30_000 } else { 1_000 };
+
+/// What the caller and its helpers share.
+struct Shared {
+    word: Line<AtomicU32>,
+    /// The next task to take.
+    next: Line<AtomicUsize>,
+    /// Written by the caller while the run is closed and nobody inside, read by those inside.
+    job: UnsafeCell<Job>,
+    /// A caller has a run under way.
+    busy: AtomicBool,
+    /// A task failed on a helper.
+    failed: AtomicBool,
+    /// Helpers that sleep, or are about to.
+    asleep: AtomicU32,
+    helpers: Gate,
+    caller: Gate,
+    /// Helpers that have arrived, and how many the team keeps.
+    arrived: AtomicUsize,
+    places: AtomicUsize,
+}
+
+/// On a cache line of its own.
+#[repr(align(64))]
+struct Line<T>(T);
+
+#[derive(Clone, Copy)]
+struct Job {
+    tasks: usize,
+    /// Lives as long as the run.
+    f: Option<*const (dyn Fn(usize) + Sync)>,
+}
+
+// SAFETY: `job` alone is not shared by itself. It is written only by the caller that has `busy`, before it opens
+// the run and after it saw the last helper leave; helpers read it only inside. The word's release and
+// acquire order the two. What it points to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn new() -> Self {
+        Shared {
+            word: Line(AtomicU32::new(0)),
+            next: Line(AtomicUsize::new(0)),
+            job: UnsafeCell::new(Job { tasks: 0, f: None }),
+            busy: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            asleep: AtomicU32::new(0),
+            helpers: Gate::default(),
+            caller: Gate::default(),
+            arrived: AtomicUsize::new(0),
+            places: AtomicUsize::new(MOST),
+        }
+    }
+
+    /// Does tasks as long as there are any.
+    fn work(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        loop {
+            let task = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                return;
+            }
+            f(task);
+        }
+    }
+
+    fn open(&self) {
+        let run = self.word.0.load(Ordering::Relaxed) & !(RUN - 1);
+        self.word.0.store(run.wrapping_add(RUN) | OPEN, Ordering::SeqCst);
+        // In this order with the store, as a helper counts itself before it looks a last time.
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            self.helpers.wake();
+        }
+    }
+
+    /// Lets no more helpers in, and waits until those inside are out.
+    fn close(&self) {
+        let mut word = self.word.0.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut looks = 0;
+        while word & INSIDE != 0 {
+            if looks < LOOKS {
+                looks += 1;
+                hint::spin_loop();
+            } else {
+                word = self.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
+                if word & INSIDE != 0 {
+                    self.caller.wait(&self.word.0, word);
+                }
+            }
+            word = self.word.0.load(Ordering::Acquire);
+        }
+    }
+
+    /// Waits for an open run other than the last and enters it; false where there will be none.
+    fn enter(&self, number: usize, last: &mut u32) -> bool {
+        let mut looks = 0;
+        loop {
+            let word = self.word.0.load(Ordering::Acquire);
+            if word & END != 0 || number > self.places.load(Ordering::Relaxed) {
+                return false;
+            }
+            if word & OPEN != 0 && word / RUN != *last {
+                let entered = self.word.0.compare_exchange(word, word + ONE, Ordering::AcqRel, Ordering::Relaxed);
+                if entered.is_ok() {
+                    *last = word / RUN;
+                    return true;
+                }
+            } else if looks < LOOKS {
+                looks += 1;
+                hint::spin_loop();
+            } else {
+                self.asleep.fetch_add(1, Ordering::SeqCst);
+                self.helpers.wait(&self.word.0, word);
+                self.asleep.fetch_sub(1, Ordering::Relaxed);
+                looks = 0;
+            }
+        }
+    }
+
+    fn leave(&self) {
+        let word = self.word.0.fetch_sub(ONE, Ordering::AcqRel);
+        if word & ASLEEP != 0 && word & INSIDE == ONE {
+            self.caller.wake();
+        }
+    }
+
+    /// Tells every helper to end.
+    fn end(&self) {
+        self.word.0.fetch_or(END, Ordering::SeqCst);
+        self.helpers.wake();
+    }
+}
+
+/// Where threads sleep until a word changes.
+#[derive(Default)]
+struct Gate {
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Gate {
+    /// Sleeps while the word is as it was seen; whoever changes it and wants that known calls `wake`.
+    fn wait(&self, word: &AtomicU32, seen: u32) {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while word.load(Ordering::SeqCst) == seen {
+            held = self.woken.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wake(&self) {
+        // Whoever saw the old word sleeps by the time the lock is free.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.woken.notify_all();
+    }
+}
+
+/// One helper.
+pub struct Helper {
+    shared: Arc<Shared>,
+    /// 1 is the first.
+    number: usize,
+    inside: AtomicBool,
+}
+
+impl Helper {
+    fn join(shared: Arc<Shared>) -> Self {
+        let number = 1 + shared.arrived.fetch_add(1, Ordering::Relaxed);
+        Helper { shared, number, inside: AtomicBool::new(false) }
+    }
+
+    /// Takes part in runs until the team ends.
+    pub fn work(&self) {
+        let mut last = u32::MAX;
+        while self.shared.enter(self.number, &mut last) {
+            self.inside.store(true, Ordering::Relaxed);
+            // SAFETY: inside, so nobody writes the job, and the caller keeps the task alive until we leave.
+            let (tasks, f) = unsafe {
+                let job = *self.shared.job.get();
+                (job.tasks, job.f.map(|f| &*f))
+            };
+            f.into_iter().for_each(|f| self.shared.work(tasks, f));
+            self.inside.store(false, Ordering::Relaxed);
+            self.shared.leave();
+        }
+    }
+
+    /// For when `work` did not return but threw: the caller, which waits, is told. The helper takes no further part.
+    pub fn fail(&self) {
+        self.shared.failed.store(true, Ordering::Relaxed);
+        if self.inside.swap(false, Ordering::Relaxed) {
+            self.shared.leave();
+        }
+    }
+}
+
+/// A team's helpers; they end with it.
+pub struct Crew {
+    shared: Arc<Shared>,
+    helpers: usize,
+    #[cfg(not(target_arch = "wasm32"))]
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Crew {
+    /// Starts helpers: as many as are wanted, or as the system gives.
+    pub fn gather(wanted: usize) -> Option<Self> {
+        let shared = Arc::new(Shared::new());
+        let start = |_| {
+            let helper = Helper::join(Arc::clone(&shared));
+            let work = move || {
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| helper.work()));
+                done.unwrap_or_else(|_| helper.fail());
+            };
+            std::thread::Builder::new().name("googlenet".into()).spawn(work).ok()
+        };
+        let threads: Vec<_> = (0..wanted.min(MOST)).map_while(start).collect();
+        (!threads.is_empty()).then(|| Crew { helpers: threads.len(), shared, threads })
+    }
+}
+
+/// Where helpers of a browser wait for a team to take them.
+#[cfg(target_arch = "wasm32")]
+static HALL: Mutex<Option<Arc<Shared>>> = Mutex::new(None);
+
+#[cfg(target_arch = "wasm32")]
+impl Helper {
+    /// A worker offers itself: the next team takes it. It then has to `work`.
+    pub fn arrive() -> Self {
+        let mut hall = HALL.lock().unwrap_or_else(PoisonError::into_inner);
+        Helper::join(Arc::clone(hall.get_or_insert_with(|| Arc::new(Shared::new()))))
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Crew {
+    /// Takes the helpers that have arrived since the last time; those that are not wanted end.
+    pub fn gather(wanted: usize) -> Option<Self> {
+        let shared = HALL.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let helpers = shared.arrived.load(Ordering::Relaxed).min(wanted).min(MOST);
+        shared.places.store(helpers, Ordering::SeqCst);
+        Some(Crew { shared, helpers })
+    }
+}
+
+impl Crew {
+    pub fn helpers(&self) -> usize {
+        self.helpers
+    }
+
+    pub fn run(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        if shared.busy.swap(true, Ordering::Acquire) {
+            return (0..tasks).for_each(f);
+        }
+        let run = Run(shared);
+        // SAFETY: only the lifetime changes. Helpers use the pointer inside the run only, and `Run`, when it
+        // is dropped, be it by a panic, returns after the last of them has left.
+        let pointer = unsafe { transmute::<*const (dyn Fn(usize) + Sync + '_), *const (dyn Fn(usize) + Sync)>(f) };
+        // SAFETY: `busy` is ours and the run before is over, so nobody is inside.
+        unsafe { *shared.job.get() = Job { tasks, f: Some(pointer) } };
+        shared.next.0.store(0, Ordering::Relaxed);
+        shared.open();
+        shared.work(tasks, f);
+        drop(run);
+    }
+}
+
+/// A run under way; dropping it ends it.
+struct Run<'a>(&'a Shared);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        let failed = self.0.failed.swap(false, Ordering::Relaxed);
+        self.0.busy.store(false, Ordering::Release);
+        if failed && !std::thread::panicking() {
+            panic!("a task failed on a helper thread");
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.end();
+        #[cfg(not(target_arch = "wasm32"))]
+        for thread in self.threads.drain(..) {
+            // It caught its own panic.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The team of threads in a browser, without a network around it. `www/tests/page/team-worker.ts` runs it.
+#![cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+
+#[allow(dead_code)]
+#[path = "../../../src/cpu/team.rs"]
+mod team;
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use team::Team;
+use wasm_bindgen::prelude::*;
+use web_time::{Duration, Instant};
+
+/// As the engine's.
+#[wasm_bindgen]
+pub struct Helper(team::Helper);
+
+#[wasm_bindgen]
+impl Helper {
+    pub fn arrive() -> Helper {
+        Helper(team::Helper::arrive())
+    }
+
+    pub fn work(&self) {
+        self.0.work();
+    }
+
+    pub fn fail(&self) {
+        self.0.fail();
+    }
+}
+
+/// A team of the helpers that have arrived.
+#[wasm_bindgen]
+pub struct Crew(Team);
+
+#[wasm_bindgen]
+impl Crew {
+    #[wasm_bindgen(constructor)]
+    pub fn new(threads: usize) -> Crew {
+        Crew(Team::new(threads))
+    }
+
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Runs of every size, short and long tasks, in a row and after pauses. Gives what went wrong, or nothing.
+    pub fn exercise(&self) -> String {
+        let size = self.0.size();
+        for tasks in [0, 1, 2, size, size + 1, 100, 1000] {
+            let wrong = self.run(tasks, |_| ()) + self.run(tasks, |i| work(i * 7919 % 3000));
+            if wrong > 0 {
+                return format!("{wrong} of {tasks} tasks did not run once");
+            }
+        }
+        for n in 0..20_000 {
+            if self.run(n % 6, |_| ()) > 0 {
+                return format!("small run {n}");
+            }
+        }
+        for n in 0..50 {
+            // Long enough for the helpers to fall asleep.
+            pause(Duration::from_micros(n * 100));
+            // Ends only with all of them in it at once.
+            let barrier = Barrier::new(size);
+            let wrong = self.run(size, |_| {
+                barrier.wait();
+            });
+            if wrong > 0 {
+                return format!("after pause {n}");
+            }
+        }
+        // Long enough for the caller to fall asleep, whichever task it has.
+        for long in 0..size {
+            if self.run(size, |i| {
+                if i == long {
+                    pause(Duration::from_millis(20))
+                }
+            }) > 0
+            {
+                return format!("long task {long}");
+            }
+        }
+        String::new()
+    }
+
+    /// A task of this number throws.
+    pub fn fail(&self, failing: usize) {
+        let barrier = Barrier::new(self.0.size());
+        self.0.run(self.0.size(), &|i| {
+            barrier.wait();
+            assert!(i != failing, "as it was told");
+        });
+    }
+
+    /// Microseconds of a fork and join of tasks that do nothing, and of the same after so long a pause.
+    pub fn latency(&self, runs: u32, pause_us: u32) -> f64 {
+        let mut all: Vec<f64> = (0..runs)
+            .map(|_| {
+                pause(Duration::from_micros(pause_us.into()));
+                // A browser's clock is too coarse for one.
+                let repeats = if pause_us == 0 { 100 } else { 1 };
+                let start = Instant::now();
+                let barrier = AtomicU32::new(0);
+                for n in 1..=repeats {
+                    let there = n * self.0.size() as u32;
+                    self.0.run(self.0.size(), &|_| {
+                        barrier.fetch_add(1, Ordering::AcqRel);
+                        while barrier.load(Ordering::Acquire) < there {}
+                    });
+                }
+                start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats)
+            })
+            .collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    }
+}
+
+impl Crew {
+    /// How many tasks did not run exactly once.
+    fn run(&self, tasks: usize, work: impl Fn(usize) + Sync) -> usize {
+        let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
+        self.0.run(tasks, &|i| {
+            work(i);
+            counts[i].fetch_add(1, Ordering::Relaxed);
+        });
+        counts.iter().filter(|count| count.load(Ordering::Relaxed) != 1).count()
+    }
+}
+
+fn work(n: usize) {
+    black_box((0..n).fold(0, |a, b| black_box(a ^ b)));
+}
+
+fn pause(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {}
+}

@@ -1,0 +1,163 @@
+// The engine's four builds, and its threads, in browsers.
+
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import { after, before, describe, test } from 'node:test';
+import { disguise, launchChromium, launchFirefox, serve } from './support.mjs';
+
+const MODEL = '/models/cifar10-noheads.safetensors';
+const PICTURE = '/samples/cat.jpg';
+const CPU = { model: MODEL, backend: 'cpu' };
+const SETTING = { timeout: 120_000 };
+
+for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
+  describe(`threads in ${browserName}`, { concurrency: false }, () => {
+    let server, browser, page;
+    const disguised = [];
+
+    before(async () => {
+      server = await serve();
+      browser = await launch();
+    });
+    after(async () => {
+      await browser?.close();
+      disguised.forEach((site) => site.stop());
+      server?.stop();
+    });
+
+    /** Opens the tests' page on a site. */
+    const visit = async (url) => {
+      await page?.close();
+      page = await browser.newPage();
+      await page.goto(`${url}/tests/index.html`);
+      await page.waitForFunction(() => 'variants' in window);
+    };
+    /** The site with other headers. */
+    const visitAs = async (change) => {
+      const site = await disguise(server.url, change);
+      disguised.push(site);
+      await visit(site.url);
+    };
+    const call = (name, ...args) => page.evaluate(([name, args]) => window.variants[name](...args), [name, args]);
+    const run = (options) => call('run', { ...CPU, ...options }, PICTURE);
+
+    test('one thread and two give the same answer, bit for bit', SETTING, async (t) => {
+      await visit(server.url);
+      const [one, two] = [await run({ threads: 1 }), await run({ threads: 2 })];
+      assert.equal(one.info.threads, 1);
+      assert.equal(two.info.threads, 2);
+      assert.deepEqual(two.probabilities, one.probabilities);
+      assert.ok(Math.abs(one.probabilities.reduce((a, b) => a + b) - 1) < 1e-5);
+      t.diagnostic(`${one.info.adapter}, ${total(one).toFixed(0)} ms; with two threads ${total(two).toFixed(0)} ms`);
+    });
+
+    test('plain and relaxed SIMD give the same answer', SETTING, async () => {
+      await visit(server.url);
+      for (const threads of [1, 2]) {
+        const [plain, relaxed] = [await run({ simd: 'plain', threads }), await run({ simd: 'relaxed', threads })];
+        assert.match(plain.info.adapter, /simd128/);
+        assert.match(relaxed.info.adapter, /relaxed/);
+        const away = plain.probabilities.map((p, i) => Math.abs(p - relaxed.probabilities[i]));
+        assert.ok(Math.max(...away) <= 1e-4, `${Math.max(...away)} apart`);
+      }
+    });
+
+    test('steps are timed when asked for', SETTING, async () => {
+      await visit(server.url);
+      const { profiles: [before, timed] } = await run({ threads: 1 });
+      assert.deepEqual(before, []);
+      assert.ok(timed.some(({ node }) => node === 'inception_4b/3x3') && timed.every(({ ms }) => ms >= 0));
+      assert.ok(timed.reduce((sum, { ms }) => sum + ms, 0) > 0);
+    });
+
+    test('a page that is not isolated has one thread', SETTING, async () => {
+      await visitAs((headers) => {
+        delete headers['cross-origin-opener-policy'];
+        delete headers['cross-origin-embedder-policy'];
+      });
+      assert.equal(await page.evaluate(() => crossOriginIsolated), false);
+      const { info, probabilities } = await run({ threads: 2 });
+      assert.equal(info.threads, 1);
+      await visit(server.url);
+      assert.deepEqual((await run({ threads: 2 })).probabilities, probabilities);
+    });
+
+    test('a strict content policy allows threads', SETTING, async () => {
+      await visitAs((headers) => {
+        headers['content-security-policy'] =
+          "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'";
+      });
+      assert.equal((await run({ threads: 2 })).info.threads, 2);
+    });
+
+    test('as many threads as asked for, at most eight unasked', SETTING, async () => {
+      await visit(server.url);
+      const cores = await page.evaluate(() => navigator.hardwareConcurrency);
+      assert.equal((await call('open', CPU)).threads, Math.min(cores, 8));
+      assert.equal((await call('open', { ...CPU, threads: 5 })).threads, 5);
+      assert.equal(await call('refusal', { ...CPU, threads: 0 }), 'argument');
+      assert.equal(await call('refusal', { ...CPU, threads: 1.5 }), 'argument');
+    });
+
+    test('a browser without SIMD is told so', SETTING, async () => {
+      await visitAs((headers, url) => {
+        if (/worker-.*\.js$/.test(url)) return 'WebAssembly.validate = () => false;\n';
+      });
+      assert.equal(await call('refusal', CPU), 'no-simd');
+    });
+
+    test('the team of threads runs every task once', SETTING, async () => {
+      await visit(server.url);
+      for (let threads = 1; threads <= 8; threads++) {
+        const { size, wrong } = await call('team', { threads });
+        assert.equal(wrong, '', `${threads} threads`);
+        assert.equal(size, threads);
+      }
+    });
+
+    test('a task that throws on a helper ends the run', SETTING, async () => {
+      await visit(server.url);
+      // One of them is the caller's, the other a helper's.
+      for (const failing of [0, 1]) {
+        assert.match((await call('team', { threads: 2, failing })).wrong, /RuntimeError/);
+      }
+    });
+
+    test('closing and moving end the helpers', { ...SETTING, skip: process.platform !== 'linux' }, async () => {
+      await visit(server.url);
+      const none = await workers();
+      await call('open', { ...CPU, threads: 4 });
+      await settled(none + 4);
+      await call('move', 'cpu');
+      await settled(none + 4);
+      await call('close');
+      await settled(none);
+    });
+  });
+}
+
+const total = ({ profiles: [, steps] }) => steps.reduce((sum, { ms }) => sum + ms, 0);
+
+/** How many worker threads the browsers of this process have, by the names that they give them. */
+async function workers() {
+  let count = 0;
+  for (const process of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const tasks = await readdir(`/proc/${process}/task`).catch(() => []);
+    for (const task of tasks) {
+      const name = await readFile(`/proc/${process}/task/${task}/comm`, 'utf8').catch(() => '');
+      if (/^(DedicatedWorker|DOM Worker)/.test(name)) count++;
+    }
+  }
+  return count;
+}
+
+/** Waits until there are so many. */
+async function settled(expected) {
+  let count;
+  for (let tries = 0; tries < 50; tries++) {
+    count = await workers();
+    if (count === expected) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.equal(count, expected, 'workers');
+}
