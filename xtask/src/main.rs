@@ -1,7 +1,8 @@
-//! The only entry points: `cargo xtask start`, `test`, `model` and `accuracy`. Nothing else has to be
-//! typed on a machine that has rustup and Node.
+//! The only entry points: `cargo xtask start`, `test`, `model`, `accuracy` and `bench`. Nothing else has
+//! to be typed on a machine that has rustup and Node.
 
 mod accuracy;
+mod bench;
 mod browsers;
 mod bundled;
 mod fetch;
@@ -37,6 +38,15 @@ enum Command {
     Model(Model),
     /// Measure the bundled model on CIFAR-10's 10,000 test pictures
     Accuracy(accuracy::Options),
+    /// Measure the engine against others
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The CPU path in Chromium, against every WebAssembly peer and the machine's own limit
+    Cpu(bench::Options),
 }
 
 #[derive(Subcommand)]
@@ -54,6 +64,7 @@ fn main() -> ExitCode {
         Command::Model(Model::Cifar10(options)) => bundled::run(&options),
         Command::Model(Model::Imagenet(options)) => imagenet::run(&options),
         Command::Accuracy(options) => accuracy::run(&options),
+        Command::Bench(Bench::Cpu(options)) => bench::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

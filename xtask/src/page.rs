@@ -3,7 +3,7 @@
 use crate::{repo, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The oldest Node that everything in package.json runs on.
@@ -36,10 +36,19 @@ pub fn build() -> Result<()> {
 
 /// Builds the tests' own page into `target/page-tests`.
 pub fn build_tests() -> Result<()> {
+    build_other("tests", &repo::target().join("page-tests"))
+}
+
+/// Builds the page that measures.
+pub fn build_bench(out: &Path) -> Result<()> {
+    build_other("bench", out)
+}
+
+/// Builds another page than the one that people see; `vite.config.ts` knows it by its mode.
+fn build_other(mode: &str, out: &Path) -> Result<()> {
     install()?;
-    let out = repo::target().join("page-tests");
     shell::run(
-        shell::node_script("vite/bin/vite.js").args(["build", "--mode", "tests", "--emptyOutDir", "--outDir"]).arg(out),
+        shell::node_script("vite/bin/vite.js").args(["build", "--mode", mode, "--emptyOutDir", "--outDir"]).arg(out),
     )
 }
 

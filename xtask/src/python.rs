@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Installs what `tests/requirements.txt` names, once; gives the interpreter.
-fn ensure() -> Result<PathBuf> {
+pub fn ensure() -> Result<PathBuf> {
     let folder = repo::target().join("python");
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let requirements = repo::root().join("tests/requirements.txt");
@@ -17,7 +17,7 @@ fn ensure() -> Result<PathBuf> {
         return Ok(python);
     }
     let system = ["python3", "python"].into_iter().find_map(shell::find);
-    let system = system.context("the importers' tests need Python 3.10 to 3.13 on PATH")?;
+    let system = system.context("the importers' tests and the benchmark need Python 3.10 to 3.13 on PATH")?;
     shell::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     shell::run(Command::new(&python).args(pip).arg(&requirements))?;

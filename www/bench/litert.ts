@@ -1,0 +1,36 @@
+// LiteRT.js on its wasm CPU path.
+
+import { loadAndCompile, loadLiteRt, Tensor, type CompileOptions } from '@litertjs/core';
+import type { Run } from './peer.worker';
+import { model, type Variant } from './runtime';
+
+export async function load(variant: Variant, threads: number): Promise<Run> {
+  const files = new URL('/assets/litert/', location.href).href;
+  const threaded = threads > 1;
+  const script = `${files}litert_wasm${threaded ? '_threaded' : ''}_internal.js`;
+  Object.assign(self, {
+    // It loads its script as a classic worker would, and looks for its files beside the worker's own.
+    importScripts,
+    Module: { mainScriptUrlOrBlob: script, locateFile: (file: string) => files + file },
+  });
+  await loadLiteRt(files, { threads: threaded });
+  const options = { accelerator: 'wasm', cpuOptions: { numThreads: threads } } satisfies CompileOptions;
+  const net = await loadAndCompile(model(`${variant}.tflite`), options);
+  return async (input) => {
+    const data = new Tensor(input, [1, 224, 224, 3]);
+    const [prob] = await net.run(data);
+    const values = (await prob!.data()) as Float32Array;
+    data.delete();
+    prob!.delete();
+    return values;
+  };
+}
+
+/** What a module worker lacks. */
+function importScripts(url: string): void {
+  const request = new XMLHttpRequest();
+  request.open('GET', url, false);
+  request.send();
+  // Indirect: its declarations become the worker's own, as a script's do.
+  (0, eval)(`${request.responseText}\n//# sourceURL=${url}`);
+}

@@ -1,0 +1,69 @@
+// Our engine through its own API: what an application calls. All that the benchmark knows of it is here.
+
+import { GoogLeNet, type Layer, type StepTime } from '../src/client';
+import { model, type Net, type Runtime, type Step } from './runtime';
+
+const NAMES = { plain: 'googlenet-web simd', relaxed: 'googlenet-web relaxed' };
+type Simd = keyof typeof NAMES;
+
+function ours(simd: Simd, threads: number, size = 224, batch = 1): Runtime {
+  return {
+    name: NAMES[simd],
+    package: 'googlenet-web',
+    threads,
+    layout: 'hwc',
+    size,
+    batch,
+    open: (variant) => open(model(size === 224 ? `${variant}.safetensors` : `${variant}-${size}.safetensors`), simd, threads),
+  };
+}
+
+async function open(model: string, simd: Simd, threads: number): Promise<Net> {
+  const net = await GoogLeNet.load({ model, backend: 'cpu', simd, threads });
+  if (net.info.threads !== threads) throw new Error(`there are ${net.info.threads} threads, not ${threads}`);
+  return {
+    run: async (input) => (await net.run(input))['loss3']!,
+    close: () => net.close(),
+    macs: async () => (await net.layers()).reduce((sum, layer) => sum + layer.macs, 0),
+    steps: (input, runs) => steps(net, input, runs),
+  };
+}
+
+async function steps(net: GoogLeNet, input: Float32Array, runs: number): Promise<Step[]> {
+  await net.profile(true);
+  const seen: StepTime[][] = [];
+  for (let run = 0; run < runs; run++) {
+    await net.run(input);
+    seen.push(await net.profile(true));
+  }
+  await net.profile(false);
+  const layers = await net.layers();
+  const [first = []] = seen;
+  const nodes = new Set(first.map((step) => step.node));
+  return first.map((step, at) => {
+    const layer = layers.find((other) => other.layer === step.node);
+    const macs = work(layers, nodes, layer);
+    return { kind: layer?.kind ?? '', executed: macs, ...step, ms: median(seen.map((steps) => steps[at]!.ms)), macs };
+  });
+}
+
+/** A step's multiply-adds: its layer's, and those of layers that are no steps, for one that reads the same does them too. */
+function work(layers: Layer[], nodes: Set<string>, layer: Layer | undefined): number {
+  if (!layer) return 0;
+  const merged = layers.filter((other) => !nodes.has(other.layer) && other.inputs[0] === layer.inputs[0]);
+  const first = layers.find((other) => nodes.has(other.layer) && other.macs > 0 && other.inputs[0] === layer.inputs[0]);
+  return layer.macs + (first === layer ? merged.reduce((sum, other) => sum + other.macs, 0) : 0);
+}
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[sorted.length >> 1]!;
+}
+
+export const OURS: Runtime[] = [1, 2].flatMap((threads) => [ours('plain', threads), ours('relaxed', threads)]);
+
+/** Batches and sizes whose time should grow as the work does. */
+export const SCALE: Runtime[] = [
+  ...[1, 2, 4, 8].map((batch) => ours('relaxed', 1, 224, batch)),
+  ...[320, 448].map((size) => ours('relaxed', 1, size)),
+];

@@ -1,0 +1,161 @@
+// Runs in the browser: opens runtimes, compares their answers, and times them in turn.
+
+import { OURS, SCALE } from './ours';
+import * as peer from './peer';
+import type { Net, Runtime, Step, Variant } from './runtime';
+
+function other(framework: peer.Framework, name: string, of: string, threads: number): Runtime {
+  const layout = framework === 'onnxruntime' ? 'chw' : 'hwc';
+  const open = (variant: Variant) => peer.open(framework, variant, threads);
+  return { name, package: of, threads, layout, size: 224, batch: 1, open };
+}
+
+const PEERS = [1, 2].flatMap((threads) => [
+  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', threads),
+  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-wasm', threads),
+  other('litert', 'litert.js', '@litertjs/core', threads),
+]);
+
+/** By the name under which the driver asks for them. */
+const GROUPS = {
+  // Messages to a worker that answers at once: what every other row contains.
+  nothing: [other('nothing', 'nothing', 'googlenet-web', 1)],
+  all: [...OURS, ...PEERS],
+  scale: SCALE,
+};
+type Group = keyof typeof GROUPS;
+
+/** The group that is measured, and its networks once they are open. */
+let runtimes: Runtime[] = [];
+const nets: Net[] = [];
+
+/** Inputs by seed, layout and size: made before any clock runs. */
+const inputs = new Map<string, Float32Array>();
+/** Answers of the first runtime, which the others' are compared with. */
+const answers = new Map<number, Float32Array>();
+
+function choose(group: Group) {
+  runtimes = GROUPS[group];
+  return runtimes.map(({ name, package: of, threads, size, batch }) => ({ name, package: of, threads, size, batch }));
+}
+
+async function open(id: number, variant: Variant): Promise<void> {
+  nets[id] = await runtimes[id]!.open(variant);
+}
+
+async function run(id: number, variant: Variant, seed = 1): Promise<Float32Array> {
+  return nets[id]!.run(input(runtimes[id]!, variant, seed));
+}
+
+/** Noise of the range that the network was trained on, or near it. */
+function input({ layout, size, batch }: Runtime, variant: Variant, seed: number): Float32Array {
+  const key = [variant, seed, layout, size, batch].join();
+  const known = inputs.get(key);
+  if (known) return known;
+  const pixels = size * size;
+  const values = new Float32Array(batch * pixels * 3);
+  const range = variant === 'caffe' ? 240 : 2;
+  let state = seed;
+  for (let i = 0; i < values.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const at = layout === 'hwc' ? i : (i % 3) * pixels + Math.floor(i / 3);
+    values[at] = (state / 2 ** 32 - 0.5) * range;
+  }
+  inputs.set(key, values);
+  return values;
+}
+
+/**
+ * How far a runtime's answer is from the first one's, as a part of its greatest probability; and how far its
+ * answer to another input is, which must be seen to be another.
+ */
+async function compare(id: number, variant: Variant): Promise<{ away: number; control: number }> {
+  const [answer, stranger] = [await run(id, variant, 1), await run(id, variant, 2)];
+  if (id === 0) answers.set(0, answer);
+  const expected = answers.get(0)!;
+  return { away: distance(answer, expected), control: distance(stranger, expected) };
+}
+
+function distance(actual: Float32Array, expected: Float32Array): number {
+  if (actual.length !== expected.length) return Infinity;
+  const worst = actual.reduce((most, value, i) => {
+    const away = Math.abs(value - expected[i]!);
+    // NaN is infinitely far from anything.
+    return Math.max(most, Number.isNaN(away) ? Infinity : away);
+  }, 0);
+  return worst / Math.max(...expected);
+}
+
+/** Milliseconds of every run, by runtime: each round has one of each, and another is first each time. */
+async function rounds(variant: Variant, count: number): Promise<number[][]> {
+  const times = runtimes.map((): number[] => []);
+  for (let round = 0; round < count; round++) {
+    for (let turn = 0; turn < runtimes.length; turn++) {
+      const id = (turn + round) % runtimes.length;
+      const values = input(runtimes[id]!, variant, 1);
+      const start = performance.now();
+      await nets[id]!.run(values);
+      times[id]!.push(performance.now() - start);
+      // Threads of some runtimes spin for a while after a run; the next one's cores shall be free.
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  }
+  return times;
+}
+
+/** GFLOP/s of a module of `peak.mjs`, best and median: the first runs are of slower code. */
+async function peak(bytes: number[], flops: number): Promise<{ best: number; median: number }> {
+  const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
+  const loop = instance.exports['run'] as (count: number) => number;
+  const rates: number[] = [];
+  const count = 100_000;
+  for (let n = 0; n < 60; n++) {
+    const start = performance.now();
+    loop(count);
+    rates.push((flops * count) / (performance.now() - start) / 1e6);
+  }
+  const late = rates.slice(20).sort((a, b) => a - b);
+  return { best: late.at(-1)!, median: late[late.length >> 1]! };
+}
+
+/** What a visit to a page with this runtime alone costs, in milliseconds. */
+async function visit(group: Group, id: number, variant: Variant) {
+  choose(group);
+  const making = performance.now();
+  const values = input(runtimes[id]!, variant, 1);
+  const opening = performance.now();
+  await open(id, variant);
+  const opened = performance.now();
+  await nets[id]!.run(values);
+  const answered = performance.now();
+  const later: number[] = [];
+  for (let run = 0; run < 5; run++) {
+    const start = performance.now();
+    await nets[id]!.run(values);
+    later.push(performance.now() - start);
+  }
+  // The clock starts with the navigation; making the input is none of the runtime's.
+  return {
+    load: opened - opening,
+    first: answered - opened,
+    start: answered - (opening - making),
+    later: Math.min(...later),
+  };
+}
+
+/** Multiply-adds of a run of ours. */
+async function macs(id: number): Promise<number> {
+  return ((await nets[id]!.macs?.()) ?? 0) * runtimes[id]!.batch;
+}
+
+/** What each step of a runtime takes, where it can tell. */
+async function steps(id: number, variant: Variant, runs: number): Promise<Step[] | undefined> {
+  return nets[id]!.steps?.(input(runtimes[id]!, variant, 1), runs);
+}
+
+const asked = new URLSearchParams(location.search);
+const visited = asked.has('visit')
+  ? visit(asked.get('group') as Group, Number(asked.get('visit')), asked.get('variant') as Variant)
+  : undefined;
+
+Object.assign(window, { bench: { choose, open, compare, rounds, peak, macs, steps, visited } });

@@ -1,0 +1,34 @@
+// The worker that a peer runs in. It loads the peer it is told to, and no other.
+
+import type { Framework, Reply, Start } from './peer';
+import type { Variant } from './runtime';
+
+export type Run = (input: Float32Array) => Promise<Float32Array>;
+type Load = (variant: Variant, threads: number) => Promise<Run>;
+
+const LOADERS: Record<Framework, () => Promise<{ load: Load }>> = {
+  // What the page, the worker and the messages cost by themselves.
+  nothing: async () => ({ load: async () => async () => new Float32Array(1000) }),
+  onnxruntime: () => import('./onnxruntime'),
+  tensorflow: () => import('./tensorflow'),
+  litert: () => import('./litert'),
+};
+
+let run: Run | undefined;
+
+async function answer(message: Start | Float32Array): Promise<Reply> {
+  if (message instanceof Float32Array) {
+    if (!run) throw new Error('nothing is loaded');
+    return { output: await run(message) };
+  }
+  const { load } = await LOADERS[message.framework]();
+  run = await load(message.variant, message.threads);
+  return { ready: true };
+}
+
+self.addEventListener('message', ({ data }: MessageEvent<Start | Float32Array>) => {
+  answer(data).then(
+    (reply) => self.postMessage(reply),
+    (error: unknown) => self.postMessage({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+  );
+});

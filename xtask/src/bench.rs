@@ -1,0 +1,92 @@
+//! `cargo xtask bench cpu`: the engine in Chromium against every WebAssembly peer, on the same weights.
+
+use crate::server::{Server, Site};
+use crate::{browsers, page, python, repo, shell, wasm};
+use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Write what was measured
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each runtime runs, after 10 runs that do not count
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// The network: BVLC's, the one without LRN, or one after the other
+    #[arg(long, value_name = "VARIANT", default_value = "both", value_parser = ["caffe", "keras", "both"])]
+    variant: String,
+    /// Only our engine: batches of 1 to 8, and pictures of 224 to 448
+    #[arg(long)]
+    scale: bool,
+    /// Print each step of our engine too, not only their sums
+    #[arg(long, conflicts_with = "scale")]
+    layers: bool,
+}
+
+/// What npm installed and peers fetch by name, and where it is served. Under `/assets/`, so that the
+/// browser may cache it.
+const PUBLISHED: [(&str, &str); 3] = [
+    ("assets/onnxruntime", "onnxruntime-web/dist"),
+    ("assets/tensorflow", "@tensorflow/tfjs-backend-wasm/dist"),
+    ("assets/litert", "@litertjs/core/wasm"),
+];
+
+pub fn run(options: &Options) -> Result<()> {
+    let browsers = browsers::ensure()?;
+    wasm::build()?;
+    let folder = repo::target().join("bench");
+    let (root, models) = (folder.join("page"), folder.join("models"));
+    page::build_bench(&root)?;
+    make_models(&models)?;
+
+    let installed = repo::www().join("node_modules");
+    let mut mounts: Vec<_> = PUBLISHED.iter().map(|(at, from)| ((*at).to_owned(), installed.join(from))).collect();
+    mounts.push(("assets/models".to_owned(), models));
+    let server = Server::bind(0, Site { root, mounts, models: Vec::new() })?;
+    let url = format!("http://localhost:{}", server.port()?);
+    thread::spawn(move || server.serve());
+
+    let result = folder.join("cpu.json");
+    let mut command = Command::new("node");
+    command.arg(repo::www().join("bench/run.mjs")).current_dir(repo::www());
+    command.env("CHROMIUM", &browsers.chromium).env("BENCH_URL", url).env("BENCH_JSON", &result);
+    command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
+    let flag = |on| if on { "1" } else { "" };
+    command.env("BENCH_SCALE", flag(options.scale)).env("BENCH_LAYERS", flag(options.layers));
+    shell::run(&mut command)?;
+    if let Some(file) = &options.json {
+        fs::copy(&result, file)?;
+    }
+    Ok(())
+}
+
+/// Has the models written that are not there yet, of the reference's weights where there is a reference.
+fn make_models(folder: &Path) -> Result<()> {
+    let script = repo::root().join("bench/make_peers.py");
+    let reference = repo::reference();
+    let made_of = format!("{}\n# {reference:?}\n", fs::read_to_string(&script)?);
+    let done = folder.join("made_by.py");
+    if fs::read_to_string(&done).is_ok_and(|made_by| made_by == made_of) {
+        return Ok(());
+    }
+    let mut command = Command::new(python::ensure()?);
+    command.arg(&script).arg(folder);
+    if let Some(reference) = reference {
+        fs::create_dir_all(folder)?;
+        let (imported, keras) = (folder.join("imported.safetensors"), folder.join("weights.safetensors"));
+        let mut import = shell::googlenet(&["import", "--mean", "0,0,0"]);
+        shell::run(import.arg(reference.join("keras/googlenet_keras3.weights.h5")).arg("-o").arg(&imported))?;
+        let mut convert = shell::googlenet(&["convert", "--dtype", "f32", "--no-heads"]);
+        shell::run(convert.arg(&imported).arg("-o").arg(&keras))?;
+        command.arg("--caffe").arg(reference.join("imagenet/bvlc_googlenet.safetensors"));
+        command.arg("--keras").arg(keras);
+    }
+    // TensorFlow's own log, down to its errors.
+    shell::run(command.env("TF_CPP_MIN_LOG_LEVEL", "2"))?;
+    fs::write(done, made_of)?;
+    Ok(())
+}
