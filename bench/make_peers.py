@@ -156,7 +156,7 @@ class TensorFlow:
         return self.tf.nn.max_pool2d(x, 3, stride, "SAME")
 
     def lrn(self, x):
-        # As fast as one of other operations, whose sum over channels is a 1x1 convolution.
+        # One of other operations, its sum over channels a 1x1 convolution, was not faster in the median.
         alpha = LRN["alpha"] / LRN["size"]
         return self.tf.nn.local_response_normalization(x, LRN["size"] // 2, LRN["k"], alpha, LRN["beta"])
 
