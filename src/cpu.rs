@@ -23,7 +23,7 @@ use crate::image::Preprocess;
 use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op, Window};
-use crate::plan::{Input, Place, Plan, Run, Step, StepTime};
+use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Conv;
@@ -63,7 +63,7 @@ struct Prepared {
     /// What each round of tasks does: the next begins when the last of a round has ended.
     rounds: Vec<Vec<Task>>,
     scratch: Scratch,
-    /// Nanoseconds that each group took in the run that is timed.
+    /// Nanoseconds that each step took in the run that is timed, all threads' together.
     times: Vec<AtomicU64>,
 }
 
@@ -175,18 +175,18 @@ impl Cpu {
         self.team = team;
     }
 
-    /// How a node is computed, and the multiply-adds really executed for a batch of one.
-    pub fn algorithm(&self, id: NodeId) -> (String, u64) {
+    /// How a node is computed.
+    pub fn algorithm(&self, id: NodeId) -> Algorithm {
         let node = self.network.node(id);
-        match &self.layers[id].kernel {
+        let (algorithm, executed) = match &self.layers[id].kernel {
             Kernel::Conv(conv) => {
                 let algorithm = conv.algorithm();
-                let macs = algorithm.macs(conv.window, self.network.input_shape(id), node.shape);
-                (algorithm.to_string(), macs)
+                (algorithm.to_string(), algorithm.macs(conv.window, self.network.input_shape(id), node.shape))
             }
             Kernel::Dense(_) => ("GEMM".into(), self.network.macs(id)),
             _ => (node.op.kind().into(), 0),
-        }
+        };
+        Algorithm { algorithm, executed }
     }
 
     /// Takes on a plan: makes its buffers, divides its work, and makes the scratch its tasks need.
@@ -226,7 +226,7 @@ impl Cpu {
         });
         let scratch = Scratch::new(threads, floats.max().unwrap_or(0));
         let buffers = plan.buffers.iter().map(|shape| Buffer::zeros(shape.len())).collect();
-        let times = groups.iter().map(|_| AtomicU64::new(0)).collect();
+        let times = plan.steps.iter().map(|_| AtomicU64::new(0)).collect();
         self.prepared = Some(Prepared { plan: plan.clone(), buffers, geometry, groups, rounds, scratch, times });
         Ok(())
     }
@@ -238,7 +238,8 @@ impl Cpu {
         let cost = |step: &Step| {
             let batch = plan.batch as u64;
             // A value moved takes about as long as two multiply-adds.
-            batch * self.algorithm(step.node).1 + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
+            batch * self.algorithm(step.node).executed
+                + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
         };
         let cost = steps.iter().map(|s| cost(s)).sum();
         let whole = Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, cost };
@@ -304,33 +305,18 @@ impl Cpu {
         }
         for tasks in &prepared.rounds {
             self.team.run(tasks.len(), &|i| {
-                let start = timed.then(Instant::now);
                 // SAFETY: the tasks of a round divide its output among them, and none reads what another writes.
-                prepared.scratch.with(|scratch| unsafe { self.task(prepared, &tasks[i], gains, scratch) });
-                if let Some(start) = start {
-                    let time = start.elapsed().as_nanos() as u64;
-                    prepared.times[tasks[i].group].fetch_add(time, Ordering::Relaxed);
-                }
+                prepared.scratch.with(|scratch| unsafe { self.task(prepared, &tasks[i], gains, timed, scratch) });
             });
         }
         let run_ms = ms(loaded.elapsed());
         let heads = self.heads.iter().map(|&id| self.read(plan.places[id])).collect::<Result<_>>()?;
-        let steps = if timed { self.times(prepared) } else { Vec::new() };
+        let time = |(step, time): (&Step, &AtomicU64)| StepTime {
+            node: step.node,
+            ms: time.load(Ordering::Relaxed) as f64 / 1e6,
+        };
+        let steps = if timed { plan.steps.iter().zip(&prepared.times).map(time).collect() } else { Vec::new() };
         Ok(Run { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
-    }
-
-    /// What each step took, all threads' time added up; steps that were one share theirs by multiply-adds.
-    fn times(&self, prepared: &Prepared) -> Vec<StepTime> {
-        let mut steps: Vec<Option<StepTime>> = vec![None; prepared.plan.steps.len()];
-        for (group, time) in prepared.groups.iter().zip(&prepared.times) {
-            let cost = |step: usize| self.extent(&prepared.plan, &vec![step]).cost as f64;
-            let all: f64 = group.iter().map(|&step| cost(step)).sum();
-            for &step in group {
-                let ms = time.load(Ordering::Relaxed) as f64 / 1e6 * cost(step) / all;
-                steps[step] = Some(StepTime { node: prepared.plan.steps[step].node, ms });
-            }
-        }
-        steps.into_iter().flatten().collect()
     }
 
     /// Fills the input nodes' buffers.
@@ -359,31 +345,35 @@ impl Cpu {
 
     /// # Safety
     /// Nothing else writes what the task reads, or uses what it writes.
-    unsafe fn task(&self, prepared: &Prepared, task: &Task, gains: &[f32], scratch: &mut [f32]) {
+    unsafe fn task(&self, prepared: &Prepared, task: &Task, gains: &[f32], timed: bool, scratch: &mut [f32]) {
         let group = &prepared.groups[task.group];
         let Task { pieces, panels, .. } = task;
-        // SAFETY: the caller's, for each part of it.
-        unsafe {
-            if let [pool, conv] = group[..]
-                && let Kernel::MaxPool(_) = self.layers[prepared.plan.steps[pool].node].kernel
-            {
-                self.apply(prepared, pool, gains, pieces.clone(), 0..1, scratch);
-                // Lines of the pool are pixels of the convolution.
-                let width = prepared.plan.steps[pool].writes.shape.w;
-                let all = self.conv(&prepared.plan.steps[conv]).map_or(0, Conv::panels);
-                return self.apply(prepared, conv, gains, pieces.start * width..pieces.end * width, 0..all, scratch);
+        let mut apply = |step: usize, pieces: Range<usize>, panels: Range<usize>| {
+            let start = timed.then(Instant::now);
+            // SAFETY: the caller's, for each step of the group.
+            unsafe { self.apply(prepared, step, gains, pieces, panels, scratch) };
+            if let Some(start) = start {
+                prepared.times[step].fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
-            // Panels are counted on from sibling to sibling.
-            let mut first = 0;
-            for &step in group {
-                let count = self.conv(&prepared.plan.steps[step]).map_or(panels.end, Conv::panels);
-                let own = panels.start.max(first)..panels.end.min(first + count);
-                if !own.is_empty() {
-                    let own = own.start - first..own.end - first;
-                    self.apply(prepared, step, gains, pieces.clone(), own, scratch);
-                }
-                first += count;
+        };
+        let panels_of = |step: usize| self.conv(&prepared.plan.steps[step]).map(Conv::panels);
+        if let [pool, conv] = group[..]
+            && let Kernel::MaxPool(_) = self.layers[prepared.plan.steps[pool].node].kernel
+        {
+            apply(pool, pieces.clone(), 0..1);
+            // Lines of the pool are pixels of the convolution.
+            let width = prepared.plan.steps[pool].writes.shape.w;
+            return apply(conv, pieces.start * width..pieces.end * width, 0..panels_of(conv).unwrap_or(0));
+        }
+        // Panels are counted on from sibling to sibling.
+        let mut first = 0;
+        for &step in group {
+            let count = panels_of(step).unwrap_or(panels.end);
+            let own = panels.start.max(first)..panels.end.min(first + count);
+            if !own.is_empty() {
+                apply(step, pieces.clone(), own.start - first..own.end - first);
             }
+            first += count;
         }
     }
 

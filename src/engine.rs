@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::image::{Crop, Image};
 use crate::model::Model;
+use crate::network::NodeId;
 use crate::op::Op;
+pub use crate::plan::Algorithm;
 use crate::plan::{Input, Join, Plan, StepTime};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
@@ -173,6 +175,14 @@ impl Engine {
             cpu.set_team(Team::new(threads.get()));
             self.info.threads = cpu.threads();
             (self.plan, self.filled) = (None, false);
+        }
+    }
+
+    /// How a node is computed; only the CPU path says so.
+    pub fn algorithm(&self, node: NodeId) -> Option<Algorithm> {
+        match &self.runner {
+            Runner::Cpu(cpu) => Some(cpu.algorithm(node)),
+            Runner::Gpu(_) => None,
         }
     }
 

@@ -163,6 +163,15 @@ pub struct Run {
     pub run_ms: f64,
 }
 
+/// How a node is computed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Algorithm {
+    /// `GEMM`, `Winograd F(4,3)` and the like; the operation where there is but one way.
+    pub algorithm: String,
+    /// Multiply-adds really executed for one picture.
+    pub executed: u64,
+}
+
 /// How long one step took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepTime {

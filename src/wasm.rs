@@ -6,7 +6,7 @@
 
 #[cfg(target_feature = "atomics")]
 use crate::cpu::team;
-use crate::engine::{self, HeadOutput, Options, Output};
+use crate::engine::{self, Algorithm, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::model::Model;
@@ -79,6 +79,8 @@ struct Milliseconds {
 struct Step<'a> {
     node: &'a str,
     ms: f64,
+    #[serde(flatten)]
+    algorithm: Option<Algorithm>,
 }
 
 /// One entry of `layers()`.
@@ -195,14 +197,18 @@ impl Engine {
         Ok(heads.into())
     }
 
-    /// The time of each step of the last run, in order: `[{node, ms}]`; empty where that run was not timed.
-    /// `timed` says whether the next ones are. Off at first, as measuring costs.
+    /// The time of each step of the last run, in order: `[{node, ms}]`, on the CPU with `algorithm` and the
+    /// multiply-adds it executes a picture; empty where that run was not timed. `timed` says whether the next ones
+    /// are. Off at first, as measuring costs.
     pub fn profile(&self, timed: bool) -> Result<JsValue, JsValue> {
         let mut engine = self.take()?;
         engine.set_timed(timed);
+        let engine = &*engine;
         let network = &engine.model().network;
         let steps = self.steps.borrow();
-        object(&steps.iter().map(|s| Step { node: &network.node(s.node).name, ms: s.ms }).collect::<Vec<_>>())
+        let step =
+            |s: &StepTime| Step { node: &network.node(s.node).name, ms: s.ms, algorithm: engine.algorithm(s.node) };
+        object(&steps.iter().map(step).collect::<Vec<_>>())
     }
 
     /// What a node gave in the last run: `{data, shape: [n, h, w, c]}`, `data` in that order.

@@ -1,6 +1,6 @@
 // Our engine through its own API: what an application calls. All that the benchmark knows of it is here.
 
-import { GoogLeNet, type Layer, type StepTime } from '../src/client';
+import { GoogLeNet, type StepTime } from '../src/client';
 import { model, type Net, type Runtime, type Step } from './runtime';
 
 const NAMES = { plain: 'googlenet-web simd', relaxed: 'googlenet-web relaxed' };
@@ -39,20 +39,11 @@ async function steps(net: GoogLeNet, input: Float32Array, runs: number): Promise
   await net.profile(false);
   const layers = await net.layers();
   const [first = []] = seen;
-  const nodes = new Set(first.map((step) => step.node));
   return first.map((step, at) => {
     const layer = layers.find((other) => other.layer === step.node);
-    const macs = work(layers, nodes, layer);
+    const macs = layer?.macs ?? 0;
     return { kind: layer?.kind ?? '', executed: macs, ...step, ms: median(seen.map((steps) => steps[at]!.ms)), macs };
   });
-}
-
-/** A step's multiply-adds: its layer's, and those of layers that are no steps, for one that reads the same does them too. */
-function work(layers: Layer[], nodes: Set<string>, layer: Layer | undefined): number {
-  if (!layer) return 0;
-  const merged = layers.filter((other) => !nodes.has(other.layer) && other.inputs[0] === layer.inputs[0]);
-  const first = layers.find((other) => nodes.has(other.layer) && other.macs > 0 && other.inputs[0] === layer.inputs[0]);
-  return layer.macs + (first === layer ? merged.reduce((sum, other) => sum + other.macs, 0) : 0);
 }
 
 function median(values: number[]): number {

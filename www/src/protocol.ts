@@ -78,7 +78,12 @@ export interface Activation {
 /** How long a step of a run took. A step is named by the layer whose output it writes. */
 export interface StepTime {
   node: string;
+  /** On several threads, the time of all of them. */
   ms: number;
+  /** How the CPU path computes it. */
+  algorithm?: string;
+  /** Multiply-adds that this takes, a picture; the layer's own count is that of the direct algorithm. */
+  executed?: number;
 }
 
 /** Every call to the worker: what goes in and what comes back. */
