@@ -3,7 +3,7 @@
 import { GoogLeNetError } from './errors';
 import type {
   Activation, Answer, Backend, Call, Calls, Crop, Failure, Info, Layer, ModelSource, Picture, Progress, Reply,
-  Simd, StepTime,
+  Shared, Simd, StepTime,
 } from './protocol';
 
 export { GoogLeNetError } from './errors';
@@ -52,6 +52,8 @@ function place(model: ModelSource, heads: boolean): string | Blob {
 /** A loaded network. */
 export class GoogLeNet {
   readonly #worker: Worker;
+  /** Of the engine in force. Those before them have left with theirs. */
+  #helpers: Worker[] = [];
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
   #dead: GoogLeNetError | undefined;
@@ -152,6 +154,7 @@ export class GoogLeNet {
 
   #receive(reply: Reply): void {
     if ('fatal' in reply) return this.#die(reply.fatal);
+    if ('summon' in reply) return void this.#summon(reply.summon, reply.shared);
     const waiting = this.#waiting.get(reply.id);
     if (!waiting) return;
     if ('progress' in reply) return waiting.onProgress?.(reply.progress);
@@ -162,10 +165,36 @@ export class GoogLeNet {
     if (reply.error.code === 'internal') this.#die(reply.error);
   }
 
+  /** Starts helpers for the worker, and tells it when all have arrived, or those that will. */
+  async #summon(count: number, shared: Shared): Promise<void> {
+    this.#helpers = Array.from({ length: count }, () => {
+      return new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'googlenet-helper' });
+    });
+    const arrivals = await Promise.all(this.#helpers.map((helper) => this.#arrival(helper, shared)));
+    this.#worker.postMessage({ arrived: arrivals.filter(Boolean).length });
+  }
+
+  /** Whether a helper arrives. */
+  #arrival(helper: Worker, shared: Shared): Promise<boolean> {
+    return new Promise((resolve) => {
+      let arrived = false;
+      helper.addEventListener('message', () => resolve((arrived = true)));
+      helper.addEventListener('error', (event) => {
+        event.preventDefault();
+        resolve(false);
+        const message = `A helper of the engine failed: ${event.message || 'its file could not be loaded'}.`;
+        // Before its arrival nobody counts on it.
+        if (arrived) this.#die({ code: 'internal', detail: undefined, message });
+        else console.warn(message);
+      });
+      helper.postMessage(shared);
+    });
+  }
+
   #die(failure: Failure): void {
     if (this.#dead) return;
     this.#dead = new GoogLeNetError(failure);
-    this.#worker.terminate();
+    for (const worker of [this.#worker, ...this.#helpers]) worker.terminate();
     for (const { reject } of this.#waiting.values()) reject(this.#dead);
     this.#waiting.clear();
   }

@@ -22,7 +22,7 @@ export function hasRelaxedSimd(): boolean {
   return valid(...GIVES_VECTOR, ...code(...VECTOR, ...VECTOR, ...VECTOR, ...relaxedMadd));
 }
 
-/** Threads also need a page that is cross-origin isolated, and workers that may start workers. */
+/** Threads also need a page that is cross-origin isolated. */
 export function hasThreads(): boolean {
   const givesNothing = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00];
   const sharedMemory = [0x05, 0x04, 0x01, 0x03, 0x01, 0x01];
@@ -31,7 +31,6 @@ export function hasThreads(): boolean {
   return (
     self.crossOriginIsolated &&
     typeof SharedArrayBuffer === 'function' &&
-    typeof Worker === 'function' &&
     valid(...givesNothing, ...sharedMemory, ...code(...load))
   );
 }

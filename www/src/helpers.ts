@@ -1,12 +1,8 @@
-// Workers that help the engine's: they run the same module on the same memory. They end with the engine
-// they help, and at the latest with the worker that started them.
+// Workers that help the engine's: they run the same module on the same memory, and end with the engine.
+// The page starts them, as a worker that starts workers hangs in Firefox now and then (seen in version 153,
+// without any WebAssembly, in about one of ten times).
 
-/** What a helper is told. */
-interface Shared {
-  relaxed: boolean;
-  module: WebAssembly.Module;
-  memory: WebAssembly.Memory;
-}
+import type { Message, Reply, Shared } from './protocol';
 
 const NAME = 'googlenet-helper';
 
@@ -21,34 +17,20 @@ export function threaded(relaxed: boolean): Promise<typeof import('./wasm/google
   return relaxed ? import('./wasm/googlenet_relaxed_threads') : import('./wasm/googlenet_threads');
 }
 
-/** Kept, as a worker that nobody refers to may be collected. Those before them have been let go. */
-let helpers: Worker[] = [];
-
-/** Starts helpers. Resolves when all have arrived, or those that will. */
-export async function summon(shared: Shared, count: number): Promise<void> {
-  const late = new Promise<void>((resolve) => setTimeout(resolve, PATIENCE));
-  // A helper is the engine's worker over again: bundlers need not know of it.
-  const one = () => new Worker(self.location.href, { type: 'module', name: NAME });
-  helpers = Array.from({ length: count }, one);
-  await Promise.race([late, Promise.all(helpers.map((helper) => send(helper, shared)))]);
-}
-
-/** Resolves when a helper has arrived, or has failed to. */
-function send(helper: Worker, shared: Shared): Promise<void> {
+/** Has the page start helpers. Resolves when all have arrived, or those that will. */
+export function summon(shared: Shared, count: number): Promise<void> {
   return new Promise((resolve) => {
-    let arrived = false;
-    helper.addEventListener('message', () => {
-      arrived = true;
+    const listen = ({ data }: MessageEvent<Message>) => {
+      if ('arrived' in data) done();
+    };
+    const done = () => {
+      clearTimeout(late);
+      self.removeEventListener('message', listen);
       resolve();
-    });
-    helper.addEventListener('error', (event) => {
-      // From one at work it is a fault, and goes on to the page.
-      if (arrived) return;
-      event.preventDefault();
-      console.warn('A helper worker could not start:', event.message);
-      resolve();
-    });
-    helper.postMessage(shared);
+    };
+    const late = setTimeout(done, PATIENCE);
+    self.addEventListener('message', listen);
+    self.postMessage({ summon: count, shared } satisfies Reply);
   });
 }
 

@@ -113,9 +113,20 @@ export interface Failure {
   message: string;
 }
 
-/** `fatal`: the worker cannot go on. */
+/** What a helper worker is given: the engine's module and its memory. */
+export interface Shared {
+  relaxed: boolean;
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+}
+
+/** What the page says: a call, or that the helpers have arrived which the worker summoned. */
+export type Message = Request | { arrived: number };
+
+/** `summon`: so many helpers are wanted. `fatal`: the worker cannot go on. */
 export type Reply =
   | { id: number; result: unknown }
   | { id: number; error: Failure }
   | { id: number; progress: Progress }
+  | { summon: number; shared: Shared }
   | { fatal: Failure };

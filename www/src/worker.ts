@@ -5,7 +5,7 @@ import { engines, wanted, type Engine, type Engines } from './engines';
 import { GoogLeNetError, failure } from './errors';
 import { help, isHelper } from './helpers';
 import { pixels } from './pixels';
-import type { Activation, Answer, Backend, Call, Calls, Info, Layer, Progress, Reply, Request, StepTime } from './protocol';
+import type { Activation, Answer, Backend, Call, Calls, Info, Layer, Message, Progress, Reply, Request, StepTime } from './protocol';
 
 type Report = (progress: Progress) => void;
 type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
@@ -117,8 +117,8 @@ else serve();
 function serve(): void {
   // One call at a time, in the order in which they came.
   let last = Promise.resolve();
-  self.addEventListener('message', ({ data }: MessageEvent<Request>) => {
-    last = last.then(() => answer(data));
+  self.addEventListener('message', ({ data }: MessageEvent<Message>) => {
+    if ('call' in data) last = last.then(() => answer(data));
   });
 
   // A panic inside an asynchronous call surfaces here and leaves that call hanging.

@@ -104,7 +104,9 @@ const WASM: &str = "--target=wasm32-unknown-unknown";
 
 fn clippy_wasm(_: &Machine) -> Result<()> {
     let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
-    shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))
+    shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
+    let packages = ["--package=googlenet-web", "--package=team-test"];
+    shell::run(wasm::clippy_threads()?.args(packages).args(["--lib", "--", "-D", "warnings"]))
 }
 
 fn native(machine: &Machine) -> Result<()> {

@@ -93,9 +93,15 @@ pub fn build_tests() -> Result<()> {
 
 impl Module {
     fn build(&self, tools: &Path) -> Result<()> {
-        let target = self.target();
-        let mut cargo = shell::cargo(&["build", "--profile=wasm", "--target=wasm32-unknown-unknown", "--lib"]);
-        cargo.args(["--package", self.package, "--target-dir"]).arg(&target);
+        shell::run(self.cargo("build")?.args(["--profile=wasm", "--lib", "--package", self.package]))?;
+        let compiled = format!("wasm32-unknown-unknown/wasm/{}.wasm", self.compiled);
+        self.bind(tools, &self.target().join(compiled))
+    }
+
+    /// A command of cargo's with the module's flags, in its folder.
+    fn cargo(&self, command: &str) -> Result<Command> {
+        let mut cargo = shell::cargo(&[command, "--target=wasm32-unknown-unknown", "--target-dir"]);
+        cargo.arg(self.target());
         let mut flags: Vec<&str> = Vec::new();
         if self.relaxed {
             flags.extend(RELAXED);
@@ -110,8 +116,7 @@ impl Module {
             // They are added to those of .cargo/config.toml.
             cargo.arg("--config").arg(format!("target.wasm32-unknown-unknown.rustflags={flags:?}"));
         }
-        shell::run(&mut cargo)?;
-        self.bind(tools, &target.join(format!("wasm32-unknown-unknown/wasm/{}.wasm", self.compiled)))
+        Ok(cargo)
     }
 
     /// Other flags have a folder of their own, as they would put what lies there out of date.
@@ -185,6 +190,14 @@ pub fn check_size() -> Result<()> {
         bail!("over budget: {}", over.join(", "));
     }
     Ok(())
+}
+
+/// clippy, to which what it shall look at is to be added, for the builds with threads.
+pub fn clippy_threads() -> Result<Command> {
+    let mut cargo = TEAM.cargo("clippy")?;
+    // What it needs of host programs is then what the module needs too.
+    cargo.arg("--profile=wasm");
+    Ok(cargo)
 }
 
 /// The standard library's source, installed if need be.

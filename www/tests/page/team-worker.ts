@@ -1,4 +1,4 @@
-// The team of threads without an engine: this worker and its helpers.
+// The team of threads without an engine: this worker, or a helper of it.
 
 import init, { Crew, Helper } from '../../src/wasm/team';
 
@@ -9,6 +9,12 @@ export interface Exercise {
   failing?: number;
   /** Whether to measure, instead of the exercise. */
   measure?: boolean;
+}
+
+/** What a helper needs. */
+export interface Shared {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
 }
 
 export interface Report {
@@ -23,19 +29,18 @@ const PAUSES = [0, 20, 50, 100, 1000];
 const STACK = 256 << 10;
 const url = new URL('../../src/wasm/team_bg.wasm', import.meta.url);
 
-async function exercise({ threads, failing, measure }: Exercise): Promise<Report> {
+/** What the next message says. */
+function told<T>(): Promise<T> {
+  return new Promise((resolve) => self.addEventListener('message', ({ data }) => resolve(data), { once: true }));
+}
+
+async function exercise(): Promise<Report> {
+  const { threads, failing, measure } = await told<Exercise>();
   const module = await WebAssembly.compileStreaming(fetch(url));
   const { memory } = await init({ module_or_path: module });
-  const helpers = Array.from({ length: threads - 1 }, async () => {
-    const helper = new Worker(self.location.href, { type: 'module', name: 'helper' });
-    helper.addEventListener('error', (event) => event.preventDefault());
-    helper.postMessage({ module, memory });
-    await new Promise((resolve) => helper.addEventListener('message', resolve, { once: true }));
-    // When it has left.
-    return new Promise((resolve) => helper.addEventListener('message', resolve, { once: true }));
-  });
-  // A moment more than they need, so that the first teams are whole.
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  self.postMessage({ module, memory } satisfies Shared);
+  // When the helpers have arrived.
+  await told();
   const crew = new Crew(threads);
   const report: Report = { size: crew.size(), wrong: '', latency: {} };
   try {
@@ -43,14 +48,14 @@ async function exercise({ threads, failing, measure }: Exercise): Promise<Report
     if (measure) for (const pause of PAUSES) report.latency[pause] = crew.latency(500, pause);
     else report.wrong = crew.exercise();
     crew.free();
-    await Promise.all(helpers);
   } catch (error) {
     report.wrong = String(error);
   }
   return report;
 }
 
-async function help(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<void> {
+async function help(): Promise<void> {
+  const { module, memory } = await told<Shared>();
   const { __wbindgen_thread_destroy } = await init({ module_or_path: module, memory, thread_stack_size: STACK });
   const helper = Helper.arrive();
   self.postMessage('arrived');
@@ -66,7 +71,5 @@ async function help(module: WebAssembly.Module, memory: WebAssembly.Memory): Pro
   self.close();
 }
 
-self.addEventListener('message', ({ data }) => {
-  if (self.name === 'helper') void help(data.module, data.memory).catch(reportError);
-  else void exercise(data).then((report) => self.postMessage(report), reportError);
-});
+if (self.name === 'helper') help().catch(reportError);
+else exercise().then((report) => self.postMessage(report), reportError);

@@ -1,7 +1,7 @@
 // Runs in the browser: the engine in each of its builds, and the team of threads alone.
 
 import { GoogLeNet, type Info, type LoadOptions, type StepTime } from '../../src/client';
-import type { Exercise, Report } from './team-worker';
+import type { Exercise, Report, Shared } from './team-worker';
 
 interface Run {
   info: Info;
@@ -50,17 +50,37 @@ async function refusal(options: LoadOptions): Promise<string> {
   }
 }
 
+/** What a worker says next. */
+function heard<T>(worker: Worker): Promise<T> {
+  return new Promise((resolve, reject) => {
+    worker.addEventListener('message', ({ data }) => resolve(data), { once: true });
+    worker.addEventListener('error', (event) => {
+      event.preventDefault();
+      reject(new Error(event.message));
+    });
+  });
+}
+
 /** Exercises a team of this many threads. */
 async function team(exercise: Exercise): Promise<Report> {
   const worker = new Worker(new URL('./team-worker.ts', import.meta.url), { type: 'module' });
+  const helpers = Array.from({ length: exercise.threads - 1 }, () => {
+    return new Worker(new URL('./team-worker.ts', import.meta.url), { type: 'module', name: 'helper' });
+  });
   try {
-    return await new Promise((resolve, reject) => {
-      worker.addEventListener('message', ({ data }: MessageEvent<Report>) => resolve(data));
-      worker.addEventListener('error', ({ message }) => reject(new Error(message)));
-      worker.postMessage(exercise);
-    });
+    worker.postMessage(exercise);
+    const shared = await heard<Shared>(worker);
+    const arrived = helpers.map((helper) => heard(helper));
+    for (const helper of helpers) helper.postMessage(shared);
+    await Promise.all(arrived);
+    // Where a task throws, they do not leave.
+    const left = exercise.failing === undefined ? helpers.map((helper) => heard(helper)) : [];
+    const report = heard<Report>(worker);
+    worker.postMessage('go');
+    await Promise.all(left);
+    return await report;
   } finally {
-    worker.terminate();
+    for (const each of [worker, ...helpers]) each.terminate();
   }
 }
 
