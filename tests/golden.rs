@@ -374,6 +374,15 @@ fn bvlc_against_exact_arithmetic() {
         run(&mut right, &input);
         let worst = compare_all(&right).unwrap().into_iter().fold(0.0, f32::max);
         println!("{} layers, the worst element at {worst:.4} of the tolerance", exact.len());
+        for (name, want) in &exact {
+            let how = right.algorithm(model.network.find(name).unwrap());
+            if let Some(how) = how.filter(|how| how.algorithm.contains("Winograd")) {
+                let greatest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
+                let off = largest_difference(&read(&right, name).data, want);
+                let (of, how) = (off / greatest, how.algorithm);
+                println!("{name:<20} {how:<24} off by {off:.1e} at most, {of:.1e} of the greatest, {greatest:.0}");
+            }
+        }
         let mut wrong = engine(&wrong, backend);
         run(&mut wrong, &input);
         let error = compare_all(&wrong).unwrap_err();
