@@ -242,7 +242,7 @@ impl Cpu {
                 + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
         };
         let cost = steps.iter().map(|s| cost(s)).sum();
-        let whole = Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, cost };
+        let whole = Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, repeats: false, cost };
         match &self.layers[steps[0].node].kernel {
             Kernel::Input => Extent { pieces: 0, ..whole },
             Kernel::Conv(conv) => {
@@ -254,6 +254,8 @@ impl Cpu {
                     multiple: if lines { 1 } else { 8 },
                     panels,
                     prefer_pieces: lines || conv.pieces(out) > 16 * panels,
+                    // Winograd's input is transformed for each part anew.
+                    repeats: matches!(conv.algorithm(), conv::Algorithm::Winograd(_)),
                     cost,
                 }
             }

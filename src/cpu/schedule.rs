@@ -29,6 +29,8 @@ pub struct Extent {
     pub panels: usize,
     /// Whether cutting the map further costs less than cutting the channels.
     pub prefer_pieces: bool,
+    /// Whether every part of the channels repeats some work, so that there should be no more parts than threads.
+    pub repeats: bool,
     /// What it costs, in multiply-adds or what takes as long.
     pub cost: u64,
 }
@@ -67,13 +69,14 @@ fn latest(network: &Network, ready: &[usize], node: usize) -> usize {
 
 /// Cuts a group's work for so many threads.
 pub fn cut(group: usize, extent: &Extent, threads: usize) -> Vec<Task> {
-    let Extent { pieces, block, multiple, panels, prefer_pieces, cost } = *extent;
+    let Extent { pieces, block, multiple, panels, prefer_pieces, repeats, cost } = *extent;
     let wanted = if threads == 1 || cost < SMALL { 1 } else { threads * TASKS };
     let least = pieces.div_ceil(block.max(1));
     let mut blocks = least;
     if blocks < wanted && (prefer_pieces || panels == 1) {
         blocks = wanted.min(pieces.div_ceil(multiple));
     }
+    let wanted = if repeats { wanted.min(threads) } else { wanted };
     let parts = wanted.div_ceil(blocks.max(1)).min(panels);
     let size = pieces.div_ceil(blocks.max(1)).next_multiple_of(multiple);
     let ranges =
@@ -123,7 +126,15 @@ mod tests {
                 [(784, 240, 8, 22), (4, 8, 8, 48), (49, 72, 8, 80), (1, 1, 1, 1), (38, 1, 1, 8)]
             {
                 for prefer_pieces in [false, true] {
-                    let extent = Extent { pieces, block, multiple, panels, prefer_pieces, cost: 1 << 30 };
+                    let extent = Extent {
+                        pieces,
+                        block,
+                        multiple,
+                        panels,
+                        prefer_pieces,
+                        repeats: prefer_pieces,
+                        cost: 1 << 30,
+                    };
                     let tasks = cut(0, &extent, threads);
                     let mut seen = vec![0; pieces * panels];
                     for task in &tasks {
@@ -138,7 +149,8 @@ mod tests {
                 }
             }
         }
-        let small = Extent { pieces: 10, block: 10, multiple: 1, panels: 4, prefer_pieces: true, cost: 10 };
+        let small =
+            Extent { pieces: 10, block: 10, multiple: 1, panels: 4, prefer_pieces: true, repeats: false, cost: 10 };
         assert_eq!(cut(3, &small, 8), [Task { group: 3, pieces: 0..10, panels: 0..4 }]);
     }
 }
