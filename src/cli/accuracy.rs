@@ -91,7 +91,10 @@ fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads
     let worker = || -> Result<Vec<(usize, Vec<Heads>)>, Error> {
         let mut engine = pollster::block_on(Engine::with(model.clone(), alone))?;
         let mut done = Vec::new();
-        while let Some((at, batch)) = work.lock().map_err(|_| Error::Argument("a thread failed".into()))?.next() {
+        loop {
+            // By itself: in the loop's head the lock would be held for as long as the pictures take.
+            let next = work.lock().map_err(|_| Error::Argument("a thread failed".into()))?.next();
+            let Some((at, batch)) = next else { break };
             let images: Vec<&Image> = batch.iter().collect();
             let output = pollster::block_on(engine.run_input(Input::Images(&images, Crop::Center)))?;
             let heads = |n| output.heads.iter().map(|head| head.probabilities.image(n).to_vec()).collect();
