@@ -388,9 +388,9 @@ unsafe fn forward_channels<V: Vector, const SIDE: usize>(
         let load = |y, x| if y < SIDE { V::load_first(from.add(y * pitch + x * step), count) } else { zero };
         let columns: [[V; MOST]; MOST] =
             from_fn(|x| if x < SIDE { forward::<V, SIDE>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
-        for y in 0..SIDE {
-            let row = forward::<V, SIDE>(from_fn(|x| columns[x][y]));
-            for (x, v) in row.into_iter().enumerate().take(SIDE) {
+        let rows: [[V; MOST]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
+        for (y, row) in rows.into_iter().enumerate().take(SIDE) {
+            for (x, v) in forward::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
                 v.store_first(to.add((y * SIDE + x) * to_pitch), count);
             }
         }
