@@ -1,15 +1,26 @@
 // Convolution with bias and, where it follows, ReLU; zero padding.
 //
-// An implicit matrix product: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p counts the
-// output pixels of the batch and k = (ky * Kw + kx) * Cin + c runs over a window. A workgroup makes
-// 32 pixels x 32 channels, 16 of k at a time; a thread makes 4 pixels x 4 channels.
+// An implicit matrix product: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p counts the output pixels
+// of the batch and k runs over a window row by row. Each thread makes a tile of pixels x channels in registers, by
+// products of 4x4 matrices: `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four channels at a
+// time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS along the
+// pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
-// `conv` takes any number of channels; `conv4` reads four at a time and needs Cin, x_stride and
-// x_offset to be multiples of 4. Twin: src/cpu/conv.rs.
+// Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
+// convolution of what a max pool makes, and gives both. Twin: src/cpu/conv.rs.
+
+// Where the channels from a quad (group of four) on go.
+struct To {
+    first: u32, // quad
+    channels: u32,
+    offset: u32,
+    stride: u32,
+}
 
 struct Params {
+    to: array<To, 3>,
     pixels: u32, // N * Ho * Wo
-    depth: u32, // Kh * Kw * Cin
+    quads: u32, // of channels of all layers
     height: u32,
     width: u32,
     channels: u32,
@@ -17,10 +28,8 @@ struct Params {
     x_stride: u32,
     out_height: u32,
     out_width: u32,
-    out_channels: u32,
-    y_offset: u32,
-    y_stride: u32,
-    kernel_width: u32,
+    kernel_y: u32, // of the pool, for conv_pool
+    kernel_x: u32,
     step_y: u32,
     step_x: u32,
     pad_y: u32,
@@ -31,197 +40,404 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
 @group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
-@group(0) @binding(2) var<storage, read> w: array<vec4f>; // (Kh, Kw, Cin, Cout/4)
-@group(0) @binding(3) var<storage, read> b: array<vec4f>; // (Cout/4)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (N, Ho, Wo, y_stride)
+@group(0) @binding(2) var<storage, read> w: array<vec4f>; // (Kh, Kw, Cin filled up to fours, quads)
+@group(0) @binding(3) var<storage, read> b: array<vec4f>; // (quads)
+// (N, Ho, Wo, stride) of each layer, or stride/4: the same buffers.
+@group(0) @binding(4) var<storage, read_write> y0: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y1: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y2: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y0q: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> y1q: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> y2q: array<vec4f>;
 
-const TILE = 32u; // pixels, and channels, of a workgroup
-const QUADS = 8u; // groups of four channels among them
-const STEP = 16u; // of k at a time
-const STEP_QUADS = 4u;
-const THREADS = 64u;
+override LANES = 8u;
+override ROWS = 8u;
+override SLICES = 1u;
 
-var<workgroup> tile_x: array<vec4f, 128>; // (TILE, STEP/4)
-var<workgroup> tile_w: array<vec4f, 128>; // (STEP, QUADS)
+// Sums of the slices of a tile.
+var<workgroup> parts: array<mat4x4f, LANES * ROWS * SLICES>;
 
 // The window of one output pixel: where it starts in the input, and in which picture.
 struct Origin {
-    image: u32,
+    row: i32, // of the first row of its picture, among all pictures'
     y: i32,
     x: i32,
-    inside: bool,
 }
 
 fn origin(pixel: u32) -> Origin {
-    let row = pixel / p.out_width;
+    // What is past the end is computed and thrown away: as the last pixel, so that all of it can be read.
+    let inside = min(pixel, p.pixels - 1u);
+    let row = inside / p.out_width;
     let image = row / p.out_height;
     let y = (row - image * p.out_height) * p.step_y;
-    let x = (pixel - row * p.out_width) * p.step_x;
-    return Origin(image, i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x), pixel < p.pixels);
+    let x = (inside - row * p.out_width) * p.step_x;
+    return Origin(i32(image * p.height), i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
 }
 
-// Where the input cell (ky, kx) of a window stands, counted in pixels; -1 outside the input.
+// Where the channels of the input cell (ky, kx) of a window begin; -1 outside the input.
 fn cell(o: Origin, ky: u32, kx: u32) -> i32 {
     let iy = o.y + i32(ky);
     let ix = o.x + i32(kx);
-    if !o.inside || iy < 0 || ix < 0 || iy >= i32(p.height) || ix >= i32(p.width) {
+    if iy < 0 || ix < 0 || iy >= i32(p.height) || ix >= i32(p.width) {
         return -1;
     }
-    return (i32(o.image * p.height) + iy) * i32(p.width) + ix;
+    return ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset);
 }
 
-fn fetch(o: Origin, k: u32) -> f32 {
-    if k >= p.depth {
-        return 0.0;
-    }
-    let tap = k / p.channels;
-    let ky = tap / p.kernel_width;
-    let at = cell(o, ky, tap - ky * p.kernel_width);
-    if at < 0 {
-        return 0.0;
-    }
-    return x[u32(at) * p.x_stride + p.x_offset + k - tap * p.channels];
-}
-
-fn fetch4(o: Origin, ky: u32, kx: u32, c: u32) -> vec4f {
-    let at = cell(o, ky, kx);
-    if at < 0 {
+fn fetch(cell: i32, quad: u32) -> vec4f {
+    if cell < 0 {
         return vec4f();
     }
-    return x4[(u32(at) * p.x_stride + p.x_offset + c) / 4u];
+    return x4[u32(cell) / 4u + quad];
 }
 
-fn weight(k: u32, quad: u32) -> vec4f {
-    let quads = (p.out_channels + 3u) / 4u;
-    if k >= p.depth || quad >= quads {
-        return vec4f();
-    }
-    return w[k * quads + quad];
+fn fetch4(cells: vec4i, quad: u32) -> mat4x4f {
+    return mat4x4f(fetch(cells.x, quad), fetch(cells.y, quad), fetch(cells.z, quad), fetch(cells.w, quad));
 }
 
-// This step's part of the sum; each column is one pixel's four channels. Steps are summed by
-// themselves first: adding every product to the whole would round it an order more often.
-fn multiply(row: u32, col: u32) -> mat4x4f {
-    var out = mat4x4f();
-    for (var q = 0u; q < STEP_QUADS; q++) {
-        let at_x = row * 4u * STEP_QUADS + q;
-        let at_w = q * 4u * QUADS + col;
-        out += mat4x4f(tile_w[at_w], tile_w[at_w + QUADS], tile_w[at_w + 2u * QUADS], tile_w[at_w + 3u * QUADS])
-            * mat4x4f(
-                tile_x[at_x],
-                tile_x[at_x + STEP_QUADS],
-                tile_x[at_x + 2u * STEP_QUADS],
-                tile_x[at_x + 3u * STEP_QUADS],
-            );
+// The weights of four steps of k for a quad of channels.
+fn weights(at: u32) -> mat4x4f {
+    return mat4x4f(w[at], w[at + p.quads], w[at + 2u * p.quads], w[at + 3u * p.quads]);
+}
+
+// The sum of all slices, in the first of them.
+fn join(sum: mat4x4f, thread: u32) -> mat4x4f {
+    parts[thread] = sum;
+    workgroupBarrier();
+    var total = sum;
+    if thread < LANES * ROWS {
+        for (var slice = 1u; slice < SLICES; slice++) {
+            total += parts[thread + slice * LANES * ROWS];
+        }
     }
-    return out;
+    workgroupBarrier();
+    return total;
+}
+
+// Which layer a quad is of.
+fn layer(quad: u32) -> u32 {
+    return select(0u, select(1u, 2u, quad >= p.to[2].first), quad >= p.to[1].first);
+}
+
+fn finished(sum: vec4f, quad: u32) -> vec4f {
+    let value = sum + b[quad];
+    return select(value, max(value, vec4f()), p.relu != 0u);
 }
 
 fn store(pixel: u32, quad: u32, sum: vec4f) {
-    let first = quad * 4u;
-    if pixel >= p.pixels || first >= p.out_channels {
+    if pixel >= p.pixels || quad >= p.quads {
         return;
     }
-    var value = sum + b[quad];
-    if p.relu != 0u {
-        value = max(value, vec4f());
-    }
-    let at = pixel * p.y_stride + p.y_offset + first;
-    y[at] = value.x;
-    if first + 1u < p.out_channels {
-        y[at + 1u] = value.y;
-    }
-    if first + 2u < p.out_channels {
-        y[at + 2u] = value.z;
-    }
-    if first + 3u < p.out_channels {
-        y[at + 3u] = value.w;
+    let value = finished(sum, quad);
+    let which = layer(quad);
+    let to = p.to[which];
+    let at = (pixel * to.stride + to.offset) / 4u + quad - to.first;
+    switch which {
+        case 0u: { y0q[at] = value; }
+        case 1u: { y1q[at] = value; }
+        default: { y2q[at] = value; }
     }
 }
 
-@compute @workgroup_size(THREADS)
+fn store4(pixel: u32, quad: u32, sum: mat4x4f) {
+    store(pixel, quad, sum[0]);
+    store(pixel + 1u, quad, sum[1]);
+    store(pixel + 2u, quad, sum[2]);
+    store(pixel + 3u, quad, sum[3]);
+}
+
+fn put(pixel: u32, quad: u32, sum: mat4x4f, slice: u32) {
+    if slice == 0u {
+        store4(pixel, quad, sum);
+    }
+}
+
+// The first pixel and the first quad of channels of this thread's tile, and its slice.
+fn tile(group: vec3u, groups: vec3u, local: vec3u, pixels: u32, quads: u32) -> vec3u {
+    let row = (group.z * groups.x + group.x) * ROWS + local.y;
+    return vec3u(row * pixels, group.y * LANES * quads + local.x, local.z);
+}
+
+// Four windows' cells.
+struct Origins {
+    a: Origin,
+    b: Origin,
+    c: Origin,
+    d: Origin,
+}
+
+fn origins(pixel: u32) -> Origins {
+    return Origins(origin(pixel), origin(pixel + 1u), origin(pixel + 2u), origin(pixel + 3u));
+}
+
+fn cells(o: Origins, ky: u32, kx: u32) -> vec4i {
+    return vec4i(cell(o.a, ky, kx), cell(o.b, ky, kx), cell(o.c, ky, kx), cell(o.d, ky, kx));
+}
+
+fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
+    let o0 = origins(at.x);
+    let o1 = origins(at.x + 4u);
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    let quads = p.channels / 4u;
+    var s00 = mat4x4f();
+    var s01 = mat4x4f();
+    var s10 = mat4x4f();
+    var s11 = mat4x4f();
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let c0 = cells(o0, ky, kx);
+            let c1 = cells(o1, ky, kx);
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            for (var quad = at.z; quad < quads; quad += SLICES) {
+                let k = tap + quad * 4u * p.quads;
+                let x0 = fetch4(c0, quad);
+                let x1 = fetch4(c1, quad);
+                let w0 = weights(k + q0);
+                s00 += w0 * x0;
+                s01 += w0 * x1;
+                let w1 = weights(k + q1);
+                s10 += w1 * x0;
+                s11 += w1 * x1;
+            }
+        }
+    }
+    return array(s00, s01, s10, s11);
+}
+
+fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
+    let o = origins(at.x);
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    let quads = p.channels / 4u;
+    var s0 = mat4x4f();
+    var s1 = mat4x4f();
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let c = cells(o, ky, kx);
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            for (var quad = at.z; quad < quads; quad += SLICES) {
+                let k = tap + quad * 4u * p.quads;
+                let x = fetch4(c, quad);
+                s0 += weights(k + q0) * x;
+                s1 += weights(k + q1) * x;
+            }
+        }
+    }
+    return array(s0, s1);
+}
+
+fn sum4x4(at: vec3u) -> mat4x4f {
+    let o = origins(at.x);
+    let q = min(at.y, p.quads - 1u);
+    let quads = p.channels / 4u;
+    var sum = mat4x4f();
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let c = cells(o, ky, kx);
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            for (var quad = at.z; quad < quads; quad += SLICES) {
+                sum += weights(tap + quad * 4u * p.quads + q) * fetch4(c, quad);
+            }
+        }
+    }
+    return sum;
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv8x8(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 8u, 2u);
+    let sum = sum8x8(at);
+    store4(at.x, at.y, sum[0]);
+    store4(at.x + 4u, at.y, sum[1]);
+    store4(at.x, at.y + LANES, sum[2]);
+    store4(at.x + 4u, at.y + LANES, sum[3]);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv4x8(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 4u, 2u);
+    let sum = sum4x8(at);
+    store4(at.x, at.y, sum[0]);
+    store4(at.x, at.y + LANES, sum[1]);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv4x4(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 4u, 1u);
+    let sum = sum4x4(at);
+    store4(at.x, at.y, sum);
+}
+
+@compute @workgroup_size(LANES, ROWS, SLICES)
+fn sliced8x8(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let at = tile(group, groups, local, 8u, 2u);
+    let sum = sum8x8(at);
+    put(at.x, at.y, join(sum[0], thread), at.z);
+    put(at.x + 4u, at.y, join(sum[1], thread), at.z);
+    put(at.x, at.y + LANES, join(sum[2], thread), at.z);
+    put(at.x + 4u, at.y + LANES, join(sum[3], thread), at.z);
+}
+
+@compute @workgroup_size(LANES, ROWS, SLICES)
+fn sliced4x8(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let at = tile(group, groups, local, 4u, 2u);
+    let sum = sum4x8(at);
+    put(at.x, at.y, join(sum[0], thread), at.z);
+    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+}
+
+@compute @workgroup_size(LANES, ROWS, SLICES)
+fn sliced4x4(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let at = tile(group, groups, local, 4u, 1u);
+    let sum = sum4x4(at);
+    put(at.x, at.y, join(sum, thread), at.z);
+}
+
+fn value(cell: i32, c: u32) -> f32 {
+    if cell < 0 || c >= p.channels {
+        return 0.0;
+    }
+    return x[u32(cell) + c];
+}
+
+fn values(cell: i32, quad: u32) -> vec4f {
+    let c = quad * 4u;
+    return vec4f(value(cell, c), value(cell, c + 1u), value(cell, c + 2u), value(cell, c + 3u));
+}
+
+fn store_any(pixel: u32, quad: u32, sum: vec4f) {
+    if pixel >= p.pixels || quad >= p.quads {
+        return;
+    }
+    let value = finished(sum, quad);
+    let which = layer(quad);
+    let to = p.to[which];
+    let first = (quad - to.first) * 4u;
+    let at = pixel * to.stride + to.offset + first;
+    for (var i = 0u; i < min(4u, to.channels - first); i++) {
+        switch which {
+            case 0u: { y0[at + i] = value[i]; }
+            case 1u: { y1[at + i] = value[i]; }
+            default: { y2[at + i] = value[i]; }
+        }
+    }
+}
+
+@compute @workgroup_size(LANES, ROWS)
 fn conv(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) thread: u32,
+    @builtin(local_invocation_id) local: vec3u,
 ) {
-    let pixel = (group.z * groups.x + group.x) * TILE;
-    let quad = group.y * QUADS;
-    if pixel >= p.pixels {
-        return;
+    let at = tile(group, groups, local, 4u, 2u);
+    let o = origins(at.x);
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    let quads = (p.channels + 3u) / 4u;
+    var s0 = mat4x4f();
+    var s1 = mat4x4f();
+    for (var tap = 0u; tap < p.kernel_y * p.kernel_x; tap++) {
+        let ky = tap / p.kernel_x;
+        let c = cells(o, ky, tap - ky * p.kernel_x);
+        for (var quad = 0u; quad < quads; quad++) {
+            let k = (tap * quads + quad) * 4u * p.quads;
+            let x = mat4x4f(values(c.x, quad), values(c.y, quad), values(c.z, quad), values(c.w, quad));
+            s0 += weights(k + q0) * x;
+            s1 += weights(k + q1) * x;
+        }
     }
-    let lane = thread % STEP_QUADS;
-    let first = origin(pixel + thread / STEP_QUADS);
-    let second = origin(pixel + thread / STEP_QUADS + TILE / 2u);
-    let row = thread / QUADS;
-    let col = thread % QUADS;
-    var sum = mat4x4f();
-    for (var k = 0u; k < p.depth; k += STEP) {
-        let at = k + lane * 4u;
-        tile_x[thread] = vec4f(fetch(first, at), fetch(first, at + 1u), fetch(first, at + 2u), fetch(first, at + 3u));
-        tile_x[thread + THREADS] =
-            vec4f(fetch(second, at), fetch(second, at + 1u), fetch(second, at + 2u), fetch(second, at + 3u));
-        tile_w[thread] = weight(k + row, quad + col);
-        tile_w[thread + THREADS] = weight(k + row + STEP / 2u, quad + col);
-        workgroupBarrier();
-        sum += multiply(row, col);
-        workgroupBarrier();
+    for (var i = 0u; i < 4u; i++) {
+        store_any(at.x + i, at.y, s0[i]);
+        store_any(at.x + i, at.y + LANES, s1[i]);
     }
-    let to = pixel + row * 4u;
-    store(to, quad + col, sum[0]);
-    store(to + 1u, quad + col, sum[1]);
-    store(to + 2u, quad + col, sum[2]);
-    store(to + 3u, quad + col, sum[3]);
 }
 
-@compute @workgroup_size(THREADS)
-fn conv4(
-    @builtin(workgroup_id) group: vec3u,
-    @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let pixel = (group.z * groups.x + group.x) * TILE;
-    let quad = group.y * QUADS;
-    if pixel >= p.pixels {
-        return;
-    }
-    let lane = thread % STEP_QUADS;
-    let first = origin(pixel + thread / STEP_QUADS);
-    let second = origin(pixel + thread / STEP_QUADS + TILE / 2u);
-    let row = thread / QUADS;
-    let col = thread % QUADS;
-    // This thread's place in the window, carried along: divisions would cost more than the loads.
-    var c = lane * 4u;
-    var ky = 0u;
-    var kx = 0u;
-    var sum = mat4x4f();
-    for (var k = 0u; k < p.depth; k += STEP) {
-        while c >= p.channels {
-            c -= p.channels;
-            kx++;
-            if kx == p.kernel_width {
-                kx = 0u;
-                ky++;
+const POOLED = 512u; // fours of channels that a workgroup holds
+const LOWEST = -3.4028234663852886e38f;
+
+// (POOLED / pixels, pixels): what the pool makes of some channels of the workgroup's pixels.
+var<workgroup> pooled: array<vec4f, POOLED>;
+
+fn greatest(o: Origin, quad: u32) -> vec4f {
+    var most = vec4f(LOWEST);
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let at = cell(o, ky, kx);
+            if at >= 0 {
+                most = max(most, x4[u32(at) / 4u + quad]);
             }
         }
-        var here = vec4f();
-        var there = vec4f();
-        if k + lane * 4u < p.depth {
-            here = fetch4(first, ky, kx, c);
-            there = fetch4(second, ky, kx, c);
+    }
+    return most;
+}
+
+@compute @workgroup_size(LANES, ROWS, SLICES)
+fn conv_pool(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let pixels = 4u * ROWS;
+    let held = POOLED / pixels;
+    let at = tile(group, groups, local, 4u, 2u);
+    let first_pixel = at.x - local.y * 4u;
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    let quads = p.channels / 4u;
+    var s0 = mat4x4f();
+    var s1 = mat4x4f();
+    for (var first = 0u; first < quads; first += held) {
+        let count = min(held, quads - first);
+        for (var i = thread; i < pixels * count; i += LANES * ROWS * SLICES) {
+            let pixel = i / count;
+            let quad = i - pixel * count;
+            let most = greatest(origin(first_pixel + pixel), first + quad);
+            pooled[quad * pixels + pixel] = most;
+            if group.y == 0u && first_pixel + pixel < p.pixels {
+                y1q[((first_pixel + pixel) * p.to[1].stride + p.to[1].offset) / 4u + first + quad] = most;
+            }
         }
-        c += STEP;
-        tile_x[thread] = here;
-        tile_x[thread + THREADS] = there;
-        tile_w[thread] = weight(k + row, quad + col);
-        tile_w[thread + THREADS] = weight(k + row + STEP / 2u, quad + col);
         workgroupBarrier();
-        sum += multiply(row, col);
+        for (var quad = at.z; quad < count; quad += SLICES) {
+            let held_at = quad * pixels + local.y * 4u;
+            let x = mat4x4f(pooled[held_at], pooled[held_at + 1u], pooled[held_at + 2u], pooled[held_at + 3u]);
+            let k = (first + quad) * 4u * p.quads;
+            s0 += weights(k + q0) * x;
+            s1 += weights(k + q1) * x;
+        }
         workgroupBarrier();
     }
-    let to = pixel + row * 4u;
-    store(to, quad + col, sum[0]);
-    store(to + 1u, quad + col, sum[1]);
-    store(to + 2u, quad + col, sum[2]);
-    store(to + 3u, quad + col, sum[3]);
+    s0 = join(s0, thread);
+    s1 = join(s1, thread);
+    put(at.x, at.y, s0, at.z);
+    put(at.x, at.y + LANES, s1, at.z);
 }

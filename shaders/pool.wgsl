@@ -1,8 +1,8 @@
-// Pooling: the greatest or the mean value under a window, one thread an output element.
-// Padding never wins a maximum; a mean divides by what `mode` says. Twin: src/cpu/pool.rs.
+// Pooling: the greatest or the mean value under a window, one thread an output element, or in `pool4` four
+// channels of it. Padding never wins a maximum; a mean divides by what `mode` says. Twin: src/cpu/pool.rs.
 
 struct Params {
-    count: u32, // N * Ho * Wo * C
+    count: u32, // N * Ho * Wo * C, or C/4
     height: u32,
     width: u32,
     channels: u32,
@@ -26,6 +26,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, Ho, Wo, y_stride)
+@group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
+@group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, Ho, Wo, y_stride/4), the same buffer
 
 const MAX = 0u;
 const MEAN = 1u; // over the part of the window inside the input
@@ -50,6 +52,24 @@ fn span(at: u32, size: u32, out: u32, kernel: u32, step: u32, pad: u32, end: u32
     return vec3u(u32(first), u32(last), u32(max(counted, 1)));
 }
 
+// What an output element lies under.
+struct Under {
+    pixel: u32,
+    channel: u32, // or group of four
+    image: u32,
+    rows: vec3u,
+    columns: vec3u,
+}
+
+fn under(i: u32, channels: u32) -> Under {
+    let pixel = i / channels;
+    let row = pixel / p.out_width;
+    let image = row / p.out_height;
+    let rows = span(row - image * p.out_height, p.height, p.out_height, p.kernel_y, p.step_y, p.pad_y, p.end_y);
+    let columns = span(pixel - row * p.out_width, p.width, p.out_width, p.kernel_x, p.step_x, p.pad_x, p.end_x);
+    return Under(pixel, i - pixel * channels, image, rows, columns);
+}
+
 @compute @workgroup_size(THREADS)
 fn pool(
     @builtin(workgroup_id) group: vec3u,
@@ -60,22 +80,42 @@ fn pool(
     if i >= p.count {
         return;
     }
-    let pixel = i / p.channels;
-    let c = i - pixel * p.channels;
-    let row = pixel / p.out_width;
-    let image = row / p.out_height;
-    let rows = span(row - image * p.out_height, p.height, p.out_height, p.kernel_y, p.step_y, p.pad_y, p.end_y);
-    let cols = span(pixel - row * p.out_width, p.width, p.out_width, p.kernel_x, p.step_x, p.pad_x, p.end_x);
+    let u = under(i, p.channels);
     var most = LOWEST;
     var sum = 0.0;
-    for (var iy = rows.x; iy < rows.y; iy++) {
-        let line = (image * p.height + iy) * p.width;
-        for (var ix = cols.x; ix < cols.y; ix++) {
-            let value = x[(line + ix) * p.x_stride + p.x_offset + c];
+    for (var iy = u.rows.x; iy < u.rows.y; iy++) {
+        let line = (u.image * p.height + iy) * p.width;
+        for (var ix = u.columns.x; ix < u.columns.y; ix++) {
+            let value = x[(line + ix) * p.x_stride + p.x_offset + u.channel];
             most = max(most, value);
             sum += value;
         }
     }
-    let mean = sum / f32(rows.z * cols.z);
-    y[pixel * p.y_stride + p.y_offset + c] = select(mean, most, p.mode == MAX);
+    let mean = sum / f32(u.rows.z * u.columns.z);
+    y[u.pixel * p.y_stride + p.y_offset + u.channel] = select(mean, most, p.mode == MAX);
+}
+
+@compute @workgroup_size(THREADS)
+fn pool4(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let u = under(i, p.channels / 4u);
+    var most = vec4f(LOWEST);
+    var sum = vec4f();
+    for (var iy = u.rows.x; iy < u.rows.y; iy++) {
+        let line = (u.image * p.height + iy) * p.width;
+        for (var ix = u.columns.x; ix < u.columns.y; ix++) {
+            let value = x4[((line + ix) * p.x_stride + p.x_offset) / 4u + u.channel];
+            most = max(most, value);
+            sum += value;
+        }
+    }
+    let mean = sum / f32(u.rows.z * u.columns.z);
+    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = select(mean, most, p.mode == MAX);
 }

@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::team::Team;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Counts, Gpu};
 use crate::image::{Crop, Image};
 use crate::model::Model;
 use crate::network::NodeId;
@@ -143,7 +143,15 @@ impl Engine {
         };
         let gains = vec![1.0; model.network.nodes().len()];
         let info = Info { backend, adapter, reason, threads };
-        Ok(Engine { model, runner, info, gains, timed: false, plan: None, filled: false })
+        let mut engine = Engine { model, runner, info, gains, timed: false, plan: None, filled: false };
+        // The first picture shall find everything ready.
+        if engine.info.backend == "gpu" {
+            engine.prepare(1, Join::Direct)?;
+        }
+        if let Runner::Gpu(gpu) = &mut engine.runner {
+            gpu.ready().await?;
+        }
+        Ok(engine)
     }
 
     async fn choose(model: &Model, options: Options) -> Result<(Runner, String)> {
@@ -183,6 +191,14 @@ impl Engine {
         match &self.runner {
             Runner::Cpu(cpu) => Some(cpu.algorithm(node)),
             Runner::Gpu(_) => None,
+        }
+    }
+
+    /// What has been asked of the GPU so far, and the dispatches of a run; `None` on the CPU.
+    pub fn gpu_counts(&self) -> Option<(Counts, usize)> {
+        match &self.runner {
+            Runner::Cpu(_) => None,
+            Runner::Gpu(gpu) => Some((gpu.counts(), gpu.dispatches())),
         }
     }
 

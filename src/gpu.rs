@@ -3,7 +3,9 @@
 //! A run is one submit and one readback: pixels go up, every layer runs in one compute pass, the
 //! probabilities come back. Activations stay on the GPU until [`Gpu::read`] or [`Gpu::draw`] asks.
 
+mod conv;
 mod device;
+mod jobs;
 mod kernels;
 mod picture;
 mod record;
@@ -13,14 +15,18 @@ mod timing;
 use crate::error::{Error, Result};
 use crate::image::{Crop, Image, Preprocess};
 use crate::model::Model;
-use crate::network::Network;
-use crate::plan::{Input, Place, Plan, Run, StepTime};
+use crate::network::{Network, NodeId};
+use crate::plan::{Input, Place, Plan, Run};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
+use conv::Packed;
+pub use device::Counts;
 use device::{Device, Watch};
-use kernels::{Kernels, Packed};
+use jobs::Jobs;
+use kernels::Kernels;
 use picture::Picture;
 use record::Recording;
+use std::collections::HashMap;
 use web_time::Instant;
 use wgpu::{BufferUsages, CommandEncoder};
 
@@ -28,8 +34,8 @@ use wgpu::{BufferUsages, CommandEncoder};
 pub struct Gpu {
     device: Device,
     kernels: Kernels,
-    /// One a node; `None` where a node has no weights.
-    packed: Vec<Option<Packed>>,
+    /// By the first layer of a dispatch that has any.
+    packed: HashMap<NodeId, Packed>,
     network: Network,
     preprocess: Preprocess,
     /// One a place of the batch, as far as there has been one.
@@ -78,16 +84,44 @@ impl Gpu {
         self.device.name.clone()
     }
 
-    /// Takes on a plan of the model's network: its buffers and every binding are made here.
+    /// What has been asked of the device since it was opened.
+    pub fn counts(&self) -> Counts {
+        self.device.counts()
+    }
+
+    /// Dispatches that a run of the plan in force takes, those that bring a picture to the input apart.
+    pub fn dispatches(&self) -> usize {
+        self.recording.as_ref().map_or(0, Recording::dispatches)
+    }
+
+    /// Takes on a plan of the model's network: its buffers and every binding are made here, and what its shaders
+    /// still need is compiled while nobody waits.
     /// [`Error::Argument`] where a buffer of it is larger than the device takes.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         (self.recording, self.prepared) = (None, None);
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, .. } = self;
-        let (recording, watch) = device.watch(|| Recording::new(device, kernels, packed, network, plan));
+        let (recording, watch) = device.watch(|| {
+            let jobs = Jobs::new(network, plan, &|class| class.cut(device.software))?;
+            let recording = Recording::new(device, kernels, packed, network, jobs)?;
+            let mut encoder = device.encoder();
+            recording.encode_warm_up(&mut encoder);
+            device.submit(encoder);
+            Ok::<_, Error>(recording)
+        });
         (self.recording, self.prepared) = (Some(recording?), Some(watch));
         Ok(())
+    }
+
+    /// Waits until the plan in force is ready to run.
+    pub async fn ready(&mut self) -> Result<()> {
+        let Some(watch) = self.prepared.take() else { return Ok(()) };
+        let result = watch.result().await;
+        if result.is_err() {
+            self.recording = None;
+        }
+        result
     }
 
     /// Runs the plan in force. `gains` has one factor a node, for the inputs of joins. Steps are timed
@@ -95,12 +129,7 @@ impl Gpu {
     /// no timestamps, the resize itself counts in `run_ms`.
     pub async fn run(&mut self, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
         let start = Instant::now();
-        if let Some(watch) = self.prepared.take()
-            && let Err(error) = watch.result().await
-        {
-            self.recording = None;
-            return Err(error);
-        }
+        self.ready().await?;
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
         let device = &self.device;
         device.check()?;
@@ -114,12 +143,13 @@ impl Gpu {
         let mut uploaded_ms = 0.0;
         let (spans, watch) = device.watch(|| {
             recording.set_gains(device, gains);
-            let mut encoder = new_encoder(device);
+            let mut encoder = device.encoder();
             let mut resize_timed = false;
             match input {
                 Input::Tensors(tensors) => {
                     for (tensor, &place) in tensors.iter().zip(&recording.inputs) {
-                        device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&tensor.data));
+                        let values = record::scatter(place, &tensor.data);
+                        device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&values));
                     }
                 }
                 Input::Images(images, crop) => {
@@ -128,10 +158,10 @@ impl Gpu {
                     uploaded_ms = milliseconds(start);
                 }
             }
-            recording.encode(&self.kernels, &mut encoder, timed);
+            recording.encode(&mut encoder, timed);
             let spans = recording.spans(timed, resize_timed);
             recording.collect(&mut encoder, spans.clone());
-            device.queue.submit([encoder.finish()]);
+            device.submit(encoder);
             spans
         });
         let recording: &Recording = recording;
@@ -140,10 +170,10 @@ impl Gpu {
         watch.result().await?;
         let (heads, times) = read?;
 
-        let (step_times, resize_times) = times.split_at(if timed { recording.nodes().count() } else { 0 });
+        let (step_times, resize_times) = times.split_at(if timed { recording.spans(true, false).len() } else { 0 });
         let preprocess_ms = uploaded_ms + resize_times.iter().sum::<f64>();
         let run_ms = (milliseconds(start) - preprocess_ms).max(0.0);
-        let steps = recording.nodes().zip(step_times).map(|(node, &ms)| StepTime { node, ms }).collect();
+        let steps = recording.step_times(step_times);
         Ok(Run { heads, steps, preprocess_ms, run_ms })
     }
 
@@ -152,12 +182,13 @@ impl Gpu {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         let device = &self.device;
         device.check()?;
+        let place = recording.place(place);
         let buffer = recording.buffer(place);
         let (staging, watch) = device.watch(|| {
             let staging = device.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-            let mut encoder = new_encoder(device);
+            let mut encoder = device.encoder();
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-            device.queue.submit([encoder.finish()]);
+            device.submit(encoder);
             staging
         });
         let tensor = device.read(&staging, |bytes| record::gather(place, bytes)).await;
@@ -170,6 +201,7 @@ impl Gpu {
     pub async fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
+        let place = recording.place(place);
         tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet).await
     }
 }
@@ -219,10 +251,6 @@ fn check_input(recording: &Recording, preprocess: &Preprocess, input: &Input<'_>
         }
     }
     Ok(())
-}
-
-fn new_encoder(device: &Device) -> CommandEncoder {
-    device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
 }
 
 fn milliseconds(start: Instant) -> f64 {

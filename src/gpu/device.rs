@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use wgpu::{Buffer, BufferUsages, Features};
+use wgpu::{Buffer, BufferUsages, CommandEncoder, Features};
 
 /// What adapters that compute on the CPU call themselves.
 const SOFTWARE: [&str; 5] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render driver"];
@@ -19,6 +19,20 @@ pub struct Device {
     /// Whether the adapter computes on the CPU.
     pub software: bool,
     failure: Arc<Mutex<Failure>>,
+    counts: Mutex<Counts>,
+}
+
+/// What has been asked of a device since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Pipelines made: shaders compiled.
+    pub pipelines: usize,
+    /// Buffers made.
+    pub buffers: usize,
+    /// Command buffers submitted.
+    pub submits: usize,
+    /// Buffers mapped to be read.
+    pub maps: usize,
 }
 
 /// What went wrong outside of any [`Watch`].
@@ -64,7 +78,14 @@ impl Device {
             let message = if message.is_empty() { "no reason was given".into() } else { message };
             lock(&kept).lost.get_or_insert(message);
         });
-        Ok(Device { device, queue, name: format!("{name} ({})", backend(info.backend)), software, failure })
+        Ok(Device {
+            device,
+            queue,
+            name: format!("{name} ({})", backend(info.backend)),
+            software,
+            failure,
+            counts: Mutex::default(),
+        })
     }
 
     /// Whether passes can be timed.
@@ -80,6 +101,7 @@ impl Device {
 
     /// A buffer of at least `bytes`, which may be none.
     pub fn buffer(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+        self.count(|counts| counts.buffers += 1);
         let size = bytes.max(4).next_multiple_of(4);
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -95,6 +117,24 @@ impl Device {
         let buffer = self.buffer(label, bytes.len() as u64, usage | BufferUsages::COPY_DST);
         self.queue.write_buffer(&buffer, 0, bytes);
         buffer
+    }
+
+    pub fn encoder(&self) -> CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    pub fn submit(&self, encoder: CommandEncoder) {
+        self.count(|counts| counts.submits += 1);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Notes what is asked of the device.
+    pub fn count(&self, add: impl FnOnce(&mut Counts)) {
+        add(&mut lock(&self.counts));
+    }
+
+    pub fn counts(&self) -> Counts {
+        *lock(&self.counts)
     }
 
     /// Does `work`, and keeps what the device finds wrong with it.
@@ -118,6 +158,7 @@ impl Device {
 
     /// The bytes of a `MAP_READ` buffer, once all that was submitted before has run.
     pub async fn read<T>(&self, staging: &Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.count(|counts| counts.maps += 1);
         let slot = Arc::new(Mutex::new(Slot::default()));
         let filled = slot.clone();
         let mut mapping = Mapping { buffer: staging, live: true };

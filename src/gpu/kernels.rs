@@ -1,18 +1,19 @@
-//! The pipelines, the parameters each shader reads, and weights in the order in which they are read.
+//! The pipelines, and the parameters each shader reads.
 
+use super::conv::Convs;
 use super::device::Device;
-use crate::error::{Dims, Error, Result};
-use crate::model::{Model, tensor_names};
+use super::jobs::Which;
 use bytemuck::{Pod, Zeroable};
-use wgpu::{BindGroup, BindGroupLayout, Buffer, BufferUsages, ComputePass, ComputePipeline};
+use wgpu::{BindGroup, BindGroupLayout, Buffer, ComputePass, ComputePipeline};
 
 /// Bytes of the uniform buffer that one dispatch's parameters take: what every device can bind at.
 pub const SLOT: u64 = 256;
 
 /// The most workgroups of a dispatch along one dimension.
-const MAX_GROUPS: u32 = 65535;
+pub const MAX_GROUPS: u32 = 65535;
 
 /// One entry point of a shader, ready to run.
+#[derive(Clone)]
 pub struct Kernel {
     pipeline: ComputePipeline,
     layout: BindGroupLayout,
@@ -23,7 +24,7 @@ pub struct Kernel {
 
 /// How a shader uses a binding.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub enum Access {
     Params,
     Read,
     Write,
@@ -33,13 +34,14 @@ use Access::{Params, Read, Write};
 
 /// Every kernel, named as its entry point.
 pub struct Kernels {
-    pub conv: Kernel,
-    pub conv4: Kernel,
-    pub pool: Kernel,
-    pub lrn: Kernel,
-    pub concat: Kernel,
-    pub dense: Kernel,
-    pub softmax: Kernel,
+    pub convs: Convs,
+    pool: Kernel,
+    pool4: Kernel,
+    lrn: Kernel,
+    lrn4: Kernel,
+    concat: Kernel,
+    dense: Kernel,
+    softmax: Kernel,
     pub across: Kernel,
     pub down: Kernel,
     pub extent: Kernel,
@@ -67,12 +69,13 @@ impl Kernels {
         let preprocess = module("preprocess", include_str!("../../shaders/preprocess.wgsl"));
         let tiles = module("tiles", include_str!("../../shaders/tiles.wgsl"));
         Kernels {
-            conv: kernel(&conv, "conv", PRODUCT, 32),
-            conv4: kernel(&conv, "conv4", PRODUCT, 32),
+            convs: Convs::new(device, conv),
             pool: kernel(&pool, "pool", MAP, 64),
+            pool4: kernel(&pool, "pool4", MAP, 64),
             lrn: kernel(&lrn, "lrn", MAP, 64),
+            lrn4: kernel(&lrn, "lrn4", MAP, 64),
             concat: kernel(&concat, "concat", JOIN, 64),
-            dense: kernel(&dense, "dense", PRODUCT, 32),
+            dense: kernel(&dense, "dense", PRODUCT, 1),
             softmax: kernel(&softmax, "softmax", MAP, 1),
             across: kernel(&preprocess, "across", &[(0, Params), (1, Read), (2, Read), (3, Read), (4, Write)], 64),
             down: kernel(&preprocess, "down", &[(0, Params), (1, Read), (2, Read), (4, Write), (5, Write)], 64),
@@ -83,6 +86,23 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// The kernel of a job; a convolution's is made here where it was not needed before.
+    pub fn get(&self, device: &Device, which: Which) -> Kernel {
+        match which {
+            Which::Conv(cut) => return self.convs.get(device, cut),
+            Which::Pool => &self.pool,
+            Which::Pool4 => &self.pool4,
+            Which::Lrn => &self.lrn,
+            Which::Lrn4 => &self.lrn4,
+            Which::Concat => &self.concat,
+            Which::Dense => &self.dense,
+            Which::Softmax => &self.softmax,
+        }
+        .clone()
+    }
+}
+
 impl Kernel {
     fn new(
         device: &Device,
@@ -90,6 +110,18 @@ impl Kernel {
         entry: &str,
         bindings: &'static [(u32, Access)],
         per_group: usize,
+    ) -> Self {
+        Self::with(device, module, entry, bindings, per_group, &[])
+    }
+
+    /// With other values for the shader's `override`s.
+    pub fn with(
+        device: &Device,
+        module: &wgpu::ShaderModule,
+        entry: &str,
+        bindings: &'static [(u32, Access)],
+        per_group: usize,
+        constants: &[(&str, f64)],
     ) -> Self {
         let entries: Vec<_> = bindings
             .iter()
@@ -116,12 +148,17 @@ impl Kernel {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
+        device.count(|counts| counts.pipelines += 1);
         let pipeline = device.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),
             module,
             entry_point: Some(entry),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Each shader writes what it reads.
+                zero_initialize_workgroup_memory: false,
+            },
             cache: None,
         });
         Kernel { pipeline, layout, bindings, per_group }
@@ -165,28 +202,6 @@ pub fn slot<P: Pod>(params: &P) -> [u8; SLOT as usize] {
     let bytes = bytemuck::bytes_of(params);
     slot[..bytes.len()].copy_from_slice(bytes);
     slot
-}
-
-/// The `Params` of conv.wgsl.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Conv {
-    pub pixels: u32,
-    pub depth: u32,
-    pub height: u32,
-    pub width: u32,
-    pub channels: u32,
-    pub x_offset: u32,
-    pub x_stride: u32,
-    pub out_height: u32,
-    pub out_width: u32,
-    pub out_channels: u32,
-    pub y_offset: u32,
-    pub y_stride: u32,
-    pub kernel_width: u32,
-    pub step: [u32; 2],
-    pub pad: [u32; 2],
-    pub relu: u32,
 }
 
 /// The `Params` of pool.wgsl.
@@ -326,72 +341,4 @@ impl TilesRange {
     pub const CHANNEL: TilesRange = TilesRange(0);
     pub const SHEET: TilesRange = TilesRange(1);
     pub const FIXED: TilesRange = TilesRange(2);
-}
-
-/// A layer's weights on the GPU.
-pub struct Packed {
-    /// (Kh, Kw, Cin, Cout/4) of four; dense layers have one tap.
-    pub weight: Buffer,
-    /// (Cout/4) of four.
-    pub bias: Buffer,
-}
-
-impl Packed {
-    /// The weights of every layer of a model, one a node; `None` where a node has none.
-    pub fn all(device: &Device, model: &Model) -> Result<Vec<Option<Packed>>> {
-        let network = &model.network;
-        let layer = |(id, node): (usize, &crate::network::Node)| {
-            let Some(dims) = node.op.weight_dims(network.input_shape(id)) else { return Ok(None) };
-            let [weight_name, bias_name] = tensor_names(&node.name);
-            let (_, weight) = model.weights.get(&weight_name)?;
-            let (_, mut bias) = model.weights.get(&bias_name)?;
-            let (out, channels) = (dims[0], dims[1]);
-            let packed = pack(out, channels, &weight);
-            if packed.len() as u64 * 4 > device.max_binding() {
-                return Err(Error::NoGpu(format!(
-                    "the tensor \"{weight_name}\" {} is larger than a buffer of \"{}\" may be",
-                    Dims(dims),
-                    device.name
-                )));
-            }
-            bias.resize(out.next_multiple_of(4), 0.0);
-            Ok(Some(Packed {
-                weight: device.filled(&weight_name, &packed, BufferUsages::STORAGE),
-                bias: device.filled(&bias_name, &bias, BufferUsages::STORAGE),
-            }))
-        };
-        network.nodes().iter().enumerate().map(layer).collect()
-    }
-}
-
-/// Weights (out, channels, taps) as (taps, channels, out), `out` filled up to a multiple of four with zeros.
-fn pack(out: usize, channels: usize, weight: &[f32]) -> Vec<f32> {
-    let taps = weight.len() / (out * channels);
-    let stride = out.next_multiple_of(4);
-    let mut packed = vec![0.0; taps * channels * stride];
-    for (o, filter) in weight.chunks_exact(channels * taps).enumerate() {
-        for (c, kernel) in filter.chunks_exact(taps).enumerate() {
-            for (tap, &value) in kernel.iter().enumerate() {
-                packed[(tap * channels + c) * stride + o] = value;
-            }
-        }
-    }
-    packed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_are_packed_by_tap_and_channel() {
-        // 3 filters over 2 channels of a 1x2 kernel; the value names filter, channel and tap.
-        let weight: Vec<f32> =
-            (0..3).flat_map(|o| (0..2).flat_map(move |c| (0..2).map(move |t| (100 * o + 10 * c + t) as f32))).collect();
-        let packed = pack(3, 2, &weight);
-        assert_eq!(packed.len(), 2 * 2 * 4);
-        assert_eq!(packed[..4], [0.0, 100.0, 200.0, 0.0]);
-        assert_eq!(packed[4..8], [10.0, 110.0, 210.0, 0.0]);
-        assert_eq!(packed[8..12], [1.0, 101.0, 201.0, 0.0]);
-    }
 }

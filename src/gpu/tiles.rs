@@ -41,7 +41,7 @@ pub async fn draw(
         let rows = rows.min(height - first_row);
         let ((), watch) = device.watch(|| {
             device.queue.write_buffer(uniforms, 0, &slot(&params(place, sheet, width, first_row, rows)));
-            let mut encoder = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = device.encoder();
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             if first_row == 0 {
                 let bound = kernels.extent.bind(device, uniforms, 0, &[activations, channels, extents]);
@@ -53,7 +53,7 @@ pub async fn draw(
             kernels.draw.dispatch(&mut pass, &bound, kernels.draw.grid(rows * width));
             drop(pass);
             encoder.copy_buffer_to_buffer(pixels, 0, &staging, 0, band_bytes);
-            device.queue.submit([encoder.finish()]);
+            device.submit(encoder);
         });
         let read = device.read(&staging, |bytes| rgba.extend_from_slice(&bytes[..rows * width * 4])).await;
         watch.result().await?;

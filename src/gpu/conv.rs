@@ -1,0 +1,390 @@
+//! Convolutions: which steps one dispatch computes, how it is cut into workgroups, what the shader is told, and
+//! weights in the order in which it reads them.
+
+use super::device::Device;
+use super::kernels::{Access, Kernel, MAX_GROUPS};
+use crate::error::{Dims, Error, Result};
+use crate::model::{Model, tensor_names};
+use crate::network::{Network, NodeId};
+use crate::op::{Geometry, Op};
+use crate::plan::{Join, Place, Plan};
+use Access::{Params as Uniform, Read, Write};
+use bytemuck::{Pod, Zeroable};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use wgpu::{Buffer, BufferUsages, ShaderModule};
+
+/// Layers that one dispatch can compute: as many as it has buffers to write to.
+pub const MOST_LAYERS: usize = 3;
+
+/// What a thread makes: pixels x channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tile {
+    T8x8,
+    T4x8,
+    T4x4,
+    /// 4x8, any number of channels.
+    Any,
+    /// 4x8, of what a max pool makes.
+    Pool,
+}
+
+/// How a convolution is cut into workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cut {
+    pub tile: Tile,
+    /// Threads along the channels.
+    pub lanes: u32,
+    /// Threads along the pixels.
+    pub rows: u32,
+    /// Threads that share a sum; 1 where the tile cannot.
+    pub slices: u32,
+}
+
+impl Tile {
+    const fn pixels(self) -> u32 {
+        match self {
+            Tile::T8x8 => 8,
+            Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool => 4,
+        }
+    }
+
+    /// Groups of four channels.
+    const fn quads(self) -> u32 {
+        match self {
+            Tile::T4x4 => 1,
+            Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool => 2,
+        }
+    }
+}
+
+impl Cut {
+    fn entry(self) -> &'static str {
+        match (self.tile, self.slices) {
+            (Tile::T8x8, 1) => "conv8x8",
+            (Tile::T4x8, 1) => "conv4x8",
+            (Tile::T4x4, 1) => "conv4x4",
+            (Tile::T8x8, _) => "sliced8x8",
+            (Tile::T4x8, _) => "sliced4x8",
+            (Tile::T4x4, _) => "sliced4x4",
+            (Tile::Any, _) => "conv",
+            (Tile::Pool, _) => "conv_pool",
+        }
+    }
+
+    /// The workgroups for so many pixels and groups of four channels.
+    pub fn grid(self, pixels: u32, quads: u32) -> [u32; 3] {
+        let groups = pixels.div_ceil(self.tile.pixels() * self.rows);
+        let layers = groups.div_ceil(MAX_GROUPS).max(1);
+        [groups.div_ceil(layers), quads.div_ceil(self.tile.quads() * self.lanes), layers]
+    }
+}
+
+/// All that the choice of a cut depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Class {
+    /// Where there is no choice.
+    pub tile: Option<Tile>,
+    pub pixels: u32,
+    /// Groups of four channels that are made.
+    pub quads: u32,
+    /// Groups of four channels that are read at each tap.
+    pub depth: u32,
+    pub taps: u32,
+}
+
+impl Class {
+    fn columns(self, tile: Tile) -> u32 {
+        self.quads.div_ceil(tile.quads())
+    }
+
+    /// Up to eight threads along the channels: a load of theirs fetches 128 bytes in a row.
+    fn lanes(self, tile: Tile) -> u32 {
+        self.columns(tile).next_power_of_two().min(8)
+    }
+
+    /// The cut unless one was measured. Of a software adapter, the lanes of a CPU's vector are threads: more of them
+    /// in a workgroup gain nothing, and sums are shared by nobody.
+    pub fn cut(self, software: bool) -> Cut {
+        match self.tile {
+            // All channels in one workgroup, so that the pool is computed once.
+            Some(tile @ Tile::Pool) => {
+                let lanes = self.columns(tile).next_power_of_two().min(16);
+                let slices = if software { 1 } else { (64 / lanes).min(power_below(self.depth)) };
+                return Cut { tile, lanes, rows: 2, slices };
+            }
+            Some(tile) => return Cut { tile, lanes: self.lanes(tile), rows: 64 / self.lanes(tile), slices: 1 },
+            None => {}
+        }
+        if software {
+            let (tile, lanes) = (Tile::T8x8, self.lanes(Tile::T8x8));
+            return Cut { tile, lanes, rows: 8 / lanes, slices: 1 };
+        }
+        // Small maps do not fill a GPU with large tiles, nor with whole sums.
+        let threads = |tile: Tile| self.pixels.div_ceil(tile.pixels()) * self.columns(tile);
+        let slices = |tile: Tile| (FULL / threads(tile)).max(1).next_power_of_two().min(8).min(power_below(self.depth));
+        let full = |tile: &Tile| threads(*tile) * slices(*tile) >= FULL;
+        let tile = [Tile::T8x8, Tile::T4x8].into_iter().find(full).unwrap_or(Tile::T4x4);
+        let (lanes, slices) = (self.lanes(tile), slices(tile));
+        Cut { tile, lanes, rows: if slices == 1 { 64 } else { 32 } / lanes, slices }
+    }
+}
+
+/// Threads that fill a GPU: what 16 of 32 lanes a core would be on one of 64 cores.
+const FULL: u32 = 32_768;
+
+fn power_below(n: u32) -> u32 {
+    1 << n.max(1).ilog2()
+}
+
+/// The pipelines, made as they are first needed.
+pub struct Convs {
+    module: ShaderModule,
+    made: Mutex<HashMap<Cut, Kernel>>,
+    /// What a dispatch of fewer layers binds in place of the others.
+    pub spare: [Buffer; MOST_LAYERS - 1],
+}
+
+impl Convs {
+    pub fn new(device: &Device, module: ShaderModule) -> Self {
+        let spare = [(); MOST_LAYERS - 1].map(|()| device.buffer("spare", 16, BufferUsages::STORAGE));
+        Convs { module, made: Mutex::default(), spare }
+    }
+
+    pub fn get(&self, device: &Device, cut: Cut) -> Kernel {
+        const BINDINGS: &[(u32, Access)] =
+            &[(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let mut constants = vec![("LANES", f64::from(cut.lanes)), ("ROWS", f64::from(cut.rows))];
+            if cut.slices > 1 {
+                constants.push(("SLICES", f64::from(cut.slices)));
+            }
+            Kernel::with(device, &self.module, cut.entry(), BINDINGS, 1, &constants)
+        };
+        made.entry(cut).or_insert_with(make).clone()
+    }
+}
+
+/// Where the channels from a quad on go, as conv.wgsl has it.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct To {
+    pub first: u32,
+    pub channels: u32,
+    pub offset: u32,
+    pub stride: u32,
+}
+
+/// The `Params` of conv.wgsl.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Params {
+    pub to: [To; MOST_LAYERS],
+    pub pixels: u32,
+    pub quads: u32,
+    pub height: u32,
+    pub width: u32,
+    pub channels: u32,
+    pub x_offset: u32,
+    pub x_stride: u32,
+    pub out_height: u32,
+    pub out_width: u32,
+    pub kernel: [u32; 2],
+    pub step: [u32; 2],
+    pub pad: [u32; 2],
+    pub relu: u32,
+}
+
+impl Params {
+    /// Of layers that read `from` and write each to a place of its own; of one with a pool before it, the place of
+    /// what the pool makes is the last. Zeros may fill up the channels of `from`, as their weights are.
+    pub fn new(from: Place, to: &[Place], pooled: Option<Place>, geometry: &Geometry, relu: bool) -> Self {
+        // Where there is no layer, no quad is its.
+        let none = To { first: u32::MAX, channels: 0, offset: 0, stride: 0 };
+        let mut all = [none; MOST_LAYERS];
+        let mut quads = 0;
+        for (to, slot) in to.iter().zip(&mut all) {
+            *slot = To::new(quads, to);
+            quads += to.shape.c.div_ceil(4) as u32;
+        }
+        if let Some(pooled) = pooled {
+            all[to.len()] = To::new(u32::MAX, &pooled);
+        }
+        let out = to[0].shape;
+        Params {
+            to: all,
+            pixels: out.pixels() as u32,
+            quads,
+            height: from.shape.h as u32,
+            width: from.shape.w as u32,
+            channels: from.shape.c as u32,
+            x_offset: from.offset as u32,
+            x_stride: from.stride as u32,
+            out_height: out.h as u32,
+            out_width: out.w as u32,
+            kernel: geometry.kernel.map(|n| n as u32),
+            step: geometry.stride.map(|n| n as u32),
+            pad: geometry.pad.map(|n| n as u32),
+            relu: u32::from(relu),
+        }
+    }
+}
+
+impl To {
+    fn new(first: u32, place: &Place) -> Self {
+        To { first, channels: place.shape.c as u32, offset: place.offset as u32, stride: place.stride as u32 }
+    }
+}
+
+/// Whether a place can be read and written four channels at a time.
+pub fn by_four(place: &Place) -> bool {
+    [place.shape.c, place.offset, place.stride].iter().all(|n| n.is_multiple_of(4))
+}
+
+/// The steps of a plan by dispatch. As [`Plan::fused`], but no more than the shader can: layers of one dispatch
+/// write to different buffers and agree about ReLU, and a pool's channels come in fours. The same layers come
+/// together in every plan of a network.
+pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
+    // Where branches write into one buffer, fewer can come together.
+    let strictest = Plan::new(network, 1, Join::Direct)?;
+    let place = |step: &usize| strictest.places[plan.steps[*step].node];
+    let relu = |step: &usize| matches!(network.node(plan.steps[*step].node).op, Op::Conv { relu: true, .. });
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for fused in plan.fused(network) {
+        let is_pool = matches!(network.node(plan.steps[fused[0]].node).op, Op::MaxPool(_));
+        let start = groups.len();
+        for step in fused {
+            let joins = |group: &&mut Vec<usize>| {
+                let apart = group.iter().all(|other| place(other).buffer != place(&step).buffer);
+                let read = strictest.places[network.node(plan.steps[group[0]].node).inputs[0]];
+                let alike = if is_pool {
+                    group.len() == 1 && [read, place(&group[0]), place(&step)].iter().all(by_four)
+                } else {
+                    group.len() < MOST_LAYERS && relu(&group[0]) == relu(&step)
+                };
+                apart && alike
+            };
+            match groups[start..].iter_mut().find(joins) {
+                Some(group) => group.push(step),
+                None => groups.push(vec![step]),
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// Weights on the GPU.
+pub struct Packed {
+    /// (Kh, Kw, Cin filled up to a multiple of four, quads) of four; dense layers have one tap.
+    pub weight: Buffer,
+    /// (quads) of four.
+    pub bias: Buffer,
+}
+
+impl Packed {
+    /// The weights of each dispatch of a model, by its first layer that has any.
+    pub fn all(device: &Device, model: &Model) -> Result<HashMap<NodeId, Packed>> {
+        let network = &model.network;
+        let plan = Plan::new(network, 1, Join::Direct)?;
+        let mut all = HashMap::new();
+        for group in groups(network, &plan)? {
+            let nodes: Vec<NodeId> = group.iter().map(|&step| plan.steps[step].node).collect();
+            let dims = |id: &NodeId| Some((*id, network.node(*id).op.weight_dims(network.input_shape(*id))?));
+            let layers: Vec<_> = nodes.iter().filter_map(dims).collect();
+            if let Some((first, _)) = layers.first() {
+                all.insert(*first, Packed::new(device, model, &layers)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn new(device: &Device, model: &Model, layers: &[(NodeId, Vec<usize>)]) -> Result<Self> {
+        let node = |id: NodeId| model.network.node(id);
+        let quads: usize = layers.iter().map(|(_, dims)| dims[0].div_ceil(4)).sum();
+        let mut bias = vec![0.0; quads * 4];
+        let mut weight = Vec::new();
+        let mut first = 0;
+        let [name, _] = tensor_names(&node(layers[0].0).name);
+        for (id, dims) in layers {
+            let [weight_name, bias_name] = tensor_names(&node(*id).name);
+            let (_, values) = model.weights.get(&weight_name)?;
+            let (_, offsets) = model.weights.get(&bias_name)?;
+            pack(dims[0], dims[1], &values, &mut weight, first, quads * 4);
+            bias[first..first + offsets.len()].copy_from_slice(&offsets);
+            first += dims[0].next_multiple_of(4);
+        }
+        if weight.len() as u64 * 4 > device.max_binding() {
+            return Err(Error::NoGpu(format!(
+                "the tensor \"{name}\" {} is larger than a buffer of \"{}\" may be",
+                Dims(layers[0].1.clone()),
+                device.name
+            )));
+        }
+        Ok(Packed {
+            weight: device.filled(&name, &weight, BufferUsages::STORAGE),
+            bias: device.filled(&name, &bias, BufferUsages::STORAGE),
+        })
+    }
+}
+
+/// Writes weights (out, channels, taps) as (taps, channels filled up to a multiple of four with zeros, `stride`),
+/// output channels from `first` on.
+fn pack(out: usize, channels: usize, weight: &[f32], packed: &mut Vec<f32>, first: usize, stride: usize) {
+    let taps = weight.len() / (out * channels);
+    let filled = channels.next_multiple_of(4);
+    packed.resize(taps * filled * stride, 0.0);
+    for (o, filter) in weight.chunks_exact(channels * taps).enumerate() {
+        for (c, kernel) in filter.chunks_exact(taps).enumerate() {
+            for (tap, &value) in kernel.iter().enumerate() {
+                packed[(tap * filled + c) * stride + first + o] = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::googlenet::{Spec, Variant};
+
+    #[test]
+    fn weights_are_packed_by_tap_and_channel() {
+        // 3 filters over 3 channels of a 2x1 kernel; the value names filter, channel and tap.
+        let value = |o: usize, c: usize, t: usize| (100 * o + 10 * c + t) as f32;
+        let weight: Vec<f32> =
+            (1..4).flat_map(|o| (1..4).flat_map(move |c| (1..3).map(move |t| value(o, c, t)))).collect();
+        let mut packed = Vec::new();
+        pack(3, 3, &weight, &mut packed, 4, 8);
+        assert_eq!(packed.len(), 2 * 4 * 8);
+        assert_eq!(packed[..8], [0.0, 0.0, 0.0, 0.0, 111.0, 211.0, 311.0, 0.0]);
+        assert_eq!(packed[8..16], [0.0, 0.0, 0.0, 0.0, 121.0, 221.0, 321.0, 0.0]);
+        assert!(packed[24..32].iter().all(|&v| v == 0.0), "channels are filled up");
+        assert_eq!(packed[32..40], [0.0, 0.0, 0.0, 0.0, 112.0, 212.0, 312.0, 0.0]);
+    }
+
+    #[test]
+    fn cuts_cover_everything() {
+        for software in [false, true] {
+            for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
+                for tile in [None, Some(Tile::Any), Some(Tile::Pool)] {
+                    let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(software);
+                    let [x, y, z] = cut.grid(pixels, quads);
+                    assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);
+                    assert!(y * cut.tile.quads() * cut.lanes >= quads);
+                    let threads = cut.lanes * cut.rows * cut.slices;
+                    assert!(threads <= if tile == Some(Tile::Pool) { 128 } else { 256 }, "{cut:?}");
+                    assert!(cut.slices <= depth, "{cut:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_takes_at_most_46_dispatches() {
+        let spec = Spec { variant: Variant::Keras, heads: false, ..Spec::default() };
+        let network = spec.build().unwrap();
+        let plan = Plan::new(&network, 1, Join::Direct).unwrap();
+        assert_eq!(groups(&network, &plan).unwrap().len(), 45);
+    }
+}

@@ -1,0 +1,282 @@
+//! What a plan comes to on the GPU: dispatches with their kernels, parameters, bindings and workgroups. Worked out
+//! without a device.
+
+use super::conv::{self, Cut, Tile};
+use super::kernels::{self, MAX_GROUPS, PoolMode, slot};
+use crate::error::{Error, Result};
+use crate::network::{Network, NodeId};
+use crate::op::{Geometry, Op};
+use crate::plan::{Place, Plan, Step};
+use std::ops::Range;
+
+/// One dispatch.
+pub struct Job {
+    pub kernel: Which,
+    pub params: [u8; kernels::SLOT as usize],
+    /// What it binds after its parameters.
+    pub binds: Vec<Bind>,
+    pub grid: [u32; 3],
+}
+
+/// A kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    Conv(Cut),
+    Pool,
+    Pool4,
+    Lrn,
+    Lrn4,
+    Concat,
+    Dense,
+    Softmax,
+}
+
+/// A buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bind {
+    /// Of the plan.
+    Activations(usize),
+    /// Of the dispatch whose first layer with weights this is.
+    Weight(NodeId),
+    Bias(NodeId),
+    /// One factor a node.
+    Gains,
+    /// What is bound in place of a layer that is not there.
+    Spare(usize),
+}
+
+/// Steps that are computed, and timed, together.
+pub struct Span {
+    /// The nodes, and each one's part of the work.
+    pub nodes: Vec<(NodeId, f64)>,
+    pub jobs: Range<usize>,
+}
+
+/// All of a plan.
+pub struct Jobs {
+    /// The plan with its inputs' channels filled up, which the jobs are of.
+    pub plan: Plan,
+    pub jobs: Vec<Job>,
+    pub spans: Vec<Span>,
+}
+
+impl Jobs {
+    /// `cut` says how each convolution is cut.
+    pub fn new(network: &Network, plan: &Plan, cut: &dyn Fn(conv::Class) -> Cut) -> Result<Self> {
+        let plan = widened(network, plan);
+        let mut jobs = Vec::new();
+        let mut spans = Vec::new();
+        for group in conv::groups(network, &plan)? {
+            let from = jobs.len();
+            let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
+            Layer { network, steps: &steps, cut }.jobs(&mut jobs)?;
+            spans.push(Span { nodes: parts(network, &steps), jobs: from..jobs.len() });
+        }
+        Ok(Jobs { plan, jobs, spans })
+    }
+}
+
+/// The plan with its inputs' channels filled up to a multiple of four, so that they can be read in fours.
+fn widened(network: &Network, plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for input in network.inputs() {
+        let buffer = plan.places[input].buffer;
+        plan.buffers[buffer].c = plan.buffers[buffer].c.next_multiple_of(4);
+        let stride = plan.buffers[buffer].c;
+        let reads = plan.steps.iter_mut().flat_map(|step| &mut step.reads);
+        plan.places.iter_mut().chain(reads).filter(|p| p.buffer == buffer).for_each(|p| p.stride = stride);
+    }
+    plan
+}
+
+/// The parts of a dispatch's work that are its steps': by multiply-adds, where a pool's comparisons count as such.
+fn parts(network: &Network, steps: &[&Step]) -> Vec<(NodeId, f64)> {
+    let work = |step: &&Step| match &network.node(step.node).op {
+        Op::MaxPool(window) => (window.kernel[0] * window.kernel[1] * step.writes.shape.per_image()) as f64,
+        _ => network.macs(step.node) as f64,
+    };
+    let total: f64 = steps.iter().map(work).sum();
+    steps.iter().map(|step| (step.node, if steps.len() == 1 { 1.0 } else { work(step) / total })).collect()
+}
+
+/// Steps that are computed together.
+struct Layer<'a> {
+    network: &'a Network,
+    steps: &'a [&'a Step],
+    cut: &'a dyn Fn(conv::Class) -> Cut,
+}
+
+impl Layer<'_> {
+    fn jobs(&self, jobs: &mut Vec<Job>) -> Result<()> {
+        let step = self.steps[0];
+        let node = self.network.node(step.node);
+        let fail = |reason: String| Error::Shape { layer: node.name.clone(), reason };
+        let to = step.writes;
+        let Some(&from) = step.reads.first() else { return Err(fail("it reads nothing".into())) };
+        let geometry = |window: &crate::op::Window| window.on([from.shape.h, from.shape.w]).map_err(fail);
+        let fours = conv::by_four(&from) && conv::by_four(&to);
+        let pooled = |geometry: Option<&Geometry>, mode| {
+            let (kernel, each) = if fours { (Which::Pool4, 4) } else { (Which::Pool, 1) };
+            map(kernel, slot(&pool(from, to, geometry, mode, each)), from, to, to.shape.len() / each)
+        };
+        let job = match &node.op {
+            Op::Conv { window, relu, .. } => {
+                let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
+                self.conv((from, &to, None), &geometry(window)?, *relu)
+            }
+            Op::MaxPool(window) if self.steps.len() > 1 => {
+                let relu = matches!(self.network.node(self.steps[1].node).op, Op::Conv { relu: true, .. });
+                self.conv((from, &[self.steps[1].writes], Some(to)), &geometry(window)?, relu)
+            }
+            Op::MaxPool(window) => pooled(Some(&geometry(window)?), PoolMode::MAX),
+            Op::AvgPool { window, count_padding } => {
+                let mode = if *count_padding { PoolMode::MEAN_PADDED } else { PoolMode::MEAN };
+                pooled(Some(&geometry(window)?), mode)
+            }
+            Op::AdaptiveAvgPool { .. } => pooled(None, PoolMode::ADAPTIVE),
+            Op::Lrn { size, alpha, beta, k } => {
+                let params = |each: usize| kernels::Lrn {
+                    count: (to.shape.len() / each) as u32,
+                    channels: to.shape.c as u32,
+                    x_offset: from.offset as u32,
+                    x_stride: from.stride as u32,
+                    y_offset: to.offset as u32,
+                    y_stride: to.stride as u32,
+                    before: (size.saturating_sub(1) / 2) as u32,
+                    after: (size / 2) as u32,
+                    scale: alpha / *size as f32,
+                    beta: *beta,
+                    k: *k,
+                };
+                // In fours a window reaches no further than the fours beside it.
+                let (kernel, each) = if fours && *size <= 8 { (Which::Lrn4, 4) } else { (Which::Lrn, 1) };
+                map(kernel, slot(&params(each)), from, to, to.shape.len() / each)
+            }
+            Op::Concat => {
+                let mut offset = to.offset;
+                for (&branch, &from) in node.inputs.iter().zip(&step.reads) {
+                    let params = kernels::Concat {
+                        count: from.shape.len() as u32,
+                        channels: from.shape.c as u32,
+                        x_offset: from.offset as u32,
+                        x_stride: from.stride as u32,
+                        y_offset: offset as u32,
+                        y_stride: to.stride as u32,
+                        branch: branch as u32,
+                    };
+                    let mut job = map(Which::Concat, slot(&params), from, to, from.shape.len());
+                    job.binds.insert(1, Bind::Gains);
+                    jobs.push(job);
+                    offset += from.shape.c;
+                }
+                return Ok(());
+            }
+            Op::Dense { out, relu } => {
+                let params = kernels::Dense {
+                    inputs: from.shape.per_image() as u32,
+                    channels: from.shape.c as u32,
+                    pixels: (from.shape.h * from.shape.w) as u32,
+                    x_offset: from.offset as u32,
+                    x_stride: from.stride as u32,
+                    outputs: *out as u32,
+                    y_offset: to.offset as u32,
+                    y_stride: to.stride as u32,
+                    relu: u32::from(*relu),
+                };
+                Job {
+                    kernel: Which::Dense,
+                    params: slot(&params),
+                    binds: vec![
+                        Bind::Activations(from.buffer),
+                        Bind::Weight(step.node),
+                        Bind::Bias(step.node),
+                        Bind::Activations(to.buffer),
+                    ],
+                    grid: [out.div_ceil(DENSE) as u32, to.shape.n as u32, 1],
+                }
+            }
+            Op::Softmax => {
+                let params = kernels::Softmax {
+                    pixels: to.shape.pixels() as u32,
+                    channels: to.shape.c as u32,
+                    x_offset: from.offset as u32,
+                    x_stride: from.stride as u32,
+                    y_offset: to.offset as u32,
+                    y_stride: to.stride as u32,
+                };
+                let job = map(Which::Softmax, slot(&params), from, to, 0);
+                Job { grid: folded(to.shape.pixels()), ..job }
+            }
+            Op::Input(_) => return Err(fail("an input is no step".into())),
+        };
+        jobs.push(job);
+        Ok(())
+    }
+
+    /// Convolutions of one input, or one of what a pool makes of it and writes to the last place.
+    fn conv(&self, (from, to, pooled): (Place, &[Place], Option<Place>), geometry: &Geometry, relu: bool) -> Job {
+        let mut params = conv::Params::new(from, to, pooled, geometry, relu);
+        let input = self.network.node(self.steps[0].node).inputs.first();
+        let filled = input.is_some_and(|&input| matches!(self.network.node(input).op, Op::Input(_)));
+        let tile = match pooled {
+            Some(_) => Some(Tile::Pool),
+            None if (filled || conv::by_four(&from)) && to.iter().all(conv::by_four) => {
+                params.channels = params.channels.next_multiple_of(4);
+                None
+            }
+            None => Some(Tile::Any),
+        };
+        let cut = (self.cut)(conv::Class {
+            tile,
+            pixels: params.pixels,
+            quads: params.quads,
+            depth: params.channels / 4,
+            taps: params.kernel[0] * params.kernel[1],
+        });
+        let layer = self.steps[usize::from(pooled.is_some())].node;
+        let mut binds = vec![Bind::Activations(from.buffer), Bind::Weight(layer), Bind::Bias(layer)];
+        binds.extend(to.iter().chain(&pooled).map(|place| Bind::Activations(place.buffer)));
+        binds.extend((0..3 + conv::MOST_LAYERS - binds.len()).map(Bind::Spare));
+        Job { kernel: Which::Conv(cut), params: slot(&params), binds, grid: cut.grid(params.pixels, params.quads) }
+    }
+}
+
+/// Threads of a workgroup where each makes one thing.
+const MAP: usize = 64;
+/// Outputs of a workgroup of dense.wgsl.
+const DENSE: usize = 32;
+
+/// A dispatch that reads one buffer and writes another, a thread for each of `count` things.
+fn map(kernel: Which, params: [u8; kernels::SLOT as usize], from: Place, to: Place, count: usize) -> Job {
+    let binds = vec![Bind::Activations(from.buffer), Bind::Activations(to.buffer)];
+    Job { kernel, params, binds, grid: folded(count.div_ceil(MAP)) }
+}
+
+/// So many workgroups, in rows where one dimension does not hold them.
+fn folded(groups: usize) -> [u32; 3] {
+    let groups = groups as u32;
+    let rows = groups.div_ceil(MAX_GROUPS).max(1);
+    [groups.div_ceil(rows), rows, 1]
+}
+
+/// Adaptive pooling has no window: the shapes say all. A thread makes `each` channels.
+fn pool(from: Place, to: Place, geometry: Option<&Geometry>, mode: PoolMode, each: usize) -> kernels::Pool {
+    let axes = |field: fn(&Geometry) -> [usize; 2]| geometry.map_or([0; 2], |g| field(g).map(|n| n as u32));
+    kernels::Pool {
+        count: (to.shape.len() / each) as u32,
+        height: from.shape.h as u32,
+        width: from.shape.w as u32,
+        channels: from.shape.c as u32,
+        x_offset: from.offset as u32,
+        x_stride: from.stride as u32,
+        out_height: to.shape.h as u32,
+        out_width: to.shape.w as u32,
+        y_offset: to.offset as u32,
+        y_stride: to.stride as u32,
+        kernel: axes(|g| g.kernel),
+        step: axes(|g| g.stride),
+        pad: axes(|g| g.pad),
+        end: axes(|g| g.pad_end),
+        mode,
+    }
+}
