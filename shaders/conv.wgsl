@@ -6,7 +6,8 @@
 // time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS along the
 // pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
-// Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
+// No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
+// Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
 // convolution of what a max pool makes, and gives both. Twin: src/cpu/conv.rs.
 
 // Where the channels from a quad (group of four) on go.
@@ -34,8 +35,14 @@ struct Params {
     step_x: u32,
     pad_y: u32,
     pad_x: u32,
-    relu: u32,
+    finish: u32,
+    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, a multiple of 8
 }
+
+// What becomes of a sum.
+const SUM = 0u;
+const BIAS = 1u;
+const RELU = 2u; // bias, then ReLU
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
@@ -78,17 +85,19 @@ fn origin(pixel: u32) -> Origin {
 fn cell(o: Origin, ky: u32, kx: u32) -> i32 {
     let iy = o.y + i32(ky);
     let ix = o.x + i32(kx);
-    if iy < 0 || ix < 0 || iy >= i32(p.height) || ix >= i32(p.width) {
-        return -1;
+    var at = -1;
+    if (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width)) {
+        at = ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset);
     }
-    return ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset);
+    return at;
 }
 
 fn fetch(cell: i32, quad: u32) -> vec4f {
-    if cell < 0 {
-        return vec4f();
+    var value = vec4f();
+    if cell >= 0 {
+        value = x4[u32(cell) / 4u + quad];
     }
-    return x4[u32(cell) / 4u + quad];
+    return value;
 }
 
 fn fetch4(cells: vec4i, quad: u32) -> mat4x4f {
@@ -120,22 +129,21 @@ fn layer(quad: u32) -> u32 {
 }
 
 fn finished(sum: vec4f, quad: u32) -> vec4f {
-    let value = sum + b[quad];
-    return select(value, max(value, vec4f()), p.relu != 0u);
+    let value = select(sum + b[quad], sum, p.finish == SUM);
+    return select(value, max(value, vec4f()), p.finish == RELU);
 }
 
 fn store(pixel: u32, quad: u32, sum: vec4f) {
-    if pixel >= p.pixels || quad >= p.quads {
-        return;
-    }
     let value = finished(sum, quad);
     let which = layer(quad);
     let to = p.to[which];
     let at = (pixel * to.stride + to.offset) / 4u + quad - to.first;
-    switch which {
-        case 0u: { y0q[at] = value; }
-        case 1u: { y1q[at] = value; }
-        default: { y2q[at] = value; }
+    if (pixel < p.pixels) & (quad < p.quads) {
+        switch which {
+            case 0u: { y0q[at] = value; }
+            case 1u: { y1q[at] = value; }
+            default: { y2q[at] = value; }
+        }
     }
 }
 
@@ -174,7 +182,13 @@ fn cells(o: Origins, ky: u32, kx: u32) -> vec4i {
     return vec4i(cell(o.a, ky, kx), cell(o.b, ky, kx), cell(o.c, ky, kx), cell(o.d, ky, kx));
 }
 
+// Where the weights of a pixel's plane begin.
+fn plane(pixel: u32) -> u32 {
+    return pixel / p.plane * p.channels * p.quads;
+}
+
 fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
+    let first = plane(at.x);
     let o0 = origins(at.x);
     let o1 = origins(at.x + 4u);
     let q0 = min(at.y, p.quads - 1u);
@@ -188,7 +202,7 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c0 = cells(o0, ky, kx);
             let c1 = cells(o1, ky, kx);
-            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
                 let x0 = fetch4(c0, quad);
@@ -206,6 +220,7 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
 }
 
 fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
+    let first = plane(at.x);
     let o = origins(at.x);
     let q0 = min(at.y, p.quads - 1u);
     let q1 = min(at.y + LANES, p.quads - 1u);
@@ -215,7 +230,7 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
     for (var ky = 0u; ky < p.kernel_y; ky++) {
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c = cells(o, ky, kx);
-            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
                 let x = fetch4(c, quad);
@@ -228,6 +243,7 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
 }
 
 fn sum4x4(at: vec3u) -> mat4x4f {
+    let first = plane(at.x);
     let o = origins(at.x);
     let q = min(at.y, p.quads - 1u);
     let quads = p.channels / 4u;
@@ -235,7 +251,7 @@ fn sum4x4(at: vec3u) -> mat4x4f {
     for (var ky = 0u; ky < p.kernel_y; ky++) {
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c = cells(o, ky, kx);
-            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 sum += weights(tap + quad * 4u * p.quads + q) * fetch4(c, quad);
             }
@@ -322,10 +338,8 @@ fn sliced4x4(
 }
 
 fn value(cell: i32, c: u32) -> f32 {
-    if cell < 0 || c >= p.channels {
-        return 0.0;
-    }
-    return x[u32(cell) + c];
+    let inside = (cell >= 0) & (c < p.channels);
+    return select(0.0, x[select(0u, u32(cell) + c, inside)], inside);
 }
 
 fn values(cell: i32, quad: u32) -> vec4f {
@@ -334,19 +348,18 @@ fn values(cell: i32, quad: u32) -> vec4f {
 }
 
 fn store_any(pixel: u32, quad: u32, sum: vec4f) {
-    if pixel >= p.pixels || quad >= p.quads {
-        return;
-    }
     let value = finished(sum, quad);
     let which = layer(quad);
     let to = p.to[which];
     let first = (quad - to.first) * 4u;
     let at = pixel * to.stride + to.offset + first;
-    for (var i = 0u; i < min(4u, to.channels - first); i++) {
-        switch which {
-            case 0u: { y0[at + i] = value[i]; }
-            case 1u: { y1[at + i] = value[i]; }
-            default: { y2[at + i] = value[i]; }
+    if (pixel < p.pixels) & (quad < p.quads) {
+        for (var i = 0u; i < min(4u, to.channels - first); i++) {
+            switch which {
+                case 0u: { y0[at + i] = value[i]; }
+                case 1u: { y1[at + i] = value[i]; }
+                default: { y2[at + i] = value[i]; }
+            }
         }
     }
 }

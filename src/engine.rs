@@ -194,11 +194,11 @@ impl Engine {
         }
     }
 
-    /// What has been asked of the GPU so far, and the dispatches of a run; `None` on the CPU.
-    pub fn gpu_counts(&self) -> Option<(Counts, usize)> {
+    /// What has been asked of the GPU so far; `None` on the CPU.
+    pub fn gpu_counts(&self) -> Option<Counts> {
         match &self.runner {
             Runner::Cpu(_) => None,
-            Runner::Gpu(gpu) => Some((gpu.counts(), gpu.dispatches())),
+            Runner::Gpu(gpu) => Some(gpu.counts()),
         }
     }
 

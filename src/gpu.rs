@@ -21,8 +21,8 @@ use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Packed;
 pub use device::Counts;
-use device::{Device, Watch};
-use jobs::Jobs;
+use device::{Device, Kind, Watch};
+use jobs::{Choice, Jobs};
 use kernels::Kernels;
 use picture::Picture;
 use record::Recording;
@@ -56,7 +56,7 @@ impl Gpu {
     /// is many times faster.
     pub async fn hardware(model: &Model) -> Result<Self> {
         let device = Device::open().await?;
-        if device.software {
+        if device.kind != Kind::Hardware {
             return Err(Error::NoGpu(format!("the only adapter is \"{}\", which computes on the CPU", device.name)));
         }
         Self::load(device, model).await
@@ -89,11 +89,6 @@ impl Gpu {
         self.device.counts()
     }
 
-    /// Dispatches that a run of the plan in force takes, those that bring a picture to the input apart.
-    pub fn dispatches(&self) -> usize {
-        self.recording.as_ref().map_or(0, Recording::dispatches)
-    }
-
     /// Takes on a plan of the model's network: its buffers and every binding are made here, and what its shaders
     /// still need is compiled while nobody waits.
     /// [`Error::Argument`] where a buffer of it is larger than the device takes.
@@ -102,8 +97,9 @@ impl Gpu {
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, .. } = self;
+        let choice = Choice { kind: device.kind, cut: &|class| class.cut(device.kind) };
         let (recording, watch) = device.watch(|| {
-            let jobs = Jobs::new(network, plan, &|class| class.cut(device.software))?;
+            let jobs = Jobs::new(network, plan, &choice)?;
             let recording = Recording::new(device, kernels, packed, network, jobs)?;
             let mut encoder = device.encoder();
             recording.encode_warm_up(&mut encoder);

@@ -27,5 +27,6 @@ pub mod tiles;
 #[cfg(target_arch = "wasm32")]
 pub mod wasm;
 pub mod weights;
+mod winograd;
 
 pub use error::{Error, Result};

@@ -43,7 +43,8 @@ fn every_shader_is_valid_as_stored() {
             "pool.wgsl",
             "preprocess.wgsl",
             "softmax.wgsl",
-            "tiles.wgsl"
+            "tiles.wgsl",
+            "winograd.wgsl"
         ]
     );
     for (name, source) in &all {

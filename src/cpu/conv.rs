@@ -3,9 +3,10 @@
 use super::gemm::{CHAIN, Packed, Rows};
 use super::simd::Isa;
 use super::view::{Out, View};
-use super::winograd::{Source, Tiling, Winograd};
+use super::winograd::{Source, Winograd};
 use crate::op::{Geometry, Window};
 use crate::tensor::Shape;
+use crate::winograd::Tiling;
 use std::fmt;
 use std::ops::Range;
 

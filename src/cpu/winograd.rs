@@ -1,12 +1,7 @@
-//! Convolutions of stride 1 by Winograd's minimal filtering: Lavin and Gray, "Fast algorithms for
-//! convolutional neural networks" (CVPR 2016), `Y = A' ((G g G') . (B' d B)) A`.
+//! Convolutions of stride 1 by Winograd's minimal filtering: see [`crate::winograd`].
 //!
-//! An output tile of m x m needs n x n products a channel, n = m + r - 1, instead of m² r². Summed over
-//! channels they are n² matrix products: tiles by input channels times input channels by output channels.
-//!
-//! n is 6, for the points 0, ±√2/2, ±√2 and infinity, or 4, for 0, ±1 and infinity. The usual ±1, ±2
-//! lose three times as many digits; with these the greatest error of F(4x4,3x3) is near that of a plain
-//! f32 sum.
+//! Summed over channels, the products of a tile's points are n² matrix products: tiles by input channels times input
+//! channels by output channels.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -15,58 +10,9 @@ use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
 use crate::tensor::Shape;
+use crate::winograd::{MOST, Tiling};
 use std::array::from_fn;
-use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::ops::Range;
-
-/// F(m x m, r x r): m² outputs from a tile of (m + r - 1)² inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tiling {
-    pub outputs: usize,
-    pub kernel: usize,
-}
-
-/// Points are squares of the tile, and the tile's side at most this.
-const MOST: usize = 6;
-
-impl Tiling {
-    /// Side of the input tile.
-    pub const fn side(self) -> usize {
-        self.outputs + self.kernel - 1
-    }
-
-    /// Tiles that an output map takes, along height and width.
-    pub fn grid(self, out: Shape) -> [usize; 2] {
-        [out.h.div_ceil(self.outputs), out.w.div_ceil(self.outputs)]
-    }
-
-    /// Multiply-adds in the matrix products.
-    pub fn macs(self, channels: usize, out: Shape) -> u64 {
-        let [down, across] = self.grid(out);
-        (out.n * down * across * self.side() * self.side() * channels * out.c) as u64
-    }
-
-    /// The finite points.
-    fn points(self) -> &'static [f64] {
-        const { assert!(MOST == 6) };
-        match self.side() {
-            4 => &[0.0, 1.0, -1.0],
-            _ => &[0.0, FRAC_1_SQRT_2, -FRAC_1_SQRT_2, SQRT_2, -SQRT_2],
-        }
-    }
-
-    /// G: row i is the powers of point i, over the product of its distances to the others; the last row is
-    /// infinity's.
-    fn filter_matrix(self) -> Vec<Vec<f64>> {
-        let points = self.points();
-        let finite = points.iter().map(|p| {
-            let distances: f64 = points.iter().filter(|q| *q != p).map(|q| p - q).product();
-            (0..self.kernel as i32).map(|k| p.powi(k) / distances).collect()
-        });
-        let infinity = (0..self.kernel).map(|k| if k + 1 == self.kernel { 1.0 } else { 0.0 }).collect();
-        finite.chain([infinity]).collect()
-    }
-}
 
 /// A convolution with its filters transformed.
 pub struct Winograd {
@@ -90,23 +36,14 @@ impl Winograd {
         let (columns, lanes, r) = (bias.len(), isa.lanes(), tiling.kernel);
         let (side, padded) = (tiling.side(), columns.next_multiple_of(lanes));
         let points = side * side;
-        let g = tiling.filter_matrix();
         let mut panels = Floats::zeros(padded * points * channels);
         for (o, filters) in weight.chunks_exact(channels * r * r).enumerate() {
             let first = o / (2 * lanes) * 2 * lanes;
             let width = (2 * lanes).min(padded - first);
             let panel = &mut panels[first * points * channels..][..width * points * channels];
-            for (c, filter) in filters.chunks_exact(r * r).enumerate() {
-                // In f64, since it is done once.
-                let mut half = [[0.0; MOST]; MOST];
-                for (i, row) in g.iter().enumerate() {
-                    for (k, to) in half[i][..r].iter_mut().enumerate() {
-                        *to = (0..r).map(|j| row[j] * filter[j * r + k] as f64).sum();
-                    }
-                }
-                for i in 0..side {
-                    for (l, row) in g.iter().enumerate() {
-                        let value: f64 = (0..r).map(|k| half[i][k] * row[k]).sum();
+            for (c, filter) in tiling.filters(filters).enumerate() {
+                for (i, row) in filter[..side].iter().enumerate() {
+                    for (l, &value) in row[..side].iter().enumerate() {
                         panel[((i * side + l) * channels + c) * width + o - first] = value as f32;
                     }
                 }

@@ -16,10 +16,19 @@ pub struct Device {
     pub queue: wgpu::Queue,
     /// What a person knows the adapter by.
     pub name: String,
-    /// Whether the adapter computes on the CPU.
-    pub software: bool,
+    pub kind: Kind,
     failure: Arc<Mutex<Failure>>,
     counts: Mutex<Counts>,
+}
+
+/// What an adapter computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Hardware,
+    /// The CPU, through Chromium's software adapter.
+    SwiftShader,
+    /// The CPU, through another.
+    Software,
 }
 
 /// What has been asked of a device since it was opened.
@@ -66,7 +75,13 @@ impl Device {
         })?;
 
         let names = names(&device, &info);
-        let software = info.device_type == wgpu::DeviceType::Cpu || names.iter().any(|name| is_software(name));
+        let kind = if names.iter().any(|name| name.to_lowercase().contains("swiftshader")) {
+            Kind::SwiftShader
+        } else if info.device_type == wgpu::DeviceType::Cpu || names.iter().any(|name| is_software(name)) {
+            Kind::Software
+        } else {
+            Kind::Hardware
+        };
         let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "unnamed".into());
         let failure = Arc::new(Mutex::new(Failure::default()));
         let kept = failure.clone();
@@ -82,7 +97,7 @@ impl Device {
             device,
             queue,
             name: format!("{name} ({})", backend(info.backend)),
-            software,
+            kind,
             failure,
             counts: Mutex::default(),
         })

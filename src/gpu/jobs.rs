@@ -2,11 +2,14 @@
 //! without a device.
 
 use super::conv::{self, Cut, Tile};
+use super::device::Kind;
 use super::kernels::{self, MAX_GROUPS, PoolMode, slot};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
-use crate::plan::{Place, Plan, Step};
+use crate::plan::{Join, Place, Plan, Step};
+use crate::tensor::Shape;
+use crate::winograd::Tiling;
 use std::ops::Range;
 
 /// One dispatch.
@@ -22,6 +25,8 @@ pub struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Which {
     Conv(Cut),
+    Scatter,
+    Gather,
     Pool,
     Pool4,
     Lrn,
@@ -39,6 +44,8 @@ pub enum Bind {
     /// Of the dispatch whose first layer with weights this is.
     Weight(NodeId),
     Bias(NodeId),
+    /// Winograd's: the inputs by point, and the products.
+    Scratch(usize),
     /// One factor a node.
     Gains,
     /// What is bound in place of a layer that is not there.
@@ -57,22 +64,37 @@ pub struct Jobs {
     /// The plan with its inputs' channels filled up, which the jobs are of.
     pub plan: Plan,
     pub jobs: Vec<Job>,
+    /// Of each job: what its cut depends on, where there is a choice.
+    pub classes: Vec<Option<conv::Class>>,
     pub spans: Vec<Span>,
+    /// Values that each [`Bind::Scratch`] holds.
+    pub scratch: [usize; 2],
+}
+
+/// How convolutions are computed.
+pub struct Choice<'a> {
+    pub kind: Kind,
+    pub cut: &'a dyn Fn(conv::Class) -> Cut,
 }
 
 impl Jobs {
-    /// `cut` says how each convolution is cut.
-    pub fn new(network: &Network, plan: &Plan, cut: &dyn Fn(conv::Class) -> Cut) -> Result<Self> {
+    pub fn new(network: &Network, plan: &Plan, choice: &Choice<'_>) -> Result<Self> {
+        // What can be read in fours must not depend on the plan, since weights do not.
+        let strictest = Plan::new(network, 1, Join::Direct)?;
         let plan = widened(network, plan);
-        let mut jobs = Vec::new();
-        let mut spans = Vec::new();
-        for group in conv::groups(network, &plan)? {
-            let from = jobs.len();
-            let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
-            Layer { network, steps: &steps, cut }.jobs(&mut jobs)?;
-            spans.push(Span { nodes: parts(network, &steps), jobs: from..jobs.len() });
+        let mut all = Jobs { plan, jobs: Vec::new(), classes: Vec::new(), spans: Vec::new(), scratch: [0; 2] };
+        for group in conv::groups(network, &all.plan)? {
+            let from = all.jobs.len();
+            let steps: Vec<Step> = group.iter().map(|&i| all.plan.steps[i].clone()).collect();
+            Layer { network, steps: &steps, strictest: &strictest, choice }.add_to(&mut all)?;
+            all.spans.push(Span { nodes: parts(network, &steps), jobs: from..all.jobs.len() });
         }
-        Ok(Jobs { plan, jobs, spans })
+        Ok(all)
+    }
+
+    fn push(&mut self, job: Job) {
+        self.jobs.push(job);
+        self.classes.push(None);
     }
 }
 
@@ -90,8 +112,8 @@ fn widened(network: &Network, plan: &Plan) -> Plan {
 }
 
 /// The parts of a dispatch's work that are its steps': by multiply-adds, where a pool's comparisons count as such.
-fn parts(network: &Network, steps: &[&Step]) -> Vec<(NodeId, f64)> {
-    let work = |step: &&Step| match &network.node(step.node).op {
+fn parts(network: &Network, steps: &[Step]) -> Vec<(NodeId, f64)> {
+    let work = |step: &Step| match &network.node(step.node).op {
         Op::MaxPool(window) => (window.kernel[0] * window.kernel[1] * step.writes.shape.per_image()) as f64,
         _ => network.macs(step.node) as f64,
     };
@@ -102,13 +124,14 @@ fn parts(network: &Network, steps: &[&Step]) -> Vec<(NodeId, f64)> {
 /// Steps that are computed together.
 struct Layer<'a> {
     network: &'a Network,
-    steps: &'a [&'a Step],
-    cut: &'a dyn Fn(conv::Class) -> Cut,
+    steps: &'a [Step],
+    strictest: &'a Plan,
+    choice: &'a Choice<'a>,
 }
 
 impl Layer<'_> {
-    fn jobs(&self, jobs: &mut Vec<Job>) -> Result<()> {
-        let step = self.steps[0];
+    fn add_to(&self, all: &mut Jobs) -> Result<()> {
+        let step = &self.steps[0];
         let node = self.network.node(step.node);
         let fail = |reason: String| Error::Shape { layer: node.name.clone(), reason };
         let to = step.writes;
@@ -121,12 +144,19 @@ impl Layer<'_> {
         };
         let job = match &node.op {
             Op::Conv { window, relu, .. } => {
-                let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
-                self.conv((from, &to, None), &geometry(window)?, *relu)
+                let geometry = geometry(window)?;
+                if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.kind) {
+                    self.winograd(tiling, &geometry, *relu, all);
+                } else {
+                    let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
+                    self.conv((from, &to, None), &geometry, *relu, all);
+                }
+                return Ok(());
             }
             Op::MaxPool(window) if self.steps.len() > 1 => {
                 let relu = matches!(self.network.node(self.steps[1].node).op, Op::Conv { relu: true, .. });
-                self.conv((from, &[self.steps[1].writes], Some(to)), &geometry(window)?, relu)
+                self.conv((from, &[self.steps[1].writes], Some(to)), &geometry(window)?, relu, all);
+                return Ok(());
             }
             Op::MaxPool(window) => pooled(Some(&geometry(window)?), PoolMode::MAX),
             Op::AvgPool { window, count_padding } => {
@@ -166,7 +196,7 @@ impl Layer<'_> {
                     };
                     let mut job = map(Which::Concat, slot(&params), from, to, from.shape.len());
                     job.binds.insert(1, Bind::Gains);
-                    jobs.push(job);
+                    all.push(job);
                     offset += from.shape.c;
                 }
                 return Ok(());
@@ -209,12 +239,18 @@ impl Layer<'_> {
             }
             Op::Input(_) => return Err(fail("an input is no step".into())),
         };
-        jobs.push(job);
+        all.push(job);
         Ok(())
     }
 
     /// Convolutions of one input, or one of what a pool makes of it and writes to the last place.
-    fn conv(&self, (from, to, pooled): (Place, &[Place], Option<Place>), geometry: &Geometry, relu: bool) -> Job {
+    fn conv(
+        &self,
+        (from, to, pooled): (Place, &[Place], Option<Place>),
+        geometry: &Geometry,
+        relu: bool,
+        all: &mut Jobs,
+    ) {
         let mut params = conv::Params::new(from, to, pooled, geometry, relu);
         let input = self.network.node(self.steps[0].node).inputs.first();
         let filled = input.is_some_and(|&input| matches!(self.network.node(input).op, Op::Input(_)));
@@ -226,18 +262,71 @@ impl Layer<'_> {
             }
             None => Some(Tile::Any),
         };
-        let cut = (self.cut)(conv::Class {
-            tile,
-            pixels: params.pixels,
-            quads: params.quads,
-            depth: params.channels / 4,
-            taps: params.kernel[0] * params.kernel[1],
-        });
         let layer = self.steps[usize::from(pooled.is_some())].node;
-        let mut binds = vec![Bind::Activations(from.buffer), Bind::Weight(layer), Bind::Bias(layer)];
-        binds.extend(to.iter().chain(&pooled).map(|place| Bind::Activations(place.buffer)));
+        let outs = to.iter().chain(&pooled).map(|place| Bind::Activations(place.buffer));
+        self.product(tile, &params, Bind::Activations(from.buffer), layer, outs.collect(), all);
+    }
+
+    /// A dispatch of conv.wgsl.
+    fn product(
+        &self,
+        tile: Option<Tile>,
+        params: &conv::Params,
+        from: Bind,
+        layer: NodeId,
+        to: Vec<Bind>,
+        all: &mut Jobs,
+    ) {
+        let taps = params.kernel[0] * params.kernel[1];
+        let class = conv::Class { tile, pixels: params.pixels, quads: params.quads, depth: params.channels / 4, taps };
+        let cut = (self.choice.cut)(class);
+        let mut binds = vec![from, Bind::Weight(layer), Bind::Bias(layer)];
+        binds.extend(to);
         binds.extend((0..3 + conv::MOST_LAYERS - binds.len()).map(Bind::Spare));
-        Job { kernel: Which::Conv(cut), params: slot(&params), binds, grid: cut.grid(params.pixels, params.quads) }
+        let grid = cut.grid(params.pixels, params.quads);
+        all.jobs.push(Job { kernel: Which::Conv(cut), params: slot(params), binds, grid });
+        all.classes.push(Some(class));
+    }
+
+    /// A convolution as three dispatches: transform, one product a point, transform back.
+    fn winograd(&self, tiling: Tiling, geometry: &Geometry, relu: bool, all: &mut Jobs) {
+        let Step { node, ref reads, writes: to } = self.steps[0];
+        let from = reads[0];
+        let points = tiling.side() * tiling.side();
+        let [down, across] = tiling.grid(to.shape);
+        let tiles = to.shape.n * down * across;
+        // Tiles of conv.wgsl shall not reach from one point into the next.
+        let plane = tiles.next_multiple_of(8);
+        let params = |place: Place| kernels::Winograd {
+            tiles: tiles as u32,
+            plane: plane as u32,
+            down: down as u32,
+            across: across as u32,
+            height: place.shape.h as u32,
+            width: place.shape.w as u32,
+            quads: (place.shape.c / 4) as u32,
+            offset: place.offset as u32,
+            stride: place.stride as u32,
+            pad: geometry.pad.map(|n| n as u32),
+            relu: u32::from(relu),
+            outputs: tiling.outputs as u32,
+        };
+        let job = |kernel, place: Place, binds| Job {
+            kernel,
+            params: slot(&params(place)),
+            binds,
+            grid: folded((tiles * place.shape.c / 4).div_ceil(MAP)),
+        };
+        all.push(job(Which::Scatter, from, vec![Bind::Activations(from.buffer), Bind::Scratch(0)]));
+        let rows = |channels| Shape::new(1, points, plane, channels);
+        let whole = |shape: Shape| Place { buffer: 0, offset: 0, stride: shape.c, shape };
+        let (inputs, products) = (rows(from.shape.c), rows(to.shape.c));
+        let one = Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [points, plane] };
+        let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one, false);
+        (product.finish, product.plane) = (conv::Finish::SUM, plane as u32);
+        self.product(None, &product, Bind::Scratch(0), node, vec![Bind::Scratch(1)], all);
+        all.push(job(Which::Gather, to, vec![Bind::Scratch(1), Bind::Bias(node), Bind::Activations(to.buffer)]));
+        all.scratch = [all.scratch[0].max(inputs.len()), all.scratch[1].max(products.len())];
     }
 }
 
@@ -278,5 +367,37 @@ fn pool(from: Place, to: Place, geometry: Option<&Geometry>, mode: PoolMode, eac
         pad: axes(|g| g.pad),
         end: axes(|g| g.pad_end),
         mode,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::googlenet::{Spec, Variant};
+
+    fn jobs(variant: Variant, join: Join, kind: Kind) -> Jobs {
+        let network = Spec { variant, heads: false, ..Spec::default() }.build().unwrap();
+        let plan = Plan::new(&network, 1, join).unwrap();
+        Jobs::new(&network, &plan, &Choice { kind, cut: &|class| class.cut(kind) }).unwrap()
+    }
+
+    #[test]
+    fn a_network_takes_45_dispatches_on_hardware() {
+        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Hardware).jobs.len(), 45);
+        // BVLC's has a convolution and two normalisations more.
+        assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 48);
+        // Nine modules of four branches are joined.
+        assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
+        // Winograd's transforms: eight layers of 3x3 and nine of 5x5.
+        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (8 + 9));
+    }
+
+    #[test]
+    fn a_dispatch_writes_to_different_buffers() {
+        for job in jobs(Variant::Caffe, Join::Direct, Kind::Software).jobs {
+            let mut binds = job.binds.clone();
+            binds.dedup();
+            assert_eq!(binds.len(), job.binds.len());
+        }
     }
 }

@@ -35,6 +35,8 @@ use Access::{Params, Read, Write};
 /// Every kernel, named as its entry point.
 pub struct Kernels {
     pub convs: Convs,
+    scatter: Kernel,
+    gather: Kernel,
     pool: Kernel,
     pool4: Kernel,
     lrn: Kernel,
@@ -61,6 +63,7 @@ impl Kernels {
         let kernel = |module, entry, bindings, per_group| Kernel::new(device, module, entry, bindings, per_group);
 
         let conv = module("conv", include_str!("../../shaders/conv.wgsl"));
+        let winograd = module("winograd", include_str!("../../shaders/winograd.wgsl"));
         let pool = module("pool", include_str!("../../shaders/pool.wgsl"));
         let lrn = module("lrn", include_str!("../../shaders/lrn.wgsl"));
         let concat = module("concat", include_str!("../../shaders/concat.wgsl"));
@@ -70,6 +73,8 @@ impl Kernels {
         let tiles = module("tiles", include_str!("../../shaders/tiles.wgsl"));
         Kernels {
             convs: Convs::new(device, conv),
+            scatter: kernel(&winograd, "scatter", &[(0, Params), (1, Read), (3, Write)], 64),
+            gather: kernel(&winograd, "gather", JOIN, 64),
             pool: kernel(&pool, "pool", MAP, 64),
             pool4: kernel(&pool, "pool4", MAP, 64),
             lrn: kernel(&lrn, "lrn", MAP, 64),
@@ -91,6 +96,8 @@ impl Kernels {
     pub fn get(&self, device: &Device, which: Which) -> Kernel {
         match which {
             Which::Conv(cut) => return self.convs.get(device, cut),
+            Which::Scatter => &self.scatter,
+            Which::Gather => &self.gather,
             Which::Pool => &self.pool,
             Which::Pool4 => &self.pool4,
             Which::Lrn => &self.lrn,
@@ -202,6 +209,24 @@ pub fn slot<P: Pod>(params: &P) -> [u8; SLOT as usize] {
     let bytes = bytemuck::bytes_of(params);
     slot[..bytes.len()].copy_from_slice(bytes);
     slot
+}
+
+/// The `Params` of winograd.wgsl.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Winograd {
+    pub tiles: u32,
+    pub plane: u32,
+    pub down: u32,
+    pub across: u32,
+    pub height: u32,
+    pub width: u32,
+    pub quads: u32,
+    pub offset: u32,
+    pub stride: u32,
+    pub pad: [u32; 2],
+    pub relu: u32,
+    pub outputs: u32,
 }
 
 /// The `Params` of pool.wgsl.

@@ -51,14 +51,14 @@ impl Recording {
         network: &Network,
         jobs: Jobs,
     ) -> Result<Self> {
-        let Jobs { plan, jobs, spans } = jobs;
+        let Jobs { plan, jobs, spans, scratch, .. } = jobs;
         let most = device.max_binding();
-        if let Some(shape) = plan.buffers.iter().find(|shape| shape.len() as u64 * 4 > most) {
+        let largest = plan.buffers.iter().map(|shape| shape.len()).chain(scratch).max().unwrap_or(0);
+        if largest as u64 * 4 > most {
             return Err(Error::Argument(format!(
-                "a batch of {} needs a buffer of {} MB for {shape} values, and \"{}\" takes at most {} MB: \
-                 run fewer pictures at once",
+                "a batch of {} needs a buffer of {} MB, and \"{}\" takes at most {} MB: run fewer pictures at once",
                 plan.batch,
-                (shape.len() * 4) >> 20,
+                (largest * 4) >> 20,
                 device.name,
                 most >> 20
             )));
@@ -66,6 +66,7 @@ impl Recording {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffers: Vec<Buffer> =
             plan.buffers.iter().map(|shape| device.buffer("activations", shape.len() as u64 * 4, usage)).collect();
+        let scratch = scratch.map(|values| device.buffer("scratch", values as u64 * 4, BufferUsages::STORAGE));
         let gains_written = vec![1.0; network.nodes().len()];
         let gains = device.filled("gains", &gains_written, BufferUsages::STORAGE);
 
@@ -80,6 +81,7 @@ impl Recording {
                 Bind::Activations(at) => &buffers[at],
                 Bind::Weight(node) => &weights(node)?.weight,
                 Bind::Bias(node) => &weights(node)?.bias,
+                Bind::Scratch(at) => &scratch[at],
                 Bind::Gains => &gains,
                 Bind::Spare(at) => &kernels.convs.spare[at],
             })
@@ -134,11 +136,6 @@ impl Recording {
         let each = self.spans.iter().zip(spans);
         each.flat_map(|(span, ms)| span.nodes.iter().map(move |&(node, part)| StepTime { node, ms: ms * part }))
             .collect()
-    }
-
-    /// How many dispatches a run takes, those that bring a picture to the input apart.
-    pub fn dispatches(&self) -> usize {
-        self.dispatches.len()
     }
 
     /// The spans that a run notes: those of the steps, that of the preprocessing, both or none.

@@ -1,0 +1,195 @@
+// Convolution of stride 1 by Winograd's F(4x4,3x3) or F(2x2,5x5): Lavin and Gray, "Fast algorithms for convolutional
+// neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs, conv.wgsl multiplies them by the
+// transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4 or 2x2 outputs. The
+// points are 0, ±√2/2, ±√2 and infinity. Twin: src/cpu/winograd.rs.
+
+struct Params {
+    tiles: u32, // N * down * across
+    plane: u32, // tiles of a point: those, filled up
+    down: u32,
+    across: u32,
+    height: u32, // of the input for `scatter`, of the output for `gather`
+    width: u32,
+    quads: u32, // groups of four channels
+    offset: u32,
+    stride: u32,
+    pad_y: u32,
+    pad_x: u32,
+    relu: u32,
+    outputs: u32, // side of a tile of outputs: 4 or 2
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4), or (36, plane, quads)
+@group(0) @binding(2) var<storage, read> b: array<vec4f>; // (quads)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4f>; // (36, plane, quads), or (N, Ho, Wo, stride/4)
+
+const THREADS = 64u;
+const A = 0.7071067811865476f;
+const B = 1.4142135623730951f; // 2 * A: where it can be, a power of two is taken out, which rounds nothing
+
+struct Six {
+    a: vec4f,
+    b: vec4f,
+    c: vec4f,
+    d: vec4f,
+    e: vec4f,
+    f: vec4f,
+}
+
+// A thread's tile and channels.
+struct Part {
+    tile: u32,
+    quad: u32,
+    image: u32,
+    y: u32, // of the tile, counted in tiles
+    x: u32,
+}
+
+fn part(i: u32) -> Part {
+    let tile = i / p.quads;
+    let row = tile / p.across;
+    let image = row / p.down;
+    return Part(tile, i - tile * p.quads, image, row - image * p.down, tile - row * p.across);
+}
+
+// One column or row of B' d.
+fn inward(d: Six) -> Six {
+    let even_a = d.e - 2.0 * d.c;
+    let odd_a = A * (d.d - 2.0 * d.b);
+    let even_b = d.e - 0.5 * d.c;
+    let odd_b = B * (d.d - 0.5 * d.b);
+    return Six(
+        fma(vec4f(-2.5), d.c, d.a + d.e),
+        even_a + odd_a,
+        even_a - odd_a,
+        even_b + odd_b,
+        even_b - odd_b,
+        fma(vec4f(-2.5), d.d, d.b + d.f),
+    );
+}
+
+fn pixel(part: Part, row: u32, column: u32) -> vec4f {
+    let iy = i32(part.y * p.outputs + row) - i32(p.pad_y);
+    let ix = i32(part.x * p.outputs + column) - i32(p.pad_x);
+    let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
+    let at = select(0u, (part.image * p.height + u32(iy)) * p.width + u32(ix), inside);
+    return select(vec4f(), x[(at * p.stride + p.offset) / 4u + part.quad], inside);
+}
+
+fn pixels(t: Part, row: u32) -> Six {
+    return Six(
+        pixel(t, row, 0u),
+        pixel(t, row, 1u),
+        pixel(t, row, 2u),
+        pixel(t, row, 3u),
+        pixel(t, row, 4u),
+        pixel(t, row, 5u),
+    );
+}
+
+fn put(t: Part, column: u32, d: Six) {
+    let v = inward(d);
+    let step = 6u * p.plane * p.quads;
+    let at = (column * p.plane + t.tile) * p.quads + t.quad;
+    y[at] = v.a;
+    y[at + step] = v.b;
+    y[at + 2u * step] = v.c;
+    y[at + 3u * step] = v.d;
+    y[at + 4u * step] = v.e;
+    y[at + 5u * step] = v.f;
+}
+
+@compute @workgroup_size(THREADS)
+fn scatter(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.tiles * p.quads {
+        return;
+    }
+    let t = part(i);
+    let r0 = inward(pixels(t, 0u));
+    let r1 = inward(pixels(t, 1u));
+    let r2 = inward(pixels(t, 2u));
+    let r3 = inward(pixels(t, 3u));
+    let r4 = inward(pixels(t, 4u));
+    let r5 = inward(pixels(t, 5u));
+    put(t, 0u, Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    put(t, 1u, Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    put(t, 2u, Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    put(t, 3u, Six(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    put(t, 4u, Six(r0.e, r1.e, r2.e, r3.e, r4.e, r5.e));
+    put(t, 5u, Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f));
+}
+
+struct Four {
+    a: vec4f,
+    b: vec4f,
+    c: vec4f,
+    d: vec4f,
+}
+
+// One column or row of A' m.
+fn outward(m: Six) -> Four {
+    let even_a = m.b + m.c;
+    let odd_a = m.b - m.c;
+    let even_b = m.d + m.e;
+    let odd_b = m.d - m.e;
+    // Infinity is of the last output alone.
+    return Four(
+        m.a + even_a + even_b,
+        A * (odd_a + 2.0 * odd_b) + select(vec4f(), m.f, p.outputs == 2u),
+        0.5 * even_a + 2.0 * even_b,
+        A * (0.5 * odd_a + 4.0 * odd_b) + m.f,
+    );
+}
+
+fn products(t: Part, row: u32) -> Four {
+    let step = p.plane * p.quads;
+    let at = (row * 6u * p.plane + t.tile) * p.quads + t.quad;
+    return outward(Six(x[at], x[at + step], x[at + 2u * step], x[at + 3u * step], x[at + 4u * step], x[at + 5u * step]));
+}
+
+fn store(t: Part, row: u32, column: u32, sum: vec4f) {
+    let oy = t.y * p.outputs + row;
+    let ox = t.x * p.outputs + column;
+    let value = sum + b[t.quad];
+    let at = (t.image * p.height + oy) * p.width + ox;
+    if (oy < p.height) & (ox < p.width) & (row < p.outputs) & (column < p.outputs) {
+        y[(at * p.stride + p.offset) / 4u + t.quad] = select(value, max(value, vec4f()), p.relu != 0u);
+    }
+}
+
+fn column(t: Part, column: u32, m: Six) {
+    let v = outward(m);
+    store(t, 0u, column, v.a);
+    store(t, 1u, column, v.b);
+    store(t, 2u, column, v.c);
+    store(t, 3u, column, v.d);
+}
+
+@compute @workgroup_size(THREADS)
+fn gather(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.tiles * p.quads {
+        return;
+    }
+    let t = part(i);
+    let r0 = products(t, 0u);
+    let r1 = products(t, 1u);
+    let r2 = products(t, 2u);
+    let r3 = products(t, 3u);
+    let r4 = products(t, 4u);
+    let r5 = products(t, 5u);
+    column(t, 0u, Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    column(t, 1u, Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    column(t, 2u, Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    column(t, 3u, Six(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+}

@@ -1,0 +1,152 @@
+//! The fastest cut of each convolution on this adapter, by trying them.
+
+use super::conv::{Class, Cut};
+use super::device::Device;
+use super::jobs::{Jobs, Which};
+use super::kernels::Kernels;
+use super::record::Recording;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use web_time::Instant;
+
+/// What each cut is timed for, in milliseconds: browsers' clocks are coarse, and a submit costs by itself.
+const SPAN_MS: f64 = 4.0;
+/// The most repetitions of a dispatch in one submit.
+const MOST: u32 = 256;
+
+/// The measured choices. As JSON it is kept for the next time.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tuning {
+    cuts: HashMap<Class, Cut>,
+}
+
+/// As it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// What it holds for: see [`key`].
+    key: String,
+    cuts: Vec<(Class, Cut)>,
+}
+
+impl Tuning {
+    /// The measured cut, or the usual one.
+    pub fn cut(&self, class: Class, software: bool) -> Cut {
+        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(software))
+    }
+
+    /// Reads what was kept; [`Error::Argument`] where it is of another adapter, of other shaders, or no such thing.
+    pub fn parse(text: &str, key: &str) -> Result<Self> {
+        let kept: Kept =
+            serde_json::from_str(text).map_err(|e| Error::Argument(format!("these are no choices of kernels: {e}")))?;
+        if kept.key != key {
+            return Err(Error::Argument(format!("these choices are for \"{}\", and this is \"{key}\"", kept.key)));
+        }
+        if let Some((class, cut)) = kept.cuts.iter().find(|(class, cut)| !class.candidates().contains(cut)) {
+            return Err(Error::Argument(format!("{cut:?} is no choice for {class:?}")));
+        }
+        Ok(Tuning { cuts: kept.cuts.into_iter().collect() })
+    }
+
+    /// To be kept.
+    pub fn to_json(&self, key: &str) -> String {
+        let mut cuts: Vec<(Class, Cut)> = self.cuts.iter().map(|(class, cut)| (*class, *cut)).collect();
+        cuts.sort_by_key(|(class, _)| (class.pixels, class.quads, class.depth, class.taps));
+        serde_json::to_string(&Kept { key: key.to_owned(), cuts }).unwrap_or_default()
+    }
+
+    /// Times every candidate for the convolutions of a recording that have not been measured yet.
+    pub async fn measure(
+        &mut self,
+        device: &Device,
+        kernels: &Kernels,
+        recording: &Recording,
+        jobs: &Jobs,
+    ) -> Result<()> {
+        for (at, (job, class)) in jobs.jobs.iter().zip(&jobs.classes).enumerate() {
+            let (Which::Conv(_), Some(class)) = (job.kernel, class) else { continue };
+            if self.cuts.contains_key(class) {
+                continue;
+            }
+            let mut best: Option<(f64, Cut)> = None;
+            for cut in class.candidates() {
+                let ms = time(device, kernels, recording, at, *class, cut).await?;
+                if best.is_none_or(|(least, _)| ms < least) {
+                    best = Some((ms, cut));
+                }
+            }
+            if let Some((_, cut)) = best {
+                self.cuts.insert(*class, cut);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What choices hold for: the adapter, and the shaders as they are.
+pub fn key(adapter: &str) -> String {
+    format!("{adapter}, {:016x}", fnv(include_bytes!("../../shaders/conv.wgsl")))
+}
+
+/// FNV-1a: tells versions of a file apart, and is no defence.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Milliseconds of a recording's dispatch, were it cut so.
+async fn time(
+    device: &Device,
+    kernels: &Kernels,
+    recording: &Recording,
+    at: usize,
+    class: Class,
+    cut: Cut,
+) -> Result<f64> {
+    let (kernel, watch) = device.watch(|| kernels.convs.get(device, cut));
+    watch.result().await?;
+    let grid = cut.grid(class.pixels, class.quads);
+    let run = async |count: u32| {
+        let start = Instant::now();
+        let ((), watch) = device.watch(|| {
+            let mut encoder = device.encoder();
+            recording.encode_repeated(&mut encoder, at, &kernel, grid, count);
+            device.submit(encoder);
+        });
+        device.finished().await?;
+        watch.result().await?;
+        Ok::<_, Error>(start.elapsed().as_secs_f64() * 1e3)
+    };
+    run(1).await?;
+    let once = run(1).await?;
+    let count = ((SPAN_MS / once.max(1e-3)) as u32).clamp(1, MOST);
+    let mut least = f64::INFINITY;
+    for _ in 0..2 {
+        least = least.min(run(count).await? / f64::from(count));
+    }
+    Ok(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_kept_and_read_again() {
+        let class = Class { tile: None, pixels: 196, quads: 80, depth: 40, taps: 9 };
+        let cut = class.candidates()[1];
+        let tuning = Tuning { cuts: [(class, cut)].into() };
+        let text = tuning.to_json("a");
+        assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
+        assert_eq!(tuning.cut(class, true), cut);
+        assert_eq!(Tuning::parse(&text, "b").unwrap_err().code(), "argument");
+        for broken in ["", "{}", &text.replace("\"rows\":", "\"rows\":1")] {
+            assert!(Tuning::parse(broken, "a").is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_key_tells_shaders_apart() {
+        assert_ne!(fnv(b"a"), fnv(b"b"));
+        assert!(key("an adapter").starts_with("an adapter, "));
+    }
+}
