@@ -1,10 +1,11 @@
-// LiteRT.js on its wasm CPU path.
+// LiteRT.js on its wasm CPU path or on WebGPU.
 
 import { loadAndCompile, loadLiteRt, Tensor, type CompileOptions } from '@litertjs/core';
+import type { On } from './peer';
 import type { Run } from './peer.worker';
 import { model, type Variant } from './runtime';
 
-export async function load(variant: Variant, threads: number): Promise<Run> {
+export async function load(variant: Variant, on: On, threads: number): Promise<Run> {
   const files = new URL('/assets/litert/', location.href).href;
   const threaded = threads > 1;
   const script = `${files}litert_wasm${threaded ? '_threaded' : ''}_internal.js`;
@@ -14,7 +15,7 @@ export async function load(variant: Variant, threads: number): Promise<Run> {
     Module: { mainScriptUrlOrBlob: script, locateFile: (file: string) => files + file },
   });
   await loadLiteRt(files, { threads: threaded });
-  const options = { accelerator: 'wasm', cpuOptions: { numThreads: threads } } satisfies CompileOptions;
+  const options = { accelerator: on, cpuOptions: { numThreads: threads } } satisfies CompileOptions;
   const net = await loadAndCompile(model(`${variant}.tflite`), options);
   return async (input) => {
     const data = new Tensor(input, [1, 224, 224, 3]);

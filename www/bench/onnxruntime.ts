@@ -1,16 +1,17 @@
-// onnxruntime-web's build without GPU backends, its files as they are published.
+// onnxruntime-web's builds without GPU backends and with WebGPU, their files as they are published.
 
 import type * as Ort from 'onnxruntime-web/wasm';
+import type { On } from './peer';
 import type { Run } from './peer.worker';
 import { model, type Variant } from './runtime';
 
-export async function load(variant: Variant, threads: number): Promise<Run> {
+export async function load(variant: Variant, on: On, threads: number): Promise<Run> {
   const files = new URL('/assets/onnxruntime/', location.href).href;
-  const ort = (await import(/* @vite-ignore */ `${files}ort.wasm.min.mjs`)) as typeof Ort;
+  const ort = (await import(/* @vite-ignore */ `${files}ort.${on}.min.mjs`)) as typeof Ort;
   ort.env.wasm.wasmPaths = files;
   ort.env.wasm.numThreads = threads;
   const session = await ort.InferenceSession.create(model(`${variant}.onnx`), {
-    executionProviders: ['wasm'],
+    executionProviders: [on],
     graphOptimizationLevel: 'all',
   });
   return async (input) => {

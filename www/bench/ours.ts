@@ -21,6 +21,10 @@ function ours(simd: Simd, threads: number, size = 224, batch = 1): Runtime {
 async function open(model: string, simd: Simd, threads: number): Promise<Net> {
   const net = await GoogLeNet.load({ model, backend: 'cpu', simd, threads });
   if (net.info.threads !== threads) throw new Error(`there are ${net.info.threads} threads, not ${threads}`);
+  return opened(net);
+}
+
+function opened(net: GoogLeNet): Net {
   return {
     run: async (input) => (await net.run(input))['loss3']!,
     close: () => net.close(),
@@ -50,6 +54,18 @@ function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[sorted.length >> 1]!;
 }
+
+export const OURS_GPU: Runtime[] = [
+  {
+    name: 'googlenet-web',
+    package: 'googlenet-web',
+    threads: 1,
+    layout: 'hwc',
+    size: 224,
+    batch: 1,
+    open: async (variant) => opened(await GoogLeNet.load({ model: model(`${variant}.safetensors`), backend: 'gpu' })),
+  },
+];
 
 export const OURS: Runtime[] = [1, 2].flatMap((threads) => [ours('plain', threads), ours('relaxed', threads)]);
 

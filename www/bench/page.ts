@@ -1,26 +1,33 @@
 // Runs in the browser: opens runtimes, compares their answers, and times them in turn.
 
-import { OURS, SCALE } from './ours';
+import { OURS, OURS_GPU, SCALE } from './ours';
 import * as peer from './peer';
 import type { Net, Runtime, Step, Variant } from './runtime';
 
-function other(framework: peer.Framework, name: string, of: string, threads: number): Runtime {
+function other(framework: peer.Framework, name: string, of: string, on: peer.On, threads = 1): Runtime {
   const layout = framework === 'onnxruntime' ? 'chw' : 'hwc';
-  const open = (variant: Variant) => peer.open(framework, variant, threads);
+  const open = (variant: Variant) => peer.open(framework, variant, on, threads);
   return { name, package: of, threads, layout, size: 224, batch: 1, open };
 }
 
 const PEERS = [1, 2].flatMap((threads) => [
-  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', threads),
-  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-wasm', threads),
-  other('litert', 'litert.js', '@litertjs/core', threads),
+  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'wasm', threads),
+  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-wasm', 'wasm', threads),
+  other('litert', 'litert.js', '@litertjs/core', 'wasm', threads),
 ]);
+
+const PEERS_GPU = [
+  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'webgpu'),
+  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-webgpu', 'webgpu'),
+  other('litert', 'litert.js', '@litertjs/core', 'webgpu'),
+];
 
 /** By the name under which the driver asks for them. */
 const GROUPS = {
   // Messages to a worker that answers at once: what every other row contains.
-  nothing: [other('nothing', 'nothing', 'googlenet-web', 1)],
+  nothing: [other('nothing', 'nothing', 'googlenet-web', 'wasm')],
   all: [...OURS, ...PEERS],
+  gpu: [...OURS_GPU, ...PEERS_GPU],
   scale: SCALE,
 };
 type Group = keyof typeof GROUPS;
@@ -41,6 +48,21 @@ function choose(group: Group) {
 
 async function open(id: number, variant: Variant): Promise<void> {
   nets[id] = await runtimes[id]!.open(variant);
+}
+
+function close(id: number): void {
+  nets[id]?.close();
+  delete nets[id];
+}
+
+/** What opening takes, and the first run. */
+async function opened(id: number, variant: Variant): Promise<{ load_ms: number; first_ms: number }> {
+  input(runtimes[id]!, variant, 1);
+  const start = performance.now();
+  await open(id, variant);
+  const ready = performance.now();
+  await run(id, variant);
+  return { load_ms: ready - start, first_ms: performance.now() - ready };
 }
 
 async function run(id: number, variant: Variant, seed = 1): Promise<Float32Array> {
@@ -86,15 +108,23 @@ function distance(actual: Float32Array, expected: Float32Array): number {
   return worst / Math.max(...expected);
 }
 
-/** Milliseconds of every run, by runtime: each round has one of each, and another is first each time. */
+/** What the page's WebGPU adapter says of itself. */
+async function adapter(): Promise<string> {
+  const info = (await navigator.gpu?.requestAdapter())?.info;
+  const said = [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(' ');
+  return info ? said || 'unnamed' : 'none';
+}
+
+/** Milliseconds of every run, by runtime: each round has one of each that is open, and another is first each time. */
 async function rounds(variant: Variant, count: number): Promise<number[][]> {
   const times = runtimes.map((): number[] => []);
   for (let round = 0; round < count; round++) {
     for (let turn = 0; turn < runtimes.length; turn++) {
       const id = (turn + round) % runtimes.length;
+      if (!nets[id]) continue;
       const values = input(runtimes[id]!, variant, 1);
       const start = performance.now();
-      await nets[id]!.run(values);
+      await nets[id].run(values);
       times[id]!.push(performance.now() - start);
       // Threads of some runtimes spin for a while after a run; the next one's cores shall be free.
       await new Promise((done) => setTimeout(done, 20));
@@ -158,4 +188,4 @@ const visited = asked.has('visit')
   ? visit(asked.get('group') as Group, Number(asked.get('visit')), asked.get('variant') as Variant)
   : undefined;
 
-Object.assign(window, { bench: { choose, open, compare, rounds, peak, macs, steps, visited } });
+Object.assign(window, { bench: { adapter, choose, close, open, opened, compare, rounds, peak, macs, steps, visited } });

@@ -4,16 +4,20 @@ import type { Net, Variant } from './runtime';
 
 export type Framework = 'nothing' | 'onnxruntime' | 'tensorflow' | 'litert';
 
+/** What a runtime computes on. */
+export type On = 'wasm' | 'webgpu';
+
 /** The first message to the worker; the others are inputs. */
 export interface Start {
   framework: Framework;
   variant: Variant;
+  on: On;
   threads: number;
 }
 
 export type Reply = { ready: true } | { output: Float32Array } | { error: string };
 
-export async function open(framework: Framework, variant: Variant, threads: number): Promise<Net> {
+export async function open(framework: Framework, variant: Variant, on: On, threads = 1): Promise<Net> {
   const worker = new Worker(new URL('./peer.worker.ts', import.meta.url), { type: 'module', name: framework });
   const ask = (message: Start | Float32Array) =>
     new Promise<Reply>((resolve, reject) => {
@@ -24,7 +28,7 @@ export async function open(framework: Framework, variant: Variant, threads: numb
       };
       worker.postMessage(message);
     });
-  await ask({ framework, variant, threads });
+  await ask({ framework, variant, on, threads });
   return {
     async run(input) {
       const reply = await ask(input);

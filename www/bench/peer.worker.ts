@@ -1,10 +1,10 @@
 // The worker that a peer runs in. It loads the peer it is told to, and no other.
 
-import type { Framework, Reply, Start } from './peer';
+import type { Framework, On, Reply, Start } from './peer';
 import type { Variant } from './runtime';
 
 export type Run = (input: Float32Array) => Promise<Float32Array>;
-type Load = (variant: Variant, threads: number) => Promise<Run>;
+type Load = (variant: Variant, on: On, threads: number) => Promise<Run>;
 
 const LOADERS: Record<Framework, () => Promise<{ load: Load }>> = {
   // What the page, the worker and the messages cost by themselves.
@@ -22,7 +22,7 @@ async function answer(message: Start | Float32Array): Promise<Reply> {
     return { output: await run(message) };
   }
   const { load } = await LOADERS[message.framework]();
-  run = await load(message.variant, message.threads);
+  run = await load(message.variant, message.on, message.threads);
   return { ready: true };
 }
 

@@ -1,4 +1,6 @@
-// The tables that a person reads, in Markdown, from what `run.mjs` measured.
+// The tables that a person reads, in Markdown, from what was measured.
+
+import { readFile } from 'node:fs/promises';
 
 const OURS = 'googlenet-web';
 
@@ -83,7 +85,7 @@ function printLayers(runtime, steps, peak, everyStep) {
 }
 
 const isConvolution = ({ kind }) => kind === 'conv';
-const isOurs = (row) => row.runtime.startsWith(OURS);
+export const isOurs = (row) => row.runtime.startsWith(OURS);
 const rate = ({ best, median }) => `${best.toFixed(1)} (median ${median.toFixed(1)})`;
 
 /** The row of the least median, for each number of threads. */
@@ -93,10 +95,22 @@ function fastest(rows) {
   return best;
 }
 
-function table(head, lines) {
+export function table(head, lines) {
   const all = [head, ...lines].map((line) => line.map(String));
   const widths = head.map((_, at) => Math.max(...all.map((line) => line[at].length)));
   const show = (line) => `| ${line.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at]))).join(' | ')} |`;
   const [first, ...rest] = all.map(show);
   console.log([first, `| ${widths.map((w, at) => (at === 0 ? '-'.repeat(w) : `${'-'.repeat(w - 1)}:`)).join(' | ')} |`, ...rest].join('\n'));
+}
+
+/** The version of a package that is measured. */
+export async function version(of) {
+  const file = of === 'googlenet-web' ? '../package.json' : `../node_modules/${of}/package.json`;
+  return JSON.parse(await readFile(new URL(file, import.meta.url), 'utf8')).version;
+}
+
+export function median(values) {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }

@@ -6,7 +6,7 @@ import os from 'node:os';
 import { gzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { FLOPS, module } from './peak.mjs';
-import { print } from './report.mjs';
+import { median, print, version } from './report.mjs';
 
 const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_SCALE, BENCH_LAYERS } = process.env;
 const WARM_UPS = 10;
@@ -151,15 +151,4 @@ async function peakMemory() {
 
 async function body(url) {
   return Buffer.from(await (await fetch(url)).arrayBuffer());
-}
-
-async function version(of) {
-  const file = of === 'googlenet-web' ? '../package.json' : `../node_modules/${of}/package.json`;
-  return JSON.parse(await readFile(new URL(file, import.meta.url), 'utf8')).version;
-}
-
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }

@@ -1,19 +1,17 @@
 // The network on TensorFlow.js, built from our file: it has no reader for one of the formats we write.
 
-import { setThreadsCount, setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 import * as tf from '@tensorflow/tfjs-core';
 import { tensors } from '../tests/page/safetensors';
+import type { On } from './peer';
 import type { Run } from './peer.worker';
 import { model, type Variant } from './runtime';
 
 const MODULES = ['3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b'];
 
-export async function load(variant: Variant, threads: number): Promise<Run> {
-  setWasmPaths(new URL('/assets/tensorflow/', location.href).href);
-  // Isolated, it would take its build with threads for a single one too.
-  if (threads === 1) tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
-  else setThreadsCount(threads);
-  await tf.setBackend('wasm');
+export async function load(variant: Variant, on: On, threads: number): Promise<Run> {
+  if (on === 'webgpu') await import('@tensorflow/tfjs-backend-webgpu');
+  else await setWasm(threads);
+  if (!(await tf.setBackend(on))) throw new Error(`there is no ${on}`);
 
   const weights = new Map<string, tf.Tensor>();
   for (const [name, { shape, data }] of await tensors(model(`${variant}.safetensors`))) {
@@ -30,6 +28,14 @@ export async function load(variant: Variant, threads: number): Promise<Run> {
     output.dispose();
     return data;
   };
+}
+
+async function setWasm(threads: number): Promise<void> {
+  const { setThreadsCount, setWasmPaths } = await import('@tensorflow/tfjs-backend-wasm');
+  setWasmPaths(new URL('/assets/tensorflow/', location.href).href);
+  // Isolated, it would take its build with threads for a single one too.
+  if (threads === 1) tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
+  else setThreadsCount(threads);
 }
 
 function network(weights: Map<string, tf.Tensor>, variant: Variant): (x: tf.Tensor4D) => tf.Tensor {

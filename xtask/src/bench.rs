@@ -1,4 +1,4 @@
-//! `cargo xtask bench cpu`: the engine in Chromium against every WebAssembly peer, on the same weights.
+//! `cargo xtask bench`: the engine against its peers in browsers, on the same weights.
 
 use crate::server::{Server, Site};
 use crate::{browsers, page, python, repo, shell, wasm};
@@ -25,6 +25,9 @@ pub struct Options {
     /// Print each step of our engine too, not only their sums
     #[arg(long, conflicts_with = "scale")]
     layers: bool,
+    /// Measure what was built last
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// What npm installed and peers fetch by name, and where it is served. Under `/assets/`, so that the
@@ -35,13 +38,63 @@ const PUBLISHED: [(&str, &str); 3] = [
     ("assets/litert", "@litertjs/core/wasm"),
 ];
 
-pub fn run(options: &Options) -> Result<()> {
+/// Of `bench gpu`.
+#[derive(clap::Args)]
+pub struct GpuOptions {
+    /// Write what was measured
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each runtime runs [default: 20 times in Firefox, 3 times in Chromium]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// The network: BVLC's, the one without LRN, or one after the other
+    #[arg(long, value_name = "VARIANT", default_value = "both", value_parser = ["caffe", "keras", "both"])]
+    variant: String,
+    /// Where: Firefox on whatever Vulkan adapter there is, Chromium on its software adapter
+    #[arg(long, value_name = "BROWSER", default_value = "both", value_parser = ["firefox", "chromium", "both"])]
+    browser: String,
+    /// Measure what was built last
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// On WebGPU, against every WebGPU peer.
+pub fn gpu(options: &GpuOptions) -> Result<()> {
+    let mut command = driver("run-gpu.mjs", !options.no_build)?;
+    command.env("BENCH_VARIANT", &options.variant).env("BENCH_BROWSER", &options.browser);
+    command.env("BENCH_ROUNDS", options.rounds.map_or(String::new(), |n| n.to_string()));
+    measure(command, "gpu.json", options.json.as_deref())
+}
+
+/// On the CPU path in Chromium, against every WebAssembly peer.
+pub fn cpu(options: &Options) -> Result<()> {
+    let mut command = driver("run.mjs", !options.no_build)?;
+    command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
+    let flag = |on| if on { "1" } else { "" };
+    command.env("BENCH_SCALE", flag(options.scale)).env("BENCH_LAYERS", flag(options.layers));
+    measure(command, "cpu.json", options.json.as_deref())
+}
+
+/// Runs a driver, and copies what it wrote to where it is wanted.
+fn measure(mut command: Command, result: &str, wanted: Option<&Path>) -> Result<()> {
+    let result = repo::target().join("bench").join(result);
+    shell::run(command.env("BENCH_JSON", &result))?;
+    if let Some(file) = wanted {
+        fs::copy(&result, file)?;
+    }
+    Ok(())
+}
+
+/// The script that drives the browsers, to be told where the page is that this builds and serves.
+fn driver(script: &str, build: bool) -> Result<Command> {
     let browsers = browsers::ensure()?;
-    wasm::build()?;
     let folder = repo::target().join("bench");
     let (root, models) = (folder.join("page"), folder.join("models"));
-    page::build_bench(&root)?;
-    make_models(&models)?;
+    if build {
+        wasm::build()?;
+        page::build_bench(&root)?;
+        make_models(&models)?;
+    }
 
     let installed = repo::www().join("node_modules");
     let mut mounts: Vec<_> = PUBLISHED.iter().map(|(at, from)| ((*at).to_owned(), installed.join(from))).collect();
@@ -50,18 +103,10 @@ pub fn run(options: &Options) -> Result<()> {
     let url = format!("http://localhost:{}", server.port()?);
     thread::spawn(move || server.serve());
 
-    let result = folder.join("cpu.json");
     let mut command = Command::new("node");
-    command.arg(repo::www().join("bench/run.mjs")).current_dir(repo::www());
-    command.env("CHROMIUM", &browsers.chromium).env("BENCH_URL", url).env("BENCH_JSON", &result);
-    command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
-    let flag = |on| if on { "1" } else { "" };
-    command.env("BENCH_SCALE", flag(options.scale)).env("BENCH_LAYERS", flag(options.layers));
-    shell::run(&mut command)?;
-    if let Some(file) = &options.json {
-        fs::copy(&result, file)?;
-    }
-    Ok(())
+    command.arg(repo::www().join("bench").join(script)).current_dir(repo::www());
+    command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox).env("BENCH_URL", url);
+    Ok(command)
 }
 
 /// Has the models written that are not there yet, of the reference's weights where there is a reference.

@@ -47,6 +47,8 @@ enum Command {
 enum Bench {
     /// The CPU path in Chromium, against every WebAssembly peer and the machine's own limit
     Cpu(bench::Options),
+    /// The GPU path in Firefox and in Chromium, against every WebGPU peer
+    Gpu(bench::GpuOptions),
 }
 
 #[derive(Subcommand)]
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
         Command::Model(Model::Cifar10(options)) => bundled::run(&options),
         Command::Model(Model::Imagenet(options)) => imagenet::run(&options),
         Command::Accuracy(options) => accuracy::run(&options),
-        Command::Bench(Bench::Cpu(options)) => bench::run(&options),
+        Command::Bench(Bench::Cpu(options)) => bench::cpu(&options),
+        Command::Bench(Bench::Gpu(options)) => bench::gpu(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
