@@ -194,6 +194,35 @@ impl Engine {
         }
     }
 
+    /// Measures which kernels are fastest on this GPU, for pictures one at a time, and goes on with those. Gives what
+    /// [`Engine::set_tuning`] takes the next time; `None` on the CPU.
+    pub async fn tune(&mut self) -> Result<Option<String>> {
+        let Runner::Gpu(gpu) = &mut self.runner else { return Ok(None) };
+        (self.plan, self.filled) = (None, false);
+        let plan = Plan::new(&self.model.network, 1, Join::Direct)?;
+        gpu.tune(&plan).await?;
+        self.plan = Some(plan);
+        Ok(Some(gpu.tuning()))
+    }
+
+    /// Takes on what [`Engine::tune`] gave on the same GPU, from the next run on; [`Error::Argument`] where it was
+    /// another, or the kernels were. Nothing on the CPU.
+    pub async fn set_tuning(&mut self, kept: &str) -> Result<()> {
+        let Runner::Gpu(gpu) = &mut self.runner else { return Ok(()) };
+        gpu.set_tuning(kept)?;
+        (self.plan, self.filled) = (None, false);
+        self.prepare(1, Join::Direct)?;
+        match &mut self.runner {
+            Runner::Gpu(gpu) => gpu.ready().await,
+            Runner::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Whether measuring pays: there is a GPU, and not a CPU that plays one.
+    pub fn can_tune(&self) -> bool {
+        matches!(&self.runner, Runner::Gpu(gpu) if gpu.is_hardware())
+    }
+
     /// What has been asked of the GPU so far; `None` on the CPU.
     pub fn gpu_counts(&self) -> Option<Counts> {
         match &self.runner {

@@ -11,6 +11,7 @@ mod picture;
 mod record;
 mod tiles;
 mod timing;
+mod tune;
 
 use crate::error::{Error, Result};
 use crate::image::{Crop, Image, Preprocess};
@@ -27,6 +28,7 @@ use kernels::Kernels;
 use picture::Picture;
 use record::Recording;
 use std::collections::HashMap;
+use tune::Tuning;
 use web_time::Instant;
 use wgpu::{BufferUsages, CommandEncoder};
 
@@ -38,6 +40,8 @@ pub struct Gpu {
     packed: HashMap<NodeId, Packed>,
     network: Network,
     preprocess: Preprocess,
+    /// The measured choices of kernels.
+    tuning: Tuning,
     /// One a place of the batch, as far as there has been one.
     pictures: Vec<Picture>,
     recording: Option<Recording>,
@@ -73,6 +77,7 @@ impl Gpu {
             packed: packed?,
             network: model.network.clone(),
             preprocess: model.preprocess,
+            tuning: Tuning::default(),
             pictures: Vec::new(),
             recording: None,
             prepared: None,
@@ -82,6 +87,37 @@ impl Gpu {
     /// The adapter's name and the API it is driven by.
     pub fn adapter(&self) -> String {
         self.device.name.clone()
+    }
+
+    /// Measures on this adapter which cut of each convolution of a plan is fastest, and takes the plan on anew with
+    /// them. Takes a second or so; what was measured before is not measured again.
+    pub async fn tune(&mut self, plan: &Plan) -> Result<()> {
+        self.prepare(plan)?;
+        self.ready().await?;
+        let Gpu { device, kernels, network, tuning, recording, .. } = self;
+        let recording = recording.as_ref().ok_or_else(unprepared)?;
+        let kind = device.kind;
+        let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| tuning.cut(class, kind) })?;
+        tuning.measure((device, kernels, recording), &jobs).await?;
+        self.prepare(plan)?;
+        self.ready().await
+    }
+
+    /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
+    pub fn tuning(&self) -> String {
+        self.tuning.to_json(&tune::key(&self.device.name))
+    }
+
+    /// Takes on choices that were measured on this adapter with these shaders, from the next plan on.
+    /// [`Error::Argument`] where they were not.
+    pub fn set_tuning(&mut self, kept: &str) -> Result<()> {
+        self.tuning = Tuning::parse(kept, &tune::key(&self.device.name))?;
+        Ok(())
+    }
+
+    /// Whether the adapter is a GPU, and not a CPU that plays one.
+    pub fn is_hardware(&self) -> bool {
+        self.device.kind == Kind::Hardware
     }
 
     /// What has been asked of the device since it was opened.
@@ -96,8 +132,8 @@ impl Gpu {
         (self.recording, self.prepared) = (None, None);
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
-        let Gpu { device, kernels, packed, network, .. } = self;
-        let choice = Choice { kind: device.kind, cut: &|class| class.cut(device.kind) };
+        let Gpu { device, kernels, packed, network, tuning, .. } = self;
+        let choice = Choice { kind: device.kind, cut: &|class| tuning.cut(class, device.kind) };
         let (recording, watch) = device.watch(|| {
             let jobs = Jobs::new(network, plan, &choice)?;
             let recording = Recording::new(device, kernels, packed, network, jobs)?;
@@ -255,4 +291,60 @@ fn milliseconds(start: Instant) -> f64 {
 
 fn unprepared() -> Error {
     Error::Argument("no plan has been prepared".into())
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use crate::plan::Join;
+    use pollster::block_on;
+
+    /// Every cut of every convolution, those that nobody would choose on this adapter too, gives the same answer.
+    #[test]
+    fn every_choice_of_kernels_computes_the_same() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+        let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
+        let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+        let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect()).unwrap();
+        let layers =
+            ["conv2/3x3", "inception_3a/output", "inception_4e/output", "inception_5b/pool", "inception_5b/output"];
+        let gains = vec![1.0; model.network.nodes().len()];
+        let values = |gpu: &mut Gpu| {
+            gpu.prepare(&plan).unwrap();
+            block_on(gpu.run(Input::Images(&[&image], Crop::Center), &gains, false)).unwrap();
+            layers.map(|layer| block_on(gpu.read(plan.places[model.network.find(layer).unwrap()])).unwrap().data)
+        };
+        let mut usual = block_on(Gpu::new(&model)).unwrap();
+        let expected = values(&mut usual);
+
+        let mut device = block_on(Device::open()).unwrap();
+        device.kind = Kind::Hardware;
+        let mut gpu = block_on(Gpu::load(device, &model)).unwrap();
+        let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };
+        let classes = Jobs::new(&model.network, &plan, &choice).unwrap().classes;
+        let most = classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap();
+        assert!(most >= 12, "there are {most} choices");
+        for i in 0..=most {
+            // The last is what is taken where nothing was measured.
+            gpu.tuning = if i < most { Tuning::of(&classes, i) } else { Tuning::default() };
+            for ((got, want), layer) in values(&mut gpu).iter().zip(&expected).zip(layers) {
+                let greatest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
+                let off = got.iter().zip(want).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+                assert!(off <= 1e-5 * greatest, "choice {i}, {layer}: off by {off} of {greatest}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_kept_for_this_adapter() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+        let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
+        let mut gpu = block_on(Gpu::new(&model)).unwrap();
+        gpu.tuning = Tuning::of(&[], 0);
+        let kept = gpu.tuning();
+        gpu.set_tuning(&kept).unwrap();
+        let other = kept.replacen("\"key\":\"", "\"key\":\"another ", 1);
+        assert_ne!(other, kept);
+        assert_eq!(gpu.set_tuning(&other).unwrap_err().code(), "argument");
+    }
 }

@@ -11,6 +11,7 @@ use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, Tiling};
 use Access::{Params as Uniform, Read, Write};
 use bytemuck::{Pod, Zeroable};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use wgpu::{Buffer, BufferUsages, ShaderModule};
@@ -19,7 +20,7 @@ use wgpu::{Buffer, BufferUsages, ShaderModule};
 pub const MOST_LAYERS: usize = 3;
 
 /// What a thread makes: pixels x channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tile {
     T8x8,
     T4x8,
@@ -31,7 +32,7 @@ pub enum Tile {
 }
 
 /// How a convolution is cut into workgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cut {
     pub tile: Tile,
     /// Threads along the channels.
@@ -82,7 +83,7 @@ impl Cut {
 }
 
 /// All that the choice of a cut depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Class {
     /// Where there is no choice.
     pub tile: Option<Tile>,
@@ -102,6 +103,33 @@ impl Class {
     /// Up to eight threads along the channels: a load of theirs fetches 128 bytes in a row.
     fn lanes(self, tile: Tile) -> u32 {
         self.columns(tile).next_power_of_two().min(8)
+    }
+
+    /// The cuts that are worth measuring.
+    pub fn candidates(self) -> Vec<Cut> {
+        let most = power_below(self.depth);
+        let slices = [1, 2, 4, 8].into_iter().filter(|&slices| slices <= most);
+        match self.tile {
+            None => {
+                let tiles = [Tile::T8x8, Tile::T4x8, Tile::T4x4];
+                let each = tiles.into_iter().flat_map(|tile| slices.clone().map(move |slices| (tile, slices)));
+                let cut = |(tile, slices)| {
+                    let lanes = self.lanes(tile);
+                    // Small workgroups spread small maps; large ones share what they load.
+                    let rows = if slices == 1 { vec![8 / lanes, 64 / lanes] } else { vec![32 / lanes] };
+                    rows.into_iter().map(move |rows| Cut { tile, lanes, rows, slices })
+                };
+                each.flat_map(cut).collect()
+            }
+            Some(tile @ Tile::Pool) => {
+                let lanes = self.columns(tile).next_power_of_two().min(16);
+                let each = [1, 2, 4].into_iter().flat_map(|rows| slices.clone().map(move |slices| (rows, slices)));
+                // More would not leave room for their sums.
+                let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= 128;
+                each.filter(fits).map(|(rows, slices)| Cut { tile, lanes, rows, slices }).collect()
+            }
+            Some(_) => vec![self.cut(Kind::Hardware)],
+        }
     }
 
     /// The cut unless one was measured. Of a software adapter, the lanes of a CPU's vector are threads: more of them
@@ -418,6 +446,8 @@ mod tests {
                     let threads = cut.lanes * cut.rows * cut.slices;
                     assert!(threads <= if tile == Some(Tile::Pool) { 128 } else { 256 }, "{cut:?}");
                     assert!(cut.slices <= depth, "{cut:?}");
+                    let class = Class { tile, pixels, quads, depth, taps: 9 };
+                    assert!(class.candidates().contains(&cut), "{cut:?} is not among those that are measured");
                 }
             }
         }

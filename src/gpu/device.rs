@@ -171,23 +171,30 @@ impl Device {
         failure.error.take().map_or(Ok(()), |error| Err(Error::Gpu(error)))
     }
 
+    /// Waits until all that was submitted has run.
+    pub async fn finished(&self) -> Result<()> {
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        let filled = slot.clone();
+        self.queue.on_submitted_work_done(move || fill(&filled, Ok(())));
+        self.wait_for(slot).await?.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))
+    }
+
+    /// Waits for a slot to be filled.
+    async fn wait_for(&self, slot: Arc<Mutex<Slot>>) -> Result<Result<(), wgpu::BufferAsyncError>> {
+        // Natively nothing runs the callback but this; in a browser it does nothing.
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))?;
+        Ok(Mapped(slot).await)
+    }
+
     /// The bytes of a `MAP_READ` buffer, once all that was submitted before has run.
     pub async fn read<T>(&self, staging: &Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.count(|counts| counts.maps += 1);
         let slot = Arc::new(Mutex::new(Slot::default()));
         let filled = slot.clone();
         let mut mapping = Mapping { buffer: staging, live: true };
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            let mut slot = lock(&filled);
-            slot.result = Some(result);
-            if let Some(waker) = slot.waker.take() {
-                waker.wake();
-            }
-        });
-        // Natively nothing runs the callback but this; in a browser it does nothing.
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))?;
-        let mapped = Mapped(slot).await;
+        staging.map_async(wgpu::MapMode::Read, .., move |result| fill(&filled, result));
+        let mapped = self.wait_for(slot).await?;
         mapping.live = mapped.is_ok();
         self.check()?;
         mapped.map_err(|e| Error::Gpu(format!("its results cannot be read: {e}")))?;
@@ -241,6 +248,14 @@ impl Drop for Mapping<'_> {
 struct Slot {
     result: Option<Result<(), wgpu::BufferAsyncError>>,
     waker: Option<Waker>,
+}
+
+fn fill(slot: &Mutex<Slot>, result: Result<(), wgpu::BufferAsyncError>) {
+    let mut slot = lock(slot);
+    slot.result = Some(result);
+    if let Some(waker) = slot.waker.take() {
+        waker.wake();
+    }
 }
 
 /// A mapping that is under way.

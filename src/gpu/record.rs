@@ -183,6 +183,20 @@ impl Recording {
         }
     }
 
+    /// Encodes one dispatch so many times, by a kernel that takes the same bindings.
+    pub fn encode_repeated(
+        &self,
+        encoder: &mut CommandEncoder,
+        dispatch: usize,
+        (kernel, grid): (&Kernel, [u32; 3]),
+        count: u32,
+    ) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for _ in 0..count {
+            kernel.dispatch(&mut pass, &self.dispatches[dispatch].bound, grid);
+        }
+    }
+
     /// Encodes the copies that bring the heads' probabilities and these spans' times to the staging buffer.
     pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>) {
         for &(place, at) in &self.heads {

@@ -1,8 +1,8 @@
 //! The fastest cut of each convolution on this adapter, by trying them.
 
 use super::conv::{Class, Cut};
-use super::device::Device;
-use super::jobs::{Jobs, Which};
+use super::device::{Device, Kind};
+use super::jobs::Jobs;
 use super::kernels::Kernels;
 use super::record::Recording;
 use crate::error::{Error, Result};
@@ -31,8 +31,15 @@ struct Kept {
 
 impl Tuning {
     /// The measured cut, or the usual one.
-    pub fn cut(&self, class: Class, software: bool) -> Cut {
-        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(software))
+    pub fn cut(&self, class: Class, kind: Kind) -> Cut {
+        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(kind))
+    }
+
+    /// Each class's candidate number `i`, in turn where there are fewer.
+    #[cfg(test)]
+    pub fn of(classes: &[Option<Class>], i: usize) -> Self {
+        let cut = |class: &Class| (*class, class.candidates()[i % class.candidates().len()]);
+        Tuning { cuts: classes.iter().flatten().map(cut).collect() }
     }
 
     /// Reads what was kept; [`Error::Argument`] where it is of another adapter, of other shaders, or no such thing.
@@ -58,25 +65,24 @@ impl Tuning {
     /// Times every candidate for the convolutions of a recording that have not been measured yet.
     pub async fn measure(
         &mut self,
-        device: &Device,
-        kernels: &Kernels,
-        recording: &Recording,
+        (device, kernels, recording): (&Device, &Kernels, &Recording),
         jobs: &Jobs,
     ) -> Result<()> {
-        for (at, (job, class)) in jobs.jobs.iter().zip(&jobs.classes).enumerate() {
-            let (Which::Conv(_), Some(class)) = (job.kernel, class) else { continue };
-            if self.cuts.contains_key(class) {
+        for (at, class) in jobs.classes.iter().enumerate() {
+            let Some(class) = class.filter(|class| !self.cuts.contains_key(class)) else { continue };
+            let candidates = class.candidates();
+            if candidates.len() == 1 {
                 continue;
             }
             let mut best: Option<(f64, Cut)> = None;
-            for cut in class.candidates() {
-                let ms = time(device, kernels, recording, at, *class, cut).await?;
+            for cut in candidates {
+                let ms = time((device, kernels, recording), at, class, cut).await?;
                 if best.is_none_or(|(least, _)| ms < least) {
                     best = Some((ms, cut));
                 }
             }
             if let Some((_, cut)) = best {
-                self.cuts.insert(*class, cut);
+                self.cuts.insert(class, cut);
             }
         }
         Ok(())
@@ -95,9 +101,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 /// Milliseconds of a recording's dispatch, were it cut so.
 async fn time(
-    device: &Device,
-    kernels: &Kernels,
-    recording: &Recording,
+    (device, kernels, recording): (&Device, &Kernels, &Recording),
     at: usize,
     class: Class,
     cut: Cut,
@@ -109,7 +113,7 @@ async fn time(
         let start = Instant::now();
         let ((), watch) = device.watch(|| {
             let mut encoder = device.encoder();
-            recording.encode_repeated(&mut encoder, at, &kernel, grid, count);
+            recording.encode_repeated(&mut encoder, at, (&kernel, grid), count);
             device.submit(encoder);
         });
         device.finished().await?;
@@ -137,7 +141,7 @@ mod tests {
         let tuning = Tuning { cuts: [(class, cut)].into() };
         let text = tuning.to_json("a");
         assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
-        assert_eq!(tuning.cut(class, true), cut);
+        assert_eq!(tuning.cut(class, Kind::Software), cut);
         assert_eq!(Tuning::parse(&text, "b").unwrap_err().code(), "argument");
         for broken in ["", "{}", &text.replace("\"rows\":", "\"rows\":1")] {
             assert!(Tuning::parse(broken, "a").is_err(), "{broken}");
