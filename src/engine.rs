@@ -349,4 +349,15 @@ impl Engine {
         self.gains[id] = gain;
         Ok(())
     }
+
+    /// Gives the branches named their gains and all others 1. Where one cannot be set, none is.
+    pub fn set_gains(&mut self, gains: &[(String, f32)]) -> Result<()> {
+        let fresh = vec![1.0; self.gains.len()];
+        let before = std::mem::replace(&mut self.gains, fresh);
+        let result = gains.iter().try_for_each(|(branch, gain)| self.set_gain(branch, *gain));
+        if result.is_err() {
+            self.gains = before;
+        }
+        result
+    }
 }

@@ -8,11 +8,13 @@
 //! - [`plan`], [`import`]: what runs in which order and where it writes; files of other frameworks
 //! - [`cpu`], [`gpu`]: the two ways to run a plan, one file an operation on either side
 //! - [`engine`]: run a plan, read any node, time each step
+//! - [`explain`]: class activation maps, contributions, ablation: arithmetic over activations
 //! - `wasm`: the only file that knows JavaScript
 
 pub mod cpu;
 pub mod engine;
 pub mod error;
+pub mod explain;
 pub mod googlenet;
 pub mod gpu;
 pub mod image;

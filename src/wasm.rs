@@ -8,12 +8,14 @@
 use crate::cpu::team;
 use crate::engine::{self, Algorithm, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
+use crate::explain::{Ablation, Classifier};
 use crate::image::Image;
 use crate::model::Model;
 use crate::plan::{Input, StepTime};
 use crate::summary;
 use crate::tensor::Tensor;
-use js_sys::{Array, Float32Array, JSON, Object, Reflect};
+use crate::tiles::{Colormap, Range, Sheet};
+use js_sys::{Array, Float32Array, JSON, Object, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
@@ -24,9 +26,16 @@ use wasm_bindgen::prelude::*;
 #[wasm_bindgen]
 pub struct Engine {
     /// Empty while a call is under way.
-    inner: Cell<Option<Box<engine::Engine>>>,
+    inner: Cell<Option<Box<Loaded>>>,
     /// Of the last run; empty where it was not timed.
     steps: RefCell<Vec<StepTime>>,
+}
+
+/// An engine, and what explains its answers.
+struct Loaded {
+    engine: engine::Engine,
+    classifier: Option<Classifier>,
+    ablation: Ablation,
 }
 
 /// What `info()` gives.
@@ -47,7 +56,7 @@ struct Info<'a> {
     parameters: usize,
 }
 
-/// What `classify()` gives.
+/// What `classify()` gives for each picture.
 #[derive(Serialize)]
 struct Answer<'a> {
     top: Vec<Class<'a>>,
@@ -72,6 +81,17 @@ struct Class<'a> {
 struct Milliseconds {
     preprocess: f64,
     run: f64,
+}
+
+/// What `ablate()` gives.
+#[derive(Serialize)]
+struct Ablated<'a> {
+    #[serde(flatten)]
+    answer: Answer<'a>,
+    /// What the network as it is gives the classes of `top`.
+    untouched: Vec<f32>,
+    /// Its own likeliest classes.
+    before: Vec<Class<'a>>,
 }
 
 /// One entry of `profile()`.
@@ -102,17 +122,19 @@ impl Engine {
             let backend = backend.parse()?;
             let model = Model::from_bytes(model)?;
             let model = if heads { model } else { model.without_heads()? };
-            engine::Engine::with(model, Options { backend, threads: Some(NonZeroUsize::MIN) }).await
+            let classifier = Classifier::of(&model);
+            let engine = engine::Engine::with(model, Options { backend, threads: Some(NonZeroUsize::MIN) }).await?;
+            Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
-        let engine = load.await.map_err(thrown)?;
-        Ok(Engine { inner: Cell::new(Some(Box::new(engine))), steps: RefCell::default() })
+        let loaded = load.await.map_err(thrown)?;
+        Ok(Engine { inner: Cell::new(Some(Box::new(loaded))), steps: RefCell::default() })
     }
 
     /// Shares the steps on the CPU among this many threads, or as many as there are: the caller and the helper
     /// workers that have arrived since the last time. Only for an engine in a worker: it waits for its
     /// helpers, and a page's main thread must not wait. Gives the number in force.
     pub fn set_threads(&self, threads: usize) -> Result<usize, JsValue> {
-        let mut engine = self.take()?;
+        let engine = &mut self.take()?.engine;
         if let Some(threads) = NonZeroUsize::new(threads) {
             engine.set_threads(threads);
         }
@@ -121,7 +143,7 @@ impl Engine {
 
     /// What the engine runs on and why, and what the model is.
     pub fn info(&self) -> Result<JsValue, JsValue> {
-        let engine = self.take()?;
+        let engine = &self.take()?.engine;
         let model = engine.model();
         object(&Info {
             engine: engine.info(),
@@ -140,7 +162,7 @@ impl Engine {
 
     /// The network's layers in order: shape, parameters, multiply-adds, what they read, where they belong.
     pub fn layers(&self) -> Result<JsValue, JsValue> {
-        let engine = self.take()?;
+        let engine = &self.take()?.engine;
         let network = &engine.model().network;
         let layers = summary::rows(network).into_iter().zip(network.nodes()).map(|(row, node)| Layer {
             row,
@@ -150,38 +172,47 @@ impl Engine {
         object(&layers.collect::<Vec<_>>())
     }
 
-    /// Classifies a picture of RGBA bytes, rows from the top. `crop` is `center`, `squash` or `fit`;
-    /// `top` says how many classes of each head to give.
+    /// Classifies pictures of RGBA bytes, rows from the top, one picture after the other; `sizes` has the width
+    /// and height of each. `crop` is `center`, `squash` or `fit`; `top` says how many classes of each head to give.
+    /// Gives an answer a picture.
     pub async fn classify(
         &self,
-        rgba: Vec<u8>,
-        width: u32,
-        height: u32,
+        mut rgba: Vec<u8>,
+        sizes: Vec<u32>,
         crop: String,
-        top: u32,
+        top: usize,
     ) -> Result<JsValue, JsValue> {
-        let mut engine = self.take()?;
+        let mut loaded = self.take()?;
         let run = async {
-            let image = Image::new(width as usize, height as usize, rgba)?;
-            engine.run_input(Input::Images(&[&image], crop.parse()?)).await
+            let crop = crop.parse()?;
+            let mut images = Vec::new();
+            // From the last one, as that moves no bytes but its own.
+            for size in sizes.rchunks_exact(2) {
+                let [width, height] = [size[0], size[1]].map(|side| side as usize);
+                let length = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(4));
+                let start = length.and_then(|length| rgba.len().checked_sub(length));
+                let start = start.ok_or_else(|| {
+                    Error::Image(format!("{width}x{height} pixels take more than the {} bytes given", rgba.len()))
+                })?;
+                images.push(Image::new(width, height, rgba.split_off(start))?);
+            }
+            if !rgba.is_empty() {
+                return Err(Error::Image(format!("there are {} bytes more than its pixels take", rgba.len())));
+            }
+            let images: Vec<&Image> = images.iter().rev().collect();
+            loaded.ablation.forget();
+            loaded.engine.run_input(Input::Images(&images, crop)).await
         };
         let output = self.noted(run.await)?;
-        let labels = &engine.model().labels;
-        let best = |head: &HeadOutput| -> Vec<Class> {
-            let class = |(index, probability)| Class { index, label: &labels[index], probability };
-            head.top(0, top as usize).into_iter().map(class).collect()
-        };
-        object(&Answer {
-            top: output.answer().map(best).unwrap_or_default(),
-            heads: output.heads.iter().map(|h| Head { name: &h.name, top: best(h) }).collect(),
-            ms: Milliseconds { preprocess: output.preprocess_ms, run: output.run_ms },
-        })
+        let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &loaded.engine, picture, top));
+        object(&answers.collect::<Vec<_>>())
     }
 
     /// Runs an input as it is: as many pictures of HWC values as the array holds. Gives each head's
     /// probabilities by name.
     pub async fn run_tensor(&self, values: Vec<f32>) -> Result<JsValue, JsValue> {
-        let mut engine = self.take()?;
+        let mut loaded = self.take()?;
+        let engine = &mut loaded.engine;
         let network = &engine.model().network;
         let shape = network.inputs().next().map(|i| network.node(i).shape);
         let run = async {
@@ -190,6 +221,7 @@ impl Engine {
             engine.run_input(Input::Tensors(&[&input])).await
         };
         let output = self.noted(run.await)?;
+        loaded.ablation.forget();
         let heads = Object::new();
         for head in &output.heads {
             set(&heads, &head.name, &floats(&head.probabilities.data))?;
@@ -201,9 +233,8 @@ impl Engine {
     /// multiply-adds it executes a picture; empty where that run was not timed. `timed` says whether the next ones
     /// are. Off at first, as measuring costs.
     pub fn profile(&self, timed: bool) -> Result<JsValue, JsValue> {
-        let mut engine = self.take()?;
+        let engine = &mut self.take()?.engine;
         engine.set_timed(timed);
-        let engine = &*engine;
         let network = &engine.model().network;
         let steps = self.steps.borrow();
         let step =
@@ -213,7 +244,7 @@ impl Engine {
 
     /// What a node gave in the last run: `{data, shape: [n, h, w, c]}`, `data` in that order.
     pub async fn read(&self, node: String) -> Result<JsValue, JsValue> {
-        let engine = self.take()?;
+        let engine = &self.take()?.engine;
         let tensor = engine.read(&node).await.map_err(thrown)?;
         let s = tensor.shape;
         let out = Object::new();
@@ -222,9 +253,87 @@ impl Engine {
         Ok(out.into())
     }
 
+    /// Draws channels of what a node gave for a picture of the last run: `{data, width, height}`, RGBA. No channels
+    /// are all. `range` is empty for each channel's own, one number for the whole sheet's, or two, its ends.
+    #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
+    pub async fn draw(
+        &self,
+        node: String,
+        image: usize,
+        mut channels: Vec<u32>,
+        columns: usize,
+        scale: usize,
+        gap: usize,
+        colormap: String,
+        range: Vec<f32>,
+    ) -> Result<JsValue, JsValue> {
+        let engine = &self.take()?.engine;
+        let draw = async {
+            if channels.is_empty() {
+                let network = &engine.model().network;
+                channels = (0..network.node(network.find(&node)?).shape.c as u32).collect();
+            }
+            let colormap = match &*colormap {
+                "viridis" => Colormap::Viridis,
+                "grey" => Colormap::Grey,
+                "diverging" => Colormap::Diverging,
+                _ => return Err(Error::Argument(format!("\"{colormap}\" is no colour map"))),
+            };
+            let range = match *range {
+                [] => Range::Channel,
+                [_] => Range::Sheet,
+                [low, high, ..] => Range::Fixed(low, high),
+            };
+            engine.draw(&node, &Sheet { image, channels, columns, scale, gap, colormap, range }).await
+        };
+        let drawn = draw.await.map_err(thrown)?;
+        let out = Object::new();
+        set(&out, "data", &Uint8ClampedArray::from(drawn.rgba()))?;
+        set(&out, "width", &drawn.width().into())?;
+        set(&out, "height", &drawn.height().into())?;
+        Ok(out.into())
+    }
+
+    /// The means of the last map's channels in the last run, picture after picture.
+    pub async fn features(&self) -> Result<Float32Array, JsValue> {
+        let loaded = self.take()?;
+        let features = loaded.classifier()?.features(&loaded.engine).await.map_err(thrown)?;
+        Ok(floats(&features.data))
+    }
+
+    /// Where in the last picture a class's score comes from.
+    pub async fn cam(&self, class: usize) -> Result<JsValue, JsValue> {
+        let loaded = self.take()?;
+        object(&loaded.classifier()?.activation_map(&loaded.engine, class).await.map_err(thrown)?)
+    }
+
+    /// Which channels a class's score comes from.
+    pub async fn contributions(&self, class: usize) -> Result<JsValue, JsValue> {
+        let loaded = self.take()?;
+        object(&loaded.classifier()?.contributions(&loaded.engine, class).await.map_err(thrown)?)
+    }
+
+    /// Runs the last picture with these gains; branches that are not named have gain 1. They stay.
+    pub async fn ablate(&self, branches: Vec<String>, gains: Vec<f32>, top: usize) -> Result<JsValue, JsValue> {
+        let mut loaded = self.take()?;
+        let Loaded { engine, ablation, .. } = &mut *loaded;
+        let gains: Vec<_> = branches.into_iter().zip(gains).collect();
+        let (untouched, output) = ablation.run(engine, &gains).await.map_err(thrown)?;
+        let answer = Answer::of(&output, engine, 0, top);
+        let before = Answer::of(untouched, engine, 0, top).top;
+        let all = untouched.answer().map_or(&[][..], |head| head.probabilities.image(0));
+        let untouched = answer.top.iter().map(|class| all[class.index]).collect();
+        object(&Ablated { answer, untouched, before })
+    }
+
+    /// The layers as a table that a person reads.
+    pub fn summary(&self) -> Result<String, JsValue> {
+        Ok(summary::table(&self.take()?.engine.model().network))
+    }
+
     /// Multiplies what a branch (named by its last layer) hands to its module's output, from the next run on.
     pub fn set_gain(&self, branch: &str, gain: f32) -> Result<(), JsValue> {
-        self.take()?.set_gain(branch, gain).map_err(thrown)
+        self.take()?.engine.set_gain(branch, gain).map_err(thrown)
     }
 
     /// A run's output, its steps' times set aside for `profile`.
@@ -237,8 +346,31 @@ impl Engine {
     /// The engine for the length of one call; a second call meanwhile is refused, not undefined.
     fn take(&self) -> Result<Borrowed<'_>, JsValue> {
         match self.inner.take() {
-            Some(engine) => Ok(Borrowed { engine: Some(engine), home: &self.inner }),
+            Some(loaded) => Ok(Borrowed { loaded: Some(loaded), home: &self.inner }),
             None => Err(thrown(Error::Argument("the engine is busy: wait for the call before this one".into()))),
+        }
+    }
+}
+
+impl Loaded {
+    fn classifier(&self) -> Result<&Classifier, JsValue> {
+        let none = || thrown(Error::Argument("this network does not end in averages and one dense layer".into()));
+        self.classifier.as_ref().ok_or_else(none)
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// What a run says of a picture of its batch.
+    fn of(output: &'a Output, engine: &'a engine::Engine, picture: usize, top: usize) -> Self {
+        let labels = &engine.model().labels;
+        let best = |head: &HeadOutput| -> Vec<Class<'a>> {
+            let class = |(index, probability)| Class { index, label: &labels[index], probability };
+            head.top(picture, top).into_iter().map(class).collect()
+        };
+        Answer {
+            top: output.answer().map(best).unwrap_or_default(),
+            heads: output.heads.iter().map(|h| Head { name: &h.name, top: best(h) }).collect(),
+            ms: Milliseconds { preprocess: output.preprocess_ms, run: output.run_ms },
         }
     }
 }
@@ -270,27 +402,27 @@ impl Helper {
 
 /// The engine away from its place; dropping this puts it back.
 struct Borrowed<'a> {
-    engine: Option<Box<engine::Engine>>,
-    home: &'a Cell<Option<Box<engine::Engine>>>,
+    loaded: Option<Box<Loaded>>,
+    home: &'a Cell<Option<Box<Loaded>>>,
 }
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        self.home.set(self.engine.take());
+        self.home.set(self.loaded.take());
     }
 }
 
 impl std::ops::Deref for Borrowed<'_> {
-    type Target = engine::Engine;
+    type Target = Loaded;
 
-    fn deref(&self) -> &engine::Engine {
-        self.engine.as_deref().expect("present until dropped")
+    fn deref(&self) -> &Loaded {
+        self.loaded.as_deref().expect("present until dropped")
     }
 }
 
 impl std::ops::DerefMut for Borrowed<'_> {
-    fn deref_mut(&mut self) -> &mut engine::Engine {
-        self.engine.as_deref_mut().expect("present until dropped")
+    fn deref_mut(&mut self) -> &mut Loaded {
+        self.loaded.as_deref_mut().expect("present until dropped")
     }
 }
 
