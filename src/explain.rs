@@ -32,33 +32,28 @@ pub struct Branch {
     pub to: usize,
 }
 
-/// What makes up a class's score: `logit` is `bias` and all of `channels`.
+/// What makes up a class's score, taken apart by channels and by places.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Contributions {
+pub struct Explanation {
+    /// The score before softmax: `bias` and all of `channels`; also `bias` and the mean of `map`.
     pub logit: f64,
     pub bias: f64,
     /// One a channel of the last module: its weight times its mean.
     pub channels: Vec<f64>,
-    pub branches: Vec<Share<f64>>,
-}
-
-/// Where in the picture a class's score comes from: `logit` is `bias` and the mean of `map`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ActivationMap {
-    /// Height, width.
+    /// Height, width of the maps.
     pub shape: [usize; 2],
-    pub bias: f64,
-    /// Row by row.
+    /// The class activation map, row by row.
     pub map: Vec<f64>,
-    pub branches: Vec<Share<Vec<f64>>>,
+    pub branches: Vec<Share>,
 }
 
-/// A branch's part of something; the branches' parts add up to the whole.
+/// What a branch adds; the branches add up to the whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Share<T> {
+pub struct Share {
     #[serde(flatten)]
     pub of: Branch,
-    pub share: T,
+    pub sum: f64,
+    pub map: Vec<f64>,
 }
 
 impl Classifier {
@@ -81,38 +76,32 @@ impl Classifier {
         })
     }
 
-    /// What each channel of the last run's picture (the first of a batch) adds to a class's score.
-    pub async fn contributions(&self, engine: &Engine, class: usize) -> Result<Contributions> {
+    /// What each channel, and each place, of the last run's picture (the first of a batch) adds to a class's score.
+    pub async fn explain(&self, engine: &Engine, class: usize) -> Result<Explanation> {
         let weights = self.weights(class)?;
         let pooled = engine.read(&self.pooled).await?;
-        // The product of two f32 is exact in f64.
-        let channels: Vec<f64> =
-            weights.iter().zip(pooled.image(0)).map(|(&w, &x)| f64::from(w) * f64::from(x)).collect();
-        let bias = f64::from(self.bias[class]);
-        let share = |of: &Branch| Share { of: of.clone(), share: channels[of.from..of.to].iter().sum() };
-        let branches = self.branches.iter().map(share).collect();
-        Ok(Contributions { logit: bias + channels.iter().sum::<f64>(), bias, channels, branches })
-    }
-
-    /// What each place of the last run's picture (the first of a batch) adds to a class's score.
-    pub async fn activation_map(&self, engine: &Engine, class: usize) -> Result<ActivationMap> {
-        let weights = self.weights(class)?;
         let tensor = engine.read(&self.map).await?;
-        let over = |from: usize, to: usize| -> Vec<f64> {
-            let cell = |x: &[f32]| weights.iter().zip(x).take(to).skip(from).map(|(&w, &x)| f64::from(w * x)).sum();
+        // The product of two f32 is exact in f64.
+        let product = |(&w, &x): (&f32, &f32)| f64::from(w) * f64::from(x);
+        let channels: Vec<f64> = weights.iter().zip(pooled.image(0)).map(product).collect();
+        let map = |from: usize, to: usize| -> Vec<f64> {
+            let cell = |x: &[f32]| weights[from..to].iter().zip(&x[from..to]).map(product).sum();
             tensor.image(0).chunks_exact(tensor.shape.c).map(cell).collect()
         };
-        Ok(ActivationMap {
+        let share = |of: &Branch| Share {
+            of: of.clone(),
+            sum: channels[of.from..of.to].iter().sum(),
+            map: map(of.from, of.to),
+        };
+        let bias = f64::from(self.bias[class]);
+        Ok(Explanation {
+            logit: bias + channels.iter().sum::<f64>(),
+            bias,
             shape: [tensor.shape.h, tensor.shape.w],
-            bias: f64::from(self.bias[class]),
-            map: over(0, weights.len()),
-            branches: self.branches.iter().map(|of| Share { of: of.clone(), share: over(of.from, of.to) }).collect(),
+            map: map(0, weights.len()),
+            branches: self.branches.iter().map(share).collect(),
+            channels,
         })
-    }
-
-    /// The channels' mean values in the last run, picture after picture: what the classifier reads.
-    pub async fn features(&self, engine: &Engine) -> Result<Tensor> {
-        engine.read(&self.pooled).await
     }
 
     fn weights(&self, class: usize) -> Result<&[f32]> {
@@ -224,7 +213,7 @@ mod tests {
     fn contributions_add_up_to_the_score() {
         let (engine, mut classifier) = engine();
         for class in 0..CLASSES {
-            let c = block_on(classifier.contributions(&engine, class)).unwrap();
+            let c = block_on(classifier.explain(&engine, class)).unwrap();
             assert_eq!(c.channels.len(), 1024);
             assert_eq!(c.logit, c.bias + c.channels.iter().sum::<f64>());
             assert!(
@@ -233,16 +222,16 @@ mod tests {
                 c.logit,
                 logit(&engine, class)
             );
-            let shares: f64 = c.branches.iter().map(|b| b.share).sum();
+            let shares: f64 = c.branches.iter().map(|b| b.sum).sum();
             assert!((c.bias + shares - c.logit).abs() < 1e-12);
             let of: Vec<_> = c.branches.iter().map(|b| (b.of.branch, b.of.to - b.of.from)).collect();
             assert_eq!(of, [("1x1", 384), ("3x3", 384), ("5x5", 128), ("pool", 128)]);
         }
         // Of the channel that adds most, so that the change can be seen.
-        let c = block_on(classifier.contributions(&engine, 2)).unwrap();
+        let c = block_on(classifier.explain(&engine, 2)).unwrap();
         let (channel, _) = c.channels.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
         classifier.weights[2 * 1024 + channel] *= 1.1;
-        let changed = block_on(classifier.contributions(&engine, 2)).unwrap();
+        let changed = block_on(classifier.explain(&engine, 2)).unwrap();
         assert!(!same(changed.logit, logit(&engine, 2)), "one weight changed, and it still agrees");
     }
 
@@ -256,12 +245,12 @@ mod tests {
             channels.map(|c| f64::from(classifier.weights[class * 1024 + c]) * at(c)).sum()
         };
         for class in 0..CLASSES {
-            let cam = block_on(classifier.activation_map(&engine, class)).unwrap();
+            let cam = block_on(classifier.explain(&engine, class)).unwrap();
             assert_eq!((cam.shape, cam.map.len()), ([map.shape.h, map.shape.w], cells));
             for cell in 0..cells {
                 assert!(same(cam.map[cell], plain(&classifier, class, cell, 0..1024)));
                 for b in &cam.branches {
-                    assert!(same(b.share[cell], plain(&classifier, class, cell, b.of.from..b.of.to)));
+                    assert!(same(b.map[cell], plain(&classifier, class, cell, b.of.from..b.of.to)));
                 }
             }
             let mean = cam.map.iter().sum::<f64>() / cells as f64;
@@ -273,7 +262,7 @@ mod tests {
         });
         let expected = plain(&classifier, 0, 0, 0..1024);
         classifier.weights[strongest.unwrap()] *= 1.1;
-        let cam = block_on(classifier.activation_map(&engine, 0)).unwrap();
+        let cam = block_on(classifier.explain(&engine, 0)).unwrap();
         assert!(!same(cam.map[0], expected), "one weight changed, and it still agrees");
     }
 
@@ -302,8 +291,8 @@ mod tests {
     #[test]
     fn a_class_that_does_not_exist_is_refused() {
         let (engine, classifier) = engine();
-        let error = block_on(classifier.contributions(&engine, CLASSES)).unwrap_err();
+        let error = block_on(classifier.explain(&engine, CLASSES)).unwrap_err();
         assert_eq!(error.to_string(), "there is no class 5 among 5");
-        assert!(block_on(classifier.activation_map(&engine, usize::MAX)).is_err());
+        assert!(block_on(classifier.explain(&engine, usize::MAX)).is_err());
     }
 }

@@ -7,8 +7,12 @@ use crate::network::Network;
 use crate::weights::Weights;
 use std::collections::BTreeMap;
 
-/// Class names of ILSVRC 2012 in output order: WordNet 3.0 lemmas of the 1000 synsets.
-const IMAGENET_LABELS: &str = include_str!("imagenet_labels.txt");
+/// Class names of ILSVRC 2012 in output order, one a line: WordNet 3.0 lemmas of the 1000 synsets. The page's engine
+/// goes without: few files lack labels, and everybody would download these.
+#[cfg(feature = "imagenet-labels")]
+const IMAGENET_LABELS: Option<&str> = Some(include_str!("imagenet_labels.txt"));
+#[cfg(not(feature = "imagenet-labels"))]
+const IMAGENET_LABELS: Option<&str> = None;
 
 /// Keys of the metadata in a model file.
 pub mod key {
@@ -43,11 +47,12 @@ impl Model {
     /// Reads a safetensors model. Metadata says what it is; a file of BVLC's tensors without any is
     /// recognised by names and shapes.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Self::from_weights(Weights::parse(bytes)?)
+        Self::labelled(bytes, IMAGENET_LABELS)
     }
 
-    /// As [`Model::from_bytes`], from tensors already parsed.
-    pub fn from_weights(weights: Weights) -> Result<Self> {
+    /// As [`Model::from_bytes`], with these names for ImageNet's classes, one a line, where the file has none.
+    pub fn labelled(bytes: Vec<u8>, imagenet: Option<&str>) -> Result<Self> {
+        let weights = Weights::parse(bytes)?;
         let metadata = weights.metadata();
         let entry = |key: &str| metadata.get(key).map(String::as_str);
         let mut notes = Vec::new();
@@ -85,7 +90,9 @@ impl Model {
             Some(json) => serde_json::from_str(json).map_err(|e| metadata_error(key::LABELS, e))?,
             None if spec.classes == 1000 => {
                 notes.push("the file names no labels; with 1000 classes ImageNet's are taken".into());
-                IMAGENET_LABELS.lines().map(str::to_owned).collect()
+                let names = imagenet.or(IMAGENET_LABELS);
+                let names = names.ok_or_else(|| metadata_error(key::LABELS, "is missing; ImageNet's are not here"))?;
+                names.lines().map(str::to_owned).collect()
             }
             None => {
                 notes.push("the file names no labels; classes are numbered".into());

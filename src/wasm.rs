@@ -115,12 +115,13 @@ struct Layer<'a> {
 #[wasm_bindgen]
 impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
-    /// thread: see [`Engine::set_threads`].
-    pub async fn load(model: Vec<u8>, backend: String, heads: bool) -> Result<Engine, JsValue> {
+    /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
+    /// metadata `labels`, unless these are given, one a line.
+    pub async fn load(model: Vec<u8>, backend: String, heads: bool, labels: Option<String>) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
             let backend = backend.parse()?;
-            let model = Model::from_bytes(model)?;
+            let model = Model::labelled(model, labels.as_deref())?;
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
             let engine = engine::Engine::with(model, Options { backend, threads: Some(NonZeroUsize::MIN) }).await?;
@@ -294,23 +295,12 @@ impl Engine {
         Ok(out.into())
     }
 
-    /// The means of the last map's channels in the last run, picture after picture.
-    pub async fn features(&self) -> Result<Float32Array, JsValue> {
+    /// Which channels, and which places of the last picture, a class's score comes from.
+    pub async fn explain(&self, class: usize) -> Result<JsValue, JsValue> {
         let loaded = self.take()?;
-        let features = loaded.classifier()?.features(&loaded.engine).await.map_err(thrown)?;
-        Ok(floats(&features.data))
-    }
-
-    /// Where in the last picture a class's score comes from.
-    pub async fn cam(&self, class: usize) -> Result<JsValue, JsValue> {
-        let loaded = self.take()?;
-        object(&loaded.classifier()?.activation_map(&loaded.engine, class).await.map_err(thrown)?)
-    }
-
-    /// Which channels a class's score comes from.
-    pub async fn contributions(&self, class: usize) -> Result<JsValue, JsValue> {
-        let loaded = self.take()?;
-        object(&loaded.classifier()?.contributions(&loaded.engine, class).await.map_err(thrown)?)
+        let none = || Error::Argument("this network does not end in averages and one dense layer".into());
+        let explanation = async { loaded.classifier.as_ref().ok_or_else(none)?.explain(&loaded.engine, class).await };
+        object(&explanation.await.map_err(thrown)?)
     }
 
     /// Runs the last picture with these gains; branches that are not named have gain 1. They stay.
@@ -326,16 +316,6 @@ impl Engine {
         object(&Ablated { answer, untouched, before })
     }
 
-    /// The layers as a table that a person reads.
-    pub fn summary(&self) -> Result<String, JsValue> {
-        Ok(summary::table(&self.take()?.engine.model().network))
-    }
-
-    /// Multiplies what a branch (named by its last layer) hands to its module's output, from the next run on.
-    pub fn set_gain(&self, branch: &str, gain: f32) -> Result<(), JsValue> {
-        self.take()?.engine.set_gain(branch, gain).map_err(thrown)
-    }
-
     /// A run's output, its steps' times set aside for `profile`.
     fn noted(&self, output: Result<Output>) -> Result<Output, JsValue> {
         let mut output = output.map_err(thrown)?;
@@ -349,13 +329,6 @@ impl Engine {
             Some(loaded) => Ok(Borrowed { loaded: Some(loaded), home: &self.inner }),
             None => Err(thrown(Error::Argument("the engine is busy: wait for the call before this one".into()))),
         }
-    }
-}
-
-impl Loaded {
-    fn classifier(&self) -> Result<&Classifier, JsValue> {
-        let none = || thrown(Error::Argument("this network does not end in averages and one dense layer".into()));
-        self.classifier.as_ref().ok_or_else(none)
     }
 }
 
