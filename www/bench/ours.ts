@@ -1,6 +1,6 @@
 // Our engine through its own API: what an application calls. All that the benchmark knows of it is here.
 
-import { GoogLeNet, type StepTime } from '../src/client';
+import { GoogLeNet, type StepTime } from '../src/index.js';
 import { model, type Net, type Runtime, type Step } from './runtime';
 
 const NAMES = { plain: 'googlenet-web simd', relaxed: 'googlenet-web relaxed' };
@@ -27,8 +27,8 @@ async function open(model: string, simd: Simd, threads: number): Promise<Net> {
 function opened(net: GoogLeNet): Net {
   return {
     run: async (input) => (await net.run(input))['loss3']!,
-    close: () => net.close(),
-    macs: async () => (await net.layers()).reduce((sum, layer) => sum + layer.macs, 0),
+    close: () => net.free(),
+    macs: async () => net.layers.reduce((sum, layer) => sum + layer.macs, 0),
     steps: (input, runs) => steps(net, input, runs),
   };
 }
@@ -41,10 +41,9 @@ async function steps(net: GoogLeNet, input: Float32Array, runs: number): Promise
     seen.push(await net.profile(true));
   }
   await net.profile(false);
-  const layers = await net.layers();
   const [first = []] = seen;
   return first.map((step, at) => {
-    const layer = layers.find((other) => other.layer === step.node);
+    const layer = net.layers.find((other) => other.layer === step.node);
     const macs = layer?.macs ?? 0;
     return { kind: layer?.kind ?? '', executed: macs, ...step, ms: median(seen.map((steps) => steps[at]!.ms)), macs };
   });

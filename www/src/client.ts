@@ -1,40 +1,16 @@
-// The engine as a page sees it: a promise for every call, answered by a worker.
+/// <reference lib="esnext.disposable" preserve="true" />
+// A loaded network: a promise for every call, answered by a session.
 
-import { GoogLeNetError } from './errors';
+import { elsewhere, here, type Channel } from './channel.js';
+import { GoogLeNetError, bad } from './errors.js';
+import { directory, place } from './models.js';
+import type { Call, Calls, Failure, Loaded, Picture, Reply } from './protocol.js';
+import { moved, picture } from './sources.js';
+import { table } from './summary.js';
 import type {
-  Activation, Answer, Backend, Call, Calls, Crop, Failure, Info, Layer, ModelSource, Picture, Progress, Reply,
-  Shared, Simd, StepTime,
-} from './protocol';
-
-export { GoogLeNetError } from './errors';
-export type * from './protocol';
-
-export interface LoadOptions {
-  /** A model file: its address, or the file itself. Safetensors, or what the importers read. */
-  model: ModelSource;
-  /**
-   * Whether the auxiliary heads are wanted, where the model has them. Without them there is less to run,
-   * and where the model names a copy without heads, only that is downloaded.
-   */
-  heads?: boolean;
-  /** Where to run; `auto` takes the GPU where there is a real one. */
-  backend?: Backend;
-  /**
-   * Threads that share the work on the CPU. Unasked one a core, at most 8; 1 where the page is not
-   * cross-origin isolated. `info.threads` says how many there are.
-   */
-  threads?: number;
-  /** Which instruction set the CPU path uses; for measuring. */
-  simd?: Simd;
-  onProgress?: (progress: Progress) => void;
-}
-
-export interface ClassifyOptions {
-  /** How many classes to give. */
-  top?: number;
-  /** What of the picture the network sees. */
-  crop?: Crop;
-}
+  Ablation, Activation, ActivationMap, Answer, Backend, ClassifyManyOptions, ClassifyOptions, Contributions, Crop,
+  DrawOptions, Events, Info, Layer, LoadOptions, Outcome, Progress, Source, StepTime,
+} from './types.js';
 
 interface Waiting {
   resolve: (result: unknown) => void;
@@ -42,119 +18,283 @@ interface Waiting {
   onProgress: ((progress: Progress) => void) | undefined;
 }
 
-/** What to load: an address in full, since a worker's own is another than the page's. */
-function place(model: ModelSource, heads: boolean): string | Blob {
-  if (model instanceof Blob) return model;
-  const address = typeof model === 'string' ? model : ((!heads && model.noHeads) || model.url);
-  return new URL(address, document.baseURI).href;
+interface CallOptions {
+  onProgress?: ((progress: Progress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  moved?: Transferable[];
 }
 
-/** A loaded network. */
+type Listener<E extends keyof Events> = (detail: Events[E]) => void;
+
+const BACKENDS = ['auto', 'webgpu', 'wasm', 'gpu', 'cpu'];
+
+/**
+ * A loaded GoogLeNet.
+ *
+ * Calls may come at any time: they are answered one after the other, in the order in which they came. Every error is
+ * a {@link GoogLeNetError}; one about a picture or an argument leaves the network as it was.
+ *
+ * @example
+ * ```ts
+ * const net = await GoogLeNet.load();
+ * const { top } = await net.classify(file);
+ * console.log(top[0].label, top[0].probability);
+ * net.free();
+ * ```
+ */
 export class GoogLeNet {
-  readonly #worker: Worker;
-  /** Of the engine in force. Those before them have left with theirs. */
-  #helpers: Worker[] = [];
+  #channel: Channel | undefined;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #listeners = new Map<keyof Events, Set<Listener<keyof Events>>>();
   #next = 0;
   #dead: GoogLeNetError | undefined;
-  #info: Info | undefined;
+  #loaded: Loaded | undefined;
 
-  private constructor() {
-    this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'googlenet' });
-    this.#worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => this.#receive(data));
-    this.#worker.addEventListener('error', (event) => {
-      event.preventDefault();
-      const reason = event.message || 'its file could not be loaded';
-      this.#die({ code: 'internal', detail: undefined, message: `The engine could not start: ${reason}.` });
-    });
-  }
+  private constructor() {}
 
-  /** Downloads a model and readies it. Rejects with a {@link GoogLeNetError} that says what is wrong. */
-  static async load(options: LoadOptions): Promise<GoogLeNet> {
-    const { model, heads = true, backend = 'auto', threads, simd = 'auto', onProgress } = options;
+  /**
+   * Downloads a model and readies it.
+   *
+   * @param options - Which model, where to run, and what to tell meanwhile. All may be left out.
+   * @returns A network that is ready to classify; free it when it is no longer needed.
+   * @throws {@link GoogLeNetError} with what is wrong: the model, the connection, the GPU that was asked for.
+   */
+  static async load(options: LoadOptions = {}): Promise<GoogLeNet> {
+    const { backend = 'auto', heads = true, threads, simd = 'auto', onProgress, signal, wasmUrl, workerUrl } = options;
+    if (!BACKENDS.includes(backend)) throw bad(`"${backend}" is no backend; there are auto, webgpu and wasm.`);
+    if (options.f16) {
+      const message = 'The engine computes in f32 only. Leave f16 out; weights may be stored in f16 all the same.';
+      throw new GoogLeNetError({ code: 'no-f16', message });
+    }
+    const { worker = typeof Worker !== 'undefined' } = options;
+    const model = place(options);
     const net = new GoogLeNet();
     try {
-      const args = { model: place(model, heads), backend, heads, threads, simd };
-      net.#info = await net.#call('load', args, onProgress);
+      const listener = (reply: Reply) => net.#receive(reply);
+      net.#channel = worker ? elsewhere(listener, workerUrl) : await here(listener);
+      const folder = wasmUrl === undefined ? undefined : directory(wasmUrl);
+      const args = { model, backend, heads, threads, simd, wasmUrl: folder };
+      net.#loaded = await net.#call('load', args, { onProgress, signal });
       return net;
     } catch (error) {
-      net.close();
+      net.free();
       throw error;
     }
   }
 
   /** What the network is and what it runs on. */
   get info(): Info {
-    if (!this.#info) throw new Error('a network is loaded before anyone has it');
-    return this.#info;
+    return this.#ready().info;
   }
 
-  /** Whether a fault or `close` has ended it; a new one must be loaded. */
+  /** The network's layers in the order in which they run. */
+  get layers(): readonly Layer[] {
+    return this.#ready().layers;
+  }
+
+  /** Whether `free` or a fault has ended it; a new one must be loaded. */
   get closed(): boolean {
     return this.#dead !== undefined;
   }
 
-  /** Moves to another backend; where that fails it goes on with the one it has. */
-  async move(backend: Backend, onProgress?: (progress: Progress) => void): Promise<Info> {
-    this.#info = await this.#call('move', { backend }, onProgress);
-    return this.#info;
+  /** The layers as a table to print: output shape, parameters, multiply-adds, what they are connected to. */
+  summary(): string {
+    return table(this.layers);
   }
 
-  /** Says what is in a picture. A bitmap is consumed. */
-  classify(picture: Picture, { top = 5, crop = 'center' }: ClassifyOptions = {}): Promise<Answer> {
-    const transfer = picture instanceof ImageBitmap ? [picture] : [];
-    return this.#call('classify', { picture, top, crop }, undefined, transfer);
+  /**
+   * Moves to another backend; where that fails it goes on with the one it has.
+   *
+   * @returns What it runs on now.
+   */
+  async move(backend: Backend, { onProgress }: Pick<LoadOptions, 'onProgress'> = {}): Promise<Info> {
+    const info = await this.#call('move', { backend }, { onProgress });
+    this.#ready().info = info;
+    return info;
   }
 
-  /** Runs the network's input as it is (HWC), and gives each head's probabilities. */
+  /**
+   * Says what is in a picture.
+   *
+   * @param source - A file, its address, an element that shows it, or pixels. In Node: pixels.
+   */
+  async classify(source: Source, { top = 5, crop = 'center', signal }: ClassifyOptions = {}): Promise<Answer> {
+    const [answer] = await this.#classify([await picture(source)], top, crop, signal);
+    if (!answer || answer instanceof GoogLeNetError) throw answer;
+    return answer;
+  }
+
+  /**
+   * Says what is in each of many pictures.
+   *
+   * @param sources - The pictures, each looked at only when it is its turn.
+   * @returns In their order, an answer for each; where a picture cannot be read, its error.
+   */
+  async classifyMany(sources: Iterable<Source>, options: ClassifyManyOptions = {}): Promise<Outcome[]> {
+    const { batch = 1, top = 5, crop = 'center', onProgress, signal } = options;
+    if (!Number.isInteger(batch) || batch < 1) throw bad(`There cannot be ${batch} pictures in a batch.`);
+    const all = [...sources];
+    const outcomes: Outcome[] = [];
+    for (let at = 0; at < all.length; at += batch) {
+      const read = await Promise.all(all.slice(at, at + batch).map((source) => picture(source).catch(asError)));
+      const pictures = read.filter((picture): picture is Picture => !(picture instanceof GoogLeNetError));
+      const answers = pictures.length > 0 ? await this.#classify(pictures, top, crop, signal) : [];
+      outcomes.push(...read.map((picture) => (picture instanceof GoogLeNetError ? picture : answers.shift()!)));
+      onProgress?.({ done: outcomes.length, total: all.length });
+    }
+    return outcomes;
+  }
+
+  /**
+   * What the classifier reads of a picture: the 1024 means of the last module's channels.
+   *
+   * @param source - As for {@link GoogLeNet.classify}.
+   */
+  async features(source: Source, { crop = 'center', signal }: Omit<ClassifyOptions, 'top'> = {}): Promise<Float32Array> {
+    const posted = await picture(source);
+    return this.#call('features', { picture: posted, crop }, { signal, moved: moved(posted) });
+  }
+
+  /**
+   * What a layer gave for the last picture.
+   *
+   * @param layer - Any of {@link GoogLeNet.layers}, by its name.
+   * @param image - Which picture of the last batch.
+   */
+  async activation(layer: string, image = 0): Promise<Activation> {
+    const { data, shape: [n, ...shape] } = await this.#call('read', { layer });
+    if (!(image >= 0 && image < n)) throw bad(`There is no picture ${image} in a batch of ${n}.`);
+    const length = data.length / n;
+    return { data: n === 1 ? data : data.slice(image * length, (image + 1) * length), shape };
+  }
+
+  /**
+   * Draws channels of a layer as tiles, from what it gave for the last picture. The canvas takes the sheet's size.
+   *
+   * @param canvas - With a 2D context, or none yet.
+   */
+  async draw(canvas: HTMLCanvasElement | OffscreenCanvas, options: DrawOptions): Promise<void> {
+    const { layer, channels = [], scale = 1, gap = 1, colormap = 'viridis', range = 'channel', image = 0 } = options;
+    const count = channels.length || (this.layers.find((known) => known.layer === layer)?.shape[2] ?? 1);
+    const { columns = Math.ceil(Math.sqrt(count)) } = options;
+    const ends = { channel: [], sheet: [0] }[range as string] ?? [...(range as [number, number])];
+    const sheet = { layer, image, channels: Uint32Array.from(channels), columns, scale, gap, colormap, range: ends };
+    const { data, width, height } = await this.#call('draw', sheet);
+    Object.assign(canvas, { width, height });
+    const context = canvas.getContext('2d') as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
+    if (!context) throw bad('The canvas has a context already that is not 2d.');
+    context.putImageData(new ImageData(data, width, height), 0, 0);
+  }
+
+  /**
+   * The class activation map: where in the last picture a class's score comes from. Exact, since GoogLeNet ends in an
+   * average and one dense layer: the map's mean and the bias make up the logit.
+   *
+   * @param classIndex - The class's place in `info.labels`.
+   */
+  async cam(classIndex: number): Promise<ActivationMap> {
+    const { map, shape, bias, branches } = await this.#call('explain', { index: classIndex });
+    const ofBranch = ({ branch, from, to, map }: (typeof branches)[number]) => {
+      return { branch, from, to, data: Float64Array.from(map) };
+    };
+    return { data: Float64Array.from(map), shape, bias, branches: branches.map(ofBranch) };
+  }
+
+  /**
+   * Which channels of the last module a class's score comes from, for the last picture. The bias and all of them add up
+   * to the logit.
+   *
+   * @param classIndex - The class's place in `info.labels`.
+   */
+  async contributions(classIndex: number): Promise<Contributions> {
+    const { logit, bias, channels, branches } = await this.#call('explain', { index: classIndex });
+    const ofBranch = ({ branch, from, to, sum }: (typeof branches)[number]) => ({ branch, from, to, sum });
+    return { logit, bias, channels: Float64Array.from(channels), branches: branches.map(ofBranch) };
+  }
+
+  /**
+   * Runs the last picture again with what branches hand on multiplied: 0 switches one off, 1 leaves it as it is.
+   * Branches that are not named have 1. The gains stay, for whatever is run or read next, until the next call of this:
+   * `ablate({})` restores the network.
+   *
+   * @param gains - By each branch's last layer: `{ "inception_3a/1x1": 0 }`; also `/3x3`, `/5x5` and `/pool_proj`.
+   */
+  async ablate(gains: Record<string, number>, { top = 5, signal }: Omit<ClassifyOptions, 'crop'> = {}): Promise<Ablation> {
+    return this.#call('ablate', { gains, top }, { signal });
+  }
+
+  /**
+   * Runs the network's input as it is.
+   *
+   * @param values - Height, width, channels of one picture or several, as the model's preprocessing leaves them.
+   * @returns Each head's probabilities by its name.
+   */
   run(values: Float32Array): Promise<Record<string, Float32Array>> {
     return this.#call('run', { values });
   }
 
-  /** What a layer gave in the last run. */
-  read(node: string): Promise<Activation> {
-    return this.#call('read', { node });
-  }
-
-  layers(): Promise<Layer[]> {
-    return this.#call('layers', {});
-  }
-
   /**
-   * How long each step of the last run took, in order. Runs are timed from the first call of this on, as
-   * measuring costs: before it there is nothing to give. `profile(false)` ends that.
+   * How long each step of the last run took, in order. Runs are timed from the first call of this on, as measuring costs:
+   * before it there is nothing to give. `profile(false)` ends that.
    */
   profile(timed = true): Promise<StepTime[]> {
     return this.#call('profile', { timed });
   }
 
-  /** Multiplies what a branch, named by its last layer, hands on, from the next run. */
-  setGain(branch: string, gain: number): Promise<void> {
-    return this.#call('gain', { branch, gain });
+  /**
+   * Calls back when something happens.
+   *
+   * @returns What ends that.
+   */
+  on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void {
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners.add(listener));
+    return () => void listeners.delete(listener);
   }
 
-  /** Ends the worker and its helpers. Calls under way are rejected. */
-  close(): void {
-    this.#die({ code: 'closed', detail: undefined, message: 'The network was closed.' });
+  /** Frees all that the network holds, and ends its workers. Calls under way are rejected with the code `closed`. */
+  free(): void {
+    this.#die({ code: 'closed', detail: undefined, message: 'The network was freed.' });
   }
 
-  #call<C extends Call>(
-    call: C,
-    args: Calls[C]['args'],
-    onProgress?: (progress: Progress) => void,
-    transfer: Transferable[] = [],
-  ): Promise<Calls[C]['result']> {
+  /** The same as {@link GoogLeNet.free}, for `using`. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  #ready(): Loaded {
+    // Nobody has one before it is loaded.
+    return this.#loaded!;
+  }
+
+  async #classify(pictures: Picture[], top: number, crop: Crop, signal?: AbortSignal): Promise<Outcome[]> {
+    const moving = pictures.flatMap(moved);
+    const results = await this.#call('classify', { pictures, crop, top }, { signal, moved: moving });
+    return results.map((result) => ('code' in result ? new GoogLeNetError(result) : result));
+  }
+
+  #call<C extends Call>(call: C, args: Calls[C]['args'], options: CallOptions = {}): Promise<Calls[C]['result']> {
+    const { onProgress, signal, moved = [] } = options;
     if (this.#dead) return Promise.reject(this.#dead);
+    if (signal?.aborted) return Promise.reject(aborted(signal));
     const id = this.#next++;
-    return new Promise<unknown>((resolve, reject) => {
+    const abandon = () => {
+      this.#channel?.post({ cancel: id }, []);
+      this.#waiting.get(id)?.reject(aborted(signal!));
+      this.#waiting.delete(id);
+    };
+    signal?.addEventListener('abort', abandon);
+    const answer = new Promise<unknown>((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject, onProgress });
-      this.#worker.postMessage({ id, call, args }, transfer);
-    }) as Promise<Calls[C]['result']>;
+      this.#channel?.post({ id, call, args } as Parameters<Channel['post']>[0], moved);
+    });
+    return answer.finally(() => signal?.removeEventListener('abort', abandon)) as Promise<Calls[C]['result']>;
   }
 
   #receive(reply: Reply): void {
     if ('fatal' in reply) return this.#die(reply.fatal);
-    if ('summon' in reply) return void this.#summon(reply.summon, reply.shared);
+    if ('event' in reply) return this.#tell(reply.event, reply.detail);
+    if ('summon' in reply) return;
     const waiting = this.#waiting.get(reply.id);
     if (!waiting) return;
     if ('progress' in reply) return waiting.onProgress?.(reply.progress);
@@ -165,37 +305,25 @@ export class GoogLeNet {
     if (reply.error.code === 'internal') this.#die(reply.error);
   }
 
-  /** Starts helpers for the worker, and tells it when all have arrived, or those that will. */
-  async #summon(count: number, shared: Shared): Promise<void> {
-    this.#helpers = Array.from({ length: count }, () => {
-      return new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'googlenet-helper' });
-    });
-    const arrivals = await Promise.all(this.#helpers.map((helper) => this.#arrival(helper, shared)));
-    this.#worker.postMessage({ arrived: arrivals.filter(Boolean).length });
-  }
-
-  /** Whether a helper arrives. */
-  #arrival(helper: Worker, shared: Shared): Promise<boolean> {
-    return new Promise((resolve) => {
-      let arrived = false;
-      helper.addEventListener('message', () => resolve((arrived = true)));
-      helper.addEventListener('error', (event) => {
-        event.preventDefault();
-        resolve(false);
-        const message = `A helper of the engine failed: ${event.message || 'its file could not be loaded'}.`;
-        // Before its arrival nobody counts on it.
-        if (arrived) this.#die({ code: 'internal', detail: undefined, message });
-        else console.warn(message);
-      });
-      helper.postMessage(shared);
-    });
+  #tell<E extends keyof Events>(event: E, detail: Events[E]): void {
+    if (this.#loaded) this.#loaded.info = detail.info;
+    for (const listener of this.#listeners.get(event) ?? []) listener(detail);
   }
 
   #die(failure: Failure): void {
     if (this.#dead) return;
     this.#dead = new GoogLeNetError(failure);
-    for (const worker of [this.#worker, ...this.#helpers]) worker.terminate();
+    this.#channel?.close();
     for (const { reject } of this.#waiting.values()) reject(this.#dead);
     this.#waiting.clear();
   }
+}
+
+function aborted(signal: AbortSignal): GoogLeNetError {
+  return new GoogLeNetError({ code: 'aborted', message: 'The call was aborted.' }, { cause: signal.reason });
+}
+
+function asError(thrown: unknown): GoogLeNetError {
+  if (thrown instanceof GoogLeNetError) return thrown;
+  throw thrown;
 }

@@ -1,18 +1,30 @@
 // The engine is built four times: with and without relaxed SIMD, with and without threads. This chooses.
 
-import { GoogLeNetError } from './errors';
-import { hasRelaxedSimd, hasSimd, hasThreads } from './features';
-import { summon, threaded } from './helpers';
-import type { Backend, Simd } from './protocol';
-import type { Engine } from './wasm/googlenet';
+import { GoogLeNetError, bad } from './errors.js';
+import { hasRelaxedSimd, hasSimd, hasThreads } from './features.js';
+import { threaded } from './helpers.js';
+import { readFile } from './node.js';
+import type { Shared } from './protocol.js';
+import type { Simd } from './types.js';
+import type { Engine } from './wasm/googlenet.js';
 
 export type { Engine };
 
-/** What a module of the engine is to the worker. */
+/** Has helper workers started. Resolves when all have arrived, or those that will. */
+export type Summon = (shared: Shared, count: number) => Promise<void>;
+
+/** What a module of the engine is to the session. */
 export interface Engines {
-  load(model: Uint8Array, backend: Backend, heads: boolean): Promise<Engine>;
+  load: typeof Engine.load;
   /** Shares an engine's work among this many threads, or as many as can be had. */
   share(engine: Engine, threads: number): Promise<void>;
+}
+
+export interface Wanted {
+  simd: Simd;
+  threads: number;
+  /** The folder of the modules, where they do not lie beside this script. */
+  wasmUrl: string | undefined;
 }
 
 /** More threads than this are not taken unasked: the engine's steps are too short to be shared among more. */
@@ -20,31 +32,37 @@ const UNASKED = 8;
 
 /** As many threads as are asked for; unasked one a core, at most eight. */
 export function wanted(threads: number | undefined): number {
-  if (threads === undefined) return Math.min(navigator.hardwareConcurrency || 1, UNASKED);
+  if (threads === undefined) return Math.min(globalThis.navigator?.hardwareConcurrency || 1, UNASKED);
   if (Number.isInteger(threads) && threads > 0) return threads;
-  throw new GoogLeNetError({ code: 'argument', detail: undefined, message: `There cannot be ${threads} threads.` });
+  throw bad(`There cannot be ${threads} threads.`);
 }
 
-/** The engine that suits this browser best. */
-export async function engines(simd: Simd, threads: number): Promise<Engines> {
+/** The engine that suits this browser best; on one thread where nobody can be summoned. */
+export async function engines({ simd, threads, wasmUrl }: Wanted, summon: Summon | undefined): Promise<Engines> {
   const relaxed = isRelaxed(simd);
-  if (threads > 1 && hasThreads()) {
+  if (threads > 1 && summon && hasThreads()) {
     try {
-      return await shared(relaxed);
+      return await shared(relaxed, wasmUrl, summon);
     } catch (error) {
       // Above all where the browser has no room for a memory that can be shared.
       console.warn('GoogLeNet goes on with one thread:', error);
     }
   }
-  const { default: init, Engine } = await (relaxed ? import('./wasm/googlenet_relaxed') : import('./wasm/googlenet'));
-  await init();
-  return { load: (model, backend, heads) => Engine.load(model, backend, heads), share: async () => {} };
+  const url = relaxed
+    ? new URL('./wasm/googlenet_relaxed_bg.wasm', import.meta.url)
+    : new URL('./wasm/googlenet_bg.wasm', import.meta.url);
+  const [{ default: init, Engine }, module] = await Promise.all([
+    relaxed ? import('./wasm/googlenet_relaxed.js') : import('./wasm/googlenet.js'),
+    compile(url, `googlenet${relaxed ? '_relaxed' : ''}`, wasmUrl),
+  ]);
+  await init({ module_or_path: module });
+  return { load: Engine.load, share: async () => {} };
 }
 
 function isRelaxed(simd: Simd): boolean {
   if (!hasSimd()) {
     const message = 'This browser has no WebAssembly SIMD, which the engine needs. Browsers since 2023 have it.';
-    throw new GoogLeNetError({ code: 'no-simd', detail: undefined, message });
+    throw new GoogLeNetError({ code: 'no-simd', message });
   }
   if (simd === 'relaxed' && !hasRelaxedSimd()) {
     const message = 'This browser has no relaxed SIMD, which was asked for. Ask for "auto" or "plain".';
@@ -54,11 +72,17 @@ function isRelaxed(simd: Simd): boolean {
 }
 
 /** The engine on a memory that workers can share. */
-async function shared(relaxed: boolean): Promise<Engines> {
-  const [{ default: init, Engine }, module] = await Promise.all([threaded(relaxed), compile(relaxed)]);
+async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<Engines> {
+  const url = relaxed
+    ? new URL('./wasm/googlenet_relaxed_threads_bg.wasm', import.meta.url)
+    : new URL('./wasm/googlenet_threads_bg.wasm', import.meta.url);
+  const [{ default: init, Engine }, module] = await Promise.all([
+    threaded(relaxed),
+    compile(url, `googlenet${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
+  ]);
   const { memory } = await init({ module_or_path: module });
   return {
-    load: (model, backend, heads) => Engine.load(model, backend, heads),
+    load: Engine.load,
     share: async (engine, threads) => {
       await summon({ relaxed, module, memory }, threads - 1);
       engine.set_threads(threads);
@@ -66,9 +90,36 @@ async function shared(relaxed: boolean): Promise<Engines> {
   };
 }
 
-function compile(relaxed: boolean): Promise<WebAssembly.Module> {
-  const url = relaxed
-    ? new URL('./wasm/googlenet_relaxed_threads_bg.wasm', import.meta.url)
-    : new URL('./wasm/googlenet_threads_bg.wasm', import.meta.url);
-  return WebAssembly.compileStreaming(fetch(url));
+/** A module from where bundlers have put it, or from the folder that an application names. */
+export function compile(bundled: URL, name: string, wasmUrl: string | undefined): Promise<WebAssembly.Module> {
+  return part(bundled, `${name}_bg.wasm`, wasmUrl, async (response) => {
+    // Not every server knows the type.
+    const streams = response.headers.get('content-type')?.startsWith('application/wasm');
+    return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+  });
+}
+
+/** The names of ImageNet's classes, one a line. */
+export function imagenet(wasmUrl: string | undefined): Promise<string> {
+  const url = new URL('./wasm/imagenet_labels.txt', import.meta.url);
+  return part(url, 'imagenet_labels.txt', wasmUrl, (response) => response.text());
+}
+
+/** What a file of the engine holds. */
+async function part<T>(
+  bundled: URL,
+  name: string,
+  wasmUrl: string | undefined,
+  read: (response: Response) => Promise<T>,
+): Promise<T> {
+  const url = wasmUrl === undefined ? bundled : new URL(name, wasmUrl);
+  try {
+    const response = url.protocol === 'file:' ? new Response(await readFile(url)) : await fetch(url);
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    return await read(response);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const message = `The engine could not be loaded from ${url}: ${why}. wasmUrl says where its files are.`;
+    throw new GoogLeNetError({ code: 'download', detail: url.href, message }, { cause });
+  }
 }

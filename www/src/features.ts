@@ -29,7 +29,7 @@ export function hasThreads(): boolean {
   // drop (i32.atomic.load (i32.const 0))
   const load = [0x41, 0x00, 0xfe, 0x10, 0x02, 0x00, 0x1a];
   return (
-    self.crossOriginIsolated &&
+    globalThis.crossOriginIsolated &&
     typeof SharedArrayBuffer === 'function' &&
     valid(...givesNothing, ...sharedMemory, ...code(...load))
   );

@@ -2,9 +2,7 @@
 // The page starts them, as a worker that starts workers hangs in Firefox now and then (seen in version 153,
 // without any WebAssembly, in about one of ten times).
 
-import type { Message, Reply, Shared } from './protocol';
-
-const NAME = 'googlenet-helper';
+import type { Message, Reply, Shared } from './protocol.js';
 
 /** A helper's stack: half of what the engine's own has. A multiple of 64 KiB. */
 const STACK = 512 << 10;
@@ -13,8 +11,8 @@ const STACK = 512 << 10;
 const PATIENCE = 10_000;
 
 /** The bindings of a module with threads. */
-export function threaded(relaxed: boolean): Promise<typeof import('./wasm/googlenet_threads')> {
-  return relaxed ? import('./wasm/googlenet_relaxed_threads') : import('./wasm/googlenet_threads');
+export function threaded(relaxed: boolean): Promise<typeof import('./wasm/googlenet_threads.js')> {
+  return relaxed ? import('./wasm/googlenet_relaxed_threads.js') : import('./wasm/googlenet_threads.js');
 }
 
 /** Has the page start helpers. Resolves when all have arrived, or those that will. */
@@ -34,19 +32,8 @@ export function summon(shared: Shared, count: number): Promise<void> {
   });
 }
 
-/** Whether this worker is one. */
-export function isHelper(): boolean {
-  return self.name === NAME;
-}
-
 /** What a helper does with its life. */
-export function help(): void {
-  self.addEventListener('message', ({ data }: MessageEvent<Shared>) => void assist(data).catch(reportError), {
-    once: true,
-  });
-}
-
-async function assist({ relaxed, module, memory }: Shared): Promise<void> {
+export async function assist({ relaxed, module, memory }: Shared): Promise<void> {
   const { default: init, Helper } = await threaded(relaxed);
   const exports = await init({ module_or_path: module, memory, thread_stack_size: STACK });
   const helper = Helper.arrive();

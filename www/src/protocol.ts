@@ -1,106 +1,78 @@
-// What the page and its worker say to each other.
+// What a network and the session that owns its engine say to each other, mostly across a worker's boundary.
 
-export type Backend = 'auto' | 'gpu' | 'cpu';
-/**
- * Which of the CPU path's instruction sets: the best the browser has, plain SIMD, or relaxed SIMD, whose
- * multiply-add rounds once where the processor can.
- */
-export type Simd = 'auto' | 'plain' | 'relaxed';
-export type Crop = 'center' | 'squash' | 'fit';
+import type {
+  Ablation, ActivationMap, Answer, Backend, Branch, Crop, Events, Info, Layer, Pixels, Progress, Simd, StepTime,
+} from './types.js';
 
-/** A model file: its address, its address and that of a copy without auxiliary heads, or its bytes. */
-export type ModelSource = string | { url: string; noHeads?: string | undefined } | Blob;
+/** A picture as it can be posted: a file, its address, a bitmap that is the session's own, or pixels. */
+export type Picture = Blob | string | ImageBitmap | Pixels;
 
-/** Pixels as the browser has them. */
-export type Picture = Blob | ImageBitmap | ImageData;
+/** Where a model is, or the model. */
+export type ModelPlace = { url: string; sha256: string | undefined } | Blob | Uint8Array;
 
-/** How far loading has come. */
-export type Progress =
-  | { stage: 'download'; loaded: number; total: number | undefined }
-  | { stage: 'prepare' };
-
-/** What a loaded network is and what it runs on. */
-export interface Info {
-  backend: 'cpu' | 'gpu';
-  /** The GPU's name, or the CPU path's instruction set. */
-  adapter: string;
-  /** Why this backend, in a sentence. */
-  reason: string;
-  /** Threads that share the CPU path's work; 1 on the GPU, and where the page is not cross-origin isolated. */
-  threads: number;
-  model: string;
-  variant: string;
-  classes: number;
-  labels: string[];
-  heads: string[];
-  /** What the model file does not say and was assumed. */
-  notes: string[];
-  source: string | null;
-  license: string | null;
-  /** Height and width of the network's input. */
-  size: number;
-  parameters: number;
+/** What is known once a network is loaded. */
+export interface Loaded {
+  info: Info;
+  layers: Layer[];
 }
 
-export interface Class {
-  index: number;
-  label: string;
-  probability: number;
+/** A sheet of tiles as RGBA. */
+export interface Sheet {
+  data: Uint8ClampedArray<ArrayBuffer>;
+  width: number;
+  height: number;
 }
 
-export interface Answer {
-  /** The likeliest classes, likeliest first. */
-  top: Class[];
-  /** The same for every head, the network's own answer last. */
-  heads: { name: string; top: Class[] }[];
-  ms: { preprocess: number; run: number };
-}
-
-export interface Layer {
+/** `draw`'s arguments as the engine takes them. */
+export interface SheetOptions {
   layer: string;
-  kind: string;
-  /** Height, width, channels. */
-  shape: [number, number, number];
-  params: number;
-  macs: number;
-  inputs: string[];
-  module: string | null;
-  branch: string | null;
+  image: number;
+  channels: Uint32Array;
+  columns: number;
+  scale: number;
+  gap: number;
+  colormap: string;
+  /** Empty for each channel's own range, one number for that of the sheet, or its ends. */
+  range: number[];
 }
 
-/** A layer's output: `data` in the order of `shape`. */
-export interface Activation {
-  data: Float32Array;
-  /** Batch, height, width, channels. */
-  shape: [number, number, number, number];
+/** Why a class: `ActivationMap` and `Contributions` in one. */
+export interface Explanation {
+  logit: number;
+  bias: number;
+  channels: number[];
+  shape: ActivationMap['shape'];
+  map: number[];
+  branches: (Branch & { sum: number; map: number[] })[];
 }
 
-/** How long a step of a run took. A step is named by the layer whose output it writes. */
-export interface StepTime {
-  node: string;
-  /** On several threads, the time of all of them. */
-  ms: number;
-  /** How the CPU path computes it. */
-  algorithm?: string;
-  /** Multiply-adds that this takes, a picture; the layer's own count is that of the direct algorithm. */
-  executed?: number;
-}
-
-/** Every call to the worker: what goes in and what comes back. */
+/** Every call to the session: what goes in and what comes back. */
 export interface Calls {
   load: {
-    args: { model: string | Blob; backend: Backend; heads: boolean; threads: number | undefined; simd: Simd };
-    result: Info;
+    args: {
+      model: ModelPlace;
+      backend: Backend;
+      heads: boolean;
+      threads: number | undefined;
+      simd: Simd;
+      wasmUrl: string | undefined;
+    };
+    result: Loaded;
   };
   /** The same model on another backend. */
   move: { args: { backend: Backend }; result: Info };
-  classify: { args: { picture: Picture; crop: Crop; top: number }; result: Answer };
+  /** All pictures at once; those that cannot be read have their failure. */
+  classify: { args: { pictures: Picture[]; crop: Crop; top: number }; result: (Answer | Failure)[] };
+  /** Of one picture, what the classifier reads. */
+  features: { args: { picture: Picture; crop: Crop }; result: Float32Array };
   run: { args: { values: Float32Array }; result: Record<string, Float32Array> };
-  read: { args: { node: string }; result: Activation };
-  layers: { args: Record<string, never>; result: Layer[] };
+  /** Of the whole batch. */
+  read: { args: { layer: string }; result: { data: Float32Array; shape: [number, number, number, number] } };
+  draw: { args: SheetOptions; result: Sheet };
+  explain: { args: { index: number }; result: Explanation };
+  ablate: { args: { gains: Record<string, number>; top: number }; result: Ablation };
   /** The last run's steps, and whether the next are timed. */
   profile: { args: { timed: boolean }; result: StepTime[] };
-  gain: { args: { branch: string; gain: number }; result: undefined };
 }
 
 export type Call = keyof Calls;
@@ -120,13 +92,14 @@ export interface Shared {
   memory: WebAssembly.Memory;
 }
 
-/** What the page says: a call, or that the helpers have arrived which the worker summoned. */
-export type Message = Request | { arrived: number };
+/** What the page says: a call, that nobody waits for it any more, or that the helpers have arrived which were summoned. */
+export type Message = Request | { cancel: number } | { arrived: number };
 
-/** `summon`: so many helpers are wanted. `fatal`: the worker cannot go on. */
+/** `summon`: so many helpers are wanted. `fatal`: the session cannot go on. */
 export type Reply =
   | { id: number; result: unknown }
   | { id: number; error: Failure }
   | { id: number; progress: Progress }
+  | { event: keyof Events; detail: Events[keyof Events] }
   | { summon: number; shared: Shared }
   | { fatal: Failure };

@@ -1,4 +1,4 @@
-import type { Answer, Class } from '../client';
+import type { Answer, Class } from 'googlenet-web';
 import { byId, make } from './dom';
 import { duration, listed, names, percent } from './words';
 

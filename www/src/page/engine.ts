@@ -1,6 +1,6 @@
 // What the engine is, and the switches that change it.
 
-import type { Backend, Info } from '../client';
+import type { Backend, Info } from 'googlenet-web';
 import { byId, make } from './dom';
 import type { Entry } from './models';
 import { sentence } from './words';
@@ -33,7 +33,7 @@ export function offer(models: Entry[], current: string | undefined): void {
 }
 
 export function describe(info: Info): void {
-  const on = info.backend === 'gpu' ? 'GPU' : 'CPU';
+  const on = info.backend === 'webgpu' ? 'GPU' : 'CPU';
   const threads = info.threads > 1 ? `, ${info.threads} threads` : '';
   const size = `${info.classes.toLocaleString('en')} classes, ${(info.parameters / 1e6).toFixed(1)} million parameters`;
   const rows = [
@@ -47,7 +47,7 @@ export function describe(info: Info): void {
   if (info.source) rows.push(row('Source', info.source));
   if (info.license) rows.push(row('Licence', info.license));
   facts.replaceChildren(...rows);
-  facts.dataset.backend = info.backend;
+  facts.dataset.backend = on.toLowerCase();
 }
 
 function row(term: string, ...value: (Node | string)[]): HTMLElement {

@@ -1,4 +1,4 @@
-import type { Progress } from '../client';
+import type { Progress } from 'googlenet-web';
 import { byId } from './dom';
 import { megabytes } from './words';
 
@@ -9,7 +9,7 @@ const bar = byId('bar', HTMLProgressElement);
 /** Shows how far the network is. */
 export function progress(at: Progress): void {
   box.hidden = false;
-  if (at.stage === 'prepare') {
+  if (at.phase !== 'download') {
     text.textContent = 'Preparing the network';
     bar.removeAttribute('value');
   } else if (at.total === undefined) {

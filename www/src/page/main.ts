@@ -1,6 +1,6 @@
 // The page: takes files, keeps one network, shows its answer.
 
-import { GoogLeNet, GoogLeNetError, type Backend } from '../client';
+import { GoogLeNet, GoogLeNetError, type Backend } from 'googlenet-web';
 import * as alert from './alert';
 import * as answer from './answer';
 import { byId } from './dom';
@@ -81,7 +81,7 @@ function use(entry: Entry): void {
   change(async () => {
     // The page shows the network's own answer only.
     const next = await GoogLeNet.load({ model: entry.source, heads: false, backend, onProgress: loading.progress });
-    net?.close();
+    net?.free();
     net = next;
     model = entry;
     if (!models.some(({ id }) => id === entry.id)) models.push(entry);
@@ -96,7 +96,7 @@ function move(to: Backend): void {
     const from = backend;
     backend = to;
     try {
-      await net?.move(to, loading.progress);
+      await net?.move(to, { onProgress: loading.progress });
     } catch (error) {
       backend = from;
       throw error;

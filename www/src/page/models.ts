@@ -1,10 +1,10 @@
-import type { ModelSource } from '../client';
+import type { Model } from 'googlenet-web';
 
 /** A model one can choose. */
 export interface Entry {
   id: string;
   name: string;
-  source: ModelSource;
+  source: Model;
 }
 
 /** What to say where there is none. */
@@ -14,9 +14,15 @@ export const NO_MODEL =
 /** What the files of models are called: ours, and those the importers read. */
 const FILES = ['.safetensors', '.h5', '.keras', '.onnx', '.caffemodel'];
 
+/** A file's address and hash. */
+interface Served {
+  url: string;
+  sha256: string;
+}
+
 /** `models/index.json`. */
 interface Index {
-  models: { id: string; name: string; url: string; noHeads?: { url: string } }[];
+  models: ({ id: string; name: string; noHeads?: Served } & Served)[];
 }
 
 /** The models that are served beside the page. */
@@ -24,7 +30,7 @@ export async function served(): Promise<Entry[]> {
   const response = await fetch('models/index.json');
   if (!response.ok) return [];
   const { models } = (await response.json()) as Index;
-  return models.map(({ id, name, url, noHeads }) => ({ id, name, source: { url, noHeads: noHeads?.url } }));
+  return models.map(({ id, name, url, sha256, noHeads }) => ({ id, name, source: { url, sha256, noHeads } }));
 }
 
 /** A model file that a person brought. */

@@ -1,7 +1,7 @@
 // Runs in the browser: loads a model, runs a stored input, compares every layer with what another
 // framework computed.
 
-import { GoogLeNet, type Answer, type Backend, type Info } from '../../src/client';
+import { GoogLeNet, type Answer, type Backend, type Info } from '../../src/index.js';
 import { fromCaffe, fromKeras } from './names';
 import { tensors, type Tensor } from './safetensors';
 
@@ -25,7 +25,7 @@ const RESOLUTION = 1e-6;
 let net: GoogLeNet | undefined;
 
 async function open(model: string, backend: Backend): Promise<Info> {
-  net?.close();
+  net?.free();
   net = await GoogLeNet.load({ model, backend });
   return net.info;
 }
@@ -44,7 +44,7 @@ async function compare(url: string, framework: 'keras' | 'caffe'): Promise<Layer
   for (const [name, tensor] of golden) {
     const node = toOurs(name);
     const expected = hwc(tensor);
-    const { data } = await net.read(node);
+    const { data } = await net.activation(node);
     if (data.length !== expected.length) throw new Error(`${node}: ${data.length} values, expected ${expected.length}`);
     const floor = Math.max(ATOL, RESOLUTION * expected.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
     const worst = distance(data, expected, floor);

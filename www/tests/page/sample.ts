@@ -1,6 +1,6 @@
 // Runs in the browser: a model on pictures that are the rows of one large picture.
 
-import { GoogLeNet, type Backend, type Info } from '../../src/client';
+import { GoogLeNet, type Backend, type Info } from '../../src/index.js';
 
 /** Every class's probability, by head. */
 type Heads = Record<string, number[]>;
@@ -9,7 +9,7 @@ let net: GoogLeNet | undefined;
 let rows: ImageBitmap | undefined;
 
 async function open(model: string, backend: Backend, pictures: string): Promise<Info> {
-  net?.close();
+  net?.free();
   rows ??= await createImageBitmap(await (await fetch(pictures)).blob(), { colorSpaceConversion: 'none' });
   net = await GoogLeNet.load({ model, backend });
   return net.info;

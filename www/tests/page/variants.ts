@@ -1,6 +1,6 @@
 // Runs in the browser: the engine in each of its builds, and the team of threads alone.
 
-import { GoogLeNet, type Info, type LoadOptions, type StepTime } from '../../src/client';
+import { GoogLeNet, type Info, type LoadOptions, type StepTime } from '../../src/index.js';
 import type { Exercise, Report, Shared } from './team-worker';
 
 interface Run {
@@ -14,13 +14,13 @@ interface Run {
 let net: GoogLeNet | undefined;
 
 async function open(options: LoadOptions): Promise<Info> {
-  net?.close();
+  net?.free();
   net = await GoogLeNet.load(options);
   return net.info;
 }
 
 function close(): void {
-  net?.close();
+  net?.free();
 }
 
 /** Names a picture twice, the second time timed. */

@@ -1,0 +1,288 @@
+/**
+ * `<googlenet-classifier>`: drop a picture on it, and it says what is in it.
+ *
+ * @example
+ * ```html
+ * <script type="module" src="googlenet-web/dist/element.js"></script>
+ * <googlenet-classifier inspect></googlenet-classifier>
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+import { GoogLeNet } from './client.js';
+import { Branches } from './element/branches.js';
+import { make } from './element/dom.js';
+import { STYLE } from './element/style.js';
+import { GoogLeNetError } from './errors.js';
+import { bitmap, isPixels } from './pixels.js';
+import { picture } from './sources.js';
+import type { Answer, Backend, Class, Crop, LoadOptions, Progress, Source } from './types.js';
+
+/** What the element's events carry in their `detail`. */
+export interface ClassifierEvents {
+  /** A picture was named. It bubbles. */
+  classify: CustomEvent<Answer>;
+  /** How far loading has come. */
+  progress: CustomEvent<Progress>;
+  /** A picture, or the network, could not be read. */
+  error: CustomEvent<GoogLeNetError>;
+}
+
+/** What of the picture is shown: as much as the network sees of it, at a size that screens have. */
+const SHOWN = 720;
+
+// Where there is no DOM, as in Node, the file can be imported all the same.
+const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
+
+/**
+ * The element.
+ *
+ * Attributes: `model` (an address, or `cifar10`), `backend`, `threads`, `top`, `crop`, `wasm-url`, `model-url`,
+ * `worker-url` as the options of {@link GoogLeNet.load} and {@link GoogLeNet.classify}; `src` names a picture; `inspect`
+ * shows the branches of an inception module; `lazy` downloads the network only with the first picture.
+ *
+ * Parts: `frame`, `drop`, `hint`, `picture`, `answer`, `status`, `progress`, `list`, `class`, `name`, `share`, `track`,
+ * `fill`, `branches`, `module`, `select`, `lanes`, `branch`, `caption`, `tiles`. Custom properties: `--googlenet-ink`,
+ * `-soft`, `-paper`, `-line`, `-track`, `-accent`, `-alert`, `-radius`, `-font`.
+ */
+export class GoogLeNetClassifier extends Base {
+  /** Which attributes are watched. */
+  static readonly observedAttributes = ['src', 'inspect', 'model', 'backend'];
+
+  #net: Promise<GoogLeNet> | undefined;
+  /** Counts pictures: the answer to any but the last is not shown. */
+  #turn = 0;
+
+  readonly #input = make('input', '');
+  readonly #picture = make('canvas', 'picture');
+  readonly #hint: HTMLSpanElement = make('span', 'hint', make('b', '', 'Drop a photograph'), 'or press to choose one');
+  readonly #drop = make('button', 'drop', this.#picture, this.#hint);
+  readonly #status = make('p', 'status');
+  readonly #bar = make('progress', 'progress');
+  readonly #list = make('ol', 'list');
+  readonly #branches = new Branches(() => void this.#inspect());
+
+  constructor() {
+    super();
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    const root = this.attachShadow({ mode: 'open', delegatesFocus: true });
+    root.adoptedStyleSheets = [sheet];
+    const answer = make('section', 'answer', this.#status, this.#bar, this.#list);
+    root.append(make('div', 'frame', this.#drop, answer, this.#branches.view), this.#input);
+    this.#status.role = 'status';
+    this.#picture.hidden = this.#bar.hidden = this.#input.hidden = true;
+    this.#drop.type = 'button';
+    Object.assign(this.#input, { type: 'file', accept: 'image/*' });
+    this.#bar.ariaLabel = 'Loading the network';
+    this.#listen();
+  }
+
+  /** Called by the browser. */
+  connectedCallback(): void {
+    const { src } = this;
+    if (src) void this.#attempt(() => this.classify(src));
+    else if (!this.hasAttribute('lazy')) void this.#attempt(() => this.load());
+  }
+
+  /** Called by the browser: what leaves the page frees its network. */
+  disconnectedCallback(): void {
+    this.free();
+  }
+
+  /** Called by the browser. */
+  attributeChangedCallback(name: string, before: string | null, value: string | null): void {
+    if (!this.isConnected || before === value) return;
+    if (name === 'src' && value) void this.#attempt(() => this.classify(value));
+    if (name === 'inspect') void this.#attempt(() => this.#inspect());
+    if (name === 'model' || name === 'backend') {
+      this.free();
+      void this.#attempt(() => this.load());
+    }
+  }
+
+  /** The address of the picture it shows, as the attribute has it. */
+  get src(): string | null {
+    return this.getAttribute('src');
+  }
+
+  /** Shows another picture. */
+  set src(value: string | null) {
+    if (value === null) this.removeAttribute('src');
+    else this.setAttribute('src', value);
+  }
+
+  /** Whether the branches are shown, as the attribute has it. */
+  get inspect(): boolean {
+    return this.hasAttribute('inspect');
+  }
+
+  /** Shows the branches, or hides them. */
+  set inspect(value: boolean) {
+    this.toggleAttribute('inspect', value);
+  }
+
+  /** The network: the one it has, or one that it loads. */
+  load(): Promise<GoogLeNet> {
+    if (!this.#net) {
+      const loading = GoogLeNet.load(this.#options());
+      this.#net = loading;
+      loading.then(
+        (net) => this.#loaded(loading, net),
+        () => {
+          // The next picture is another try.
+          if (this.#net === loading) this.#net = undefined;
+        },
+      );
+    }
+    return this.#net;
+  }
+
+  /** Shows a picture and says what is in it. */
+  async classify(source: Source): Promise<Answer> {
+    const mine = ++this.#turn;
+    this.#list.classList.add('busy');
+    try {
+      const seen = await shown(source);
+      if (mine === this.#turn) this.#show(seen);
+      const net = await this.load();
+      const crop = (this.getAttribute('crop') ?? 'center') as Crop;
+      const answer = await net.classify(seen, { top: Number(this.getAttribute('top') ?? 5), crop });
+      if (mine === this.#turn) await this.#answer(answer);
+      return answer;
+    } finally {
+      if (mine === this.#turn) this.#list.classList.remove('busy');
+    }
+  }
+
+  /** Frees the network; another is loaded when it is needed. */
+  free(): void {
+    const net = this.#net;
+    this.#net = undefined;
+    net?.then((loaded) => loaded.free()).catch(() => {});
+  }
+
+  #options(): LoadOptions {
+    const text = (name: string) => this.getAttribute(name) ?? undefined;
+    const threads = text('threads');
+    return {
+      model: text('model') ?? 'cifar10',
+      backend: (text('backend') ?? 'auto') as Backend,
+      threads: threads === undefined ? undefined : Number(threads),
+      heads: false,
+      wasmUrl: text('wasm-url'),
+      modelUrl: text('model-url'),
+      workerUrl: text('worker-url'),
+      onProgress: (progress) => this.#progress(progress),
+    };
+  }
+
+  #loaded(loading: Promise<GoogLeNet>, net: GoogLeNet): void {
+    // It may have been freed meanwhile.
+    if (this.#net !== loading) return net.free();
+    this.#bar.hidden = true;
+    if (this.#turn === 0) this.#say('');
+  }
+
+  #listen(): void {
+    const take = (file: File | undefined) => {
+      if (file) void this.#attempt(() => this.classify(file));
+    };
+    this.#drop.addEventListener('click', () => this.#input.click());
+    this.#input.addEventListener('change', () => {
+      take(this.#input.files?.[0]);
+      // So that the same file can be chosen again.
+      this.#input.value = '';
+    });
+    this.addEventListener('paste', (event) => take(event.clipboardData?.files[0]));
+    const over = (is: boolean) => (event: DragEvent) => {
+      event.preventDefault();
+      this.#drop.classList.toggle('over', is);
+    };
+    this.addEventListener('dragover', over(true));
+    this.addEventListener('dragleave', over(false));
+    this.addEventListener('drop', over(false));
+    this.addEventListener('drop', (event) => take(event.dataTransfer?.files[0]));
+  }
+
+  /** Does something that a person asked for; what goes wrong is said in place. */
+  async #attempt(what: () => Promise<unknown>): Promise<void> {
+    try {
+      await what();
+    } catch (error) {
+      // Not what the page itself ended.
+      if (!(error instanceof GoogLeNetError) || error.code === 'closed') return;
+      this.#bar.hidden = true;
+      this.#say(error.message, true);
+      this.dispatchEvent(new CustomEvent('error', { detail: error }));
+    }
+  }
+
+  #show(picture: ImageBitmap): void {
+    const scale = Math.min(1, SHOWN / Math.min(picture.width, picture.height));
+    const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale))) as [number, number];
+    Object.assign(this.#picture, { width, height, hidden: false, role: 'img', ariaLabel: 'The picture' });
+    this.#picture.getContext('2d')?.drawImage(picture, 0, 0, width, height);
+    this.#hint.hidden = true;
+    this.#drop.classList.add('full');
+    this.#drop.ariaLabel = 'Choose another picture';
+  }
+
+  async #answer(answer: Answer): Promise<void> {
+    this.#list.replaceChildren(...answer.top.map((best) => this.#bar_of(best)));
+    const ms = answer.ms.preprocess + answer.ms.run;
+    const [first] = answer.top;
+    this.#say(first ? `${first.label}, ${this.#percent(first.probability)}, in ${ms.toFixed(ms < 10 ? 1 : 0)} ms` : '');
+    await this.#inspect();
+    this.dispatchEvent(new CustomEvent('classify', { detail: answer, bubbles: true, composed: true }));
+  }
+
+  async #inspect(): Promise<void> {
+    const net = this.inspect && this.#list.childElementCount > 0 ? await this.#net : undefined;
+    if (net) await this.#branches.show(net);
+    else this.#branches.view.hidden = true;
+  }
+
+  #bar_of({ label, probability }: Class): HTMLLIElement {
+    const fill = make('div', 'fill');
+    fill.style.setProperty('--part', String(probability));
+    const name = make('span', 'name', label);
+    name.title = label;
+    return make('li', 'class', name, make('span', 'share', this.#percent(probability)), make('div', 'track', fill));
+  }
+
+  #percent(share: number): string {
+    return share.toLocaleString(this.lang || undefined, { style: 'percent', minimumFractionDigits: 1 });
+  }
+
+  #progress(progress: Progress): void {
+    const { phase, loaded, total } = progress;
+    this.#bar.hidden = phase === 'ready';
+    if (phase === 'download' && total) this.#bar.value = loaded / total;
+    else this.#bar.removeAttribute('value');
+    if (phase !== 'ready') this.#say(phase === 'download' ? `Loading the network: ${(loaded / 1e6).toFixed(1)} MB` : 'Preparing the network');
+    this.dispatchEvent(new CustomEvent('progress', { detail: progress }));
+  }
+
+  #say(text: string, bad = false): void {
+    this.#status.textContent = text;
+    this.#status.classList.toggle('bad', bad);
+  }
+}
+
+/** The picture as a bitmap, to be shown and to be looked at. */
+async function shown(source: Source): Promise<ImageBitmap> {
+  const posted = await picture(source);
+  if (!isPixels(posted)) return bitmap(posted);
+  return createImageBitmap(new ImageData(new Uint8ClampedArray(posted.data), posted.width, posted.height));
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'googlenet-classifier': GoogLeNetClassifier;
+  }
+}
+
+globalThis.customElements?.get('googlenet-classifier') ??
+  globalThis.customElements?.define('googlenet-classifier', GoogLeNetClassifier);

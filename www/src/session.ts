@@ -1,0 +1,256 @@
+// Owns the engine and answers calls, one at a time. In a worker as a rule; on the calling thread otherwise.
+
+import { download } from './download.js';
+import { compile, engines, imagenet, wanted, type Engine, type Engines, type Summon } from './engines.js';
+import { GoogLeNetError, bad, failure } from './errors.js';
+import { pixels } from './pixels.js';
+import type { Call, Calls, Explanation, Loaded, ModelPlace, Reply, Request, Sheet } from './protocol.js';
+import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from './types.js';
+
+type Report = (progress: Progress) => void;
+type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
+
+/** What a safetensors file that is not ours is refused for: it may be another framework's. */
+const FOREIGN = ['metadata', 'missing-tensor', 'extra-tensor', 'tensor-type'];
+
+/** The layer that every GoogLeNet's classifier reads. */
+const POOLED = 'pool5/7x7_s1';
+
+/** The engine's names of the backends. */
+const ENGINE: Record<string, string> = { webgpu: 'gpu', wasm: 'cpu' };
+const BACKEND = { gpu: 'webgpu', cpu: 'wasm' } as const;
+
+const NO_WEBGPU = 'there is no WebGPU here';
+
+export class Session {
+  readonly #post: (reply: Reply, moved?: Transferable[]) => void;
+  readonly #summon: Summon | undefined;
+  readonly #ended = new AbortController();
+  /** One call at a time, in the order in which they came. */
+  #last = Promise.resolve();
+  /** Calls that nobody waits for any more. */
+  readonly #cancelled = new Set<number>();
+
+  #wasm: Engines | undefined;
+  #engine: Engine | undefined;
+  /** What was asked for. Kept so that a change of backend needs no second download. */
+  #file: Uint8Array | undefined;
+  #asked = 'auto';
+  #wasmUrl: string | undefined;
+  #threads = 1;
+  #withHeads = true;
+  #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
+
+  constructor(post: (reply: Reply, moved?: Transferable[]) => void, summon?: Summon) {
+    this.#post = post;
+    this.#summon = summon;
+  }
+
+  receive(message: Request | { cancel: number }): void {
+    if ('cancel' in message) this.#cancelled.add(message.cancel);
+    else this.#last = this.#last.then(() => this.#answer(message));
+  }
+
+  /** Frees the engine, once the call under way has ended. */
+  free(): void {
+    this.#ended.abort();
+    void this.#last.then(() => {
+      this.#engine?.free();
+      this.#engine = this.#file = undefined;
+    });
+  }
+
+  async #answer({ id, call, args }: Request): Promise<void> {
+    if (this.#cancelled.delete(id) || this.#ended.signal.aborted) return;
+    try {
+      const handler = this.#handlers[call] as Handler<Call>;
+      const result = await handler(args, (progress) => this.#post({ id, progress }));
+      this.#post({ id, result }, movable(result));
+    } catch (thrown) {
+      this.#post({ id, error: failure(thrown) });
+    }
+    this.#cancelled.delete(id);
+  }
+
+  readonly #handlers: { [C in Call]: Handler<C> } = {
+    load: (args, report) => this.#load(args, report),
+    move: async ({ backend }, report) => {
+      if (!this.#file) throw notLoaded();
+      return this.#start(this.#file, backend, this.#withHeads, report);
+    },
+    classify: async ({ pictures, crop, top }) => {
+      const read = await Promise.all(pictures.map((picture) => pixels(picture).catch(failure)));
+      const readable = read.filter((picture) => 'data' in picture);
+      const answers = readable.length > 0 ? await this.#classify(readable, crop, top) : [];
+      return read.map((picture) => ('data' in picture ? answers.shift()! : picture));
+    },
+    features: async ({ picture, crop }) => {
+      await this.#classify([await pixels(picture)], crop, 0);
+      return (await this.#running().read(POOLED) as Calls['read']['result']).data;
+    },
+    run: async ({ values }) => {
+      return (await this.#recovering((engine) => engine.run_tensor(values))) as Calls['run']['result'];
+    },
+    read: async ({ layer }) => (await this.#running().read(layer)) as Calls['read']['result'],
+    draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
+      const drawn = this.#running().draw(layer, image, channels, columns, scale, gap, colormap, Float32Array.from(range));
+      return (await drawn) as Sheet;
+    },
+    explain: async ({ index }) => (await this.#running().explain(index)) as Explanation,
+    ablate: async ({ gains, top }) => {
+      const { top: best, heads, ms, before, untouched } = (await this.#running().ablate(
+        Object.keys(gains),
+        Float32Array.from(Object.values(gains)),
+        top,
+      )) as Ablation;
+      return { top: best, heads, ms, before, untouched };
+    },
+    profile: async ({ timed }) => this.#running().profile(timed) as StepTime[],
+  };
+
+  async #load({ model, backend, heads, simd, threads, wasmUrl }: Calls['load']['args'], report: Report): Promise<Loaded> {
+    const since = performance.now();
+    const passed = () => performance.now() - since;
+    this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
+    this.#wasmUrl = wasmUrl;
+    const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
+    // Where both fail, the download's failure is told.
+    module.catch(() => {});
+    const bytes = await this.#bytes(model, report);
+    this.#ms.download = passed();
+    report({ phase: 'compile', loaded: 0, total: undefined });
+    this.#wasm = await module;
+    this.#ms.compile = passed();
+    const name = globalThis.File && model instanceof File ? model.name : 'a file';
+    await this.#take(bytes, name, backend, heads, report);
+    this.#ms.ready = passed();
+    return { info: this.#info(), layers: this.#running().layers() as Layer[] };
+  }
+
+  async #bytes(model: ModelPlace, report: Report): Promise<Uint8Array> {
+    if (model instanceof Uint8Array) return model;
+    if (model instanceof Blob) return new Uint8Array(await model.arrayBuffer());
+    return download(model.url, model.sha256, report, this.#ended.signal);
+  }
+
+  /** Starts with a model file, be it another framework's. */
+  async #take(bytes: Uint8Array, name: string, backend: string, heads: boolean, report: Report): Promise<void> {
+    // The header of one of ours, after 8 bytes of length, is JSON.
+    if (bytes[8] !== '{'.charCodeAt(0)) bytes = await this.#convert(bytes, name);
+    try {
+      await this.#start(bytes, backend, heads, report);
+    } catch (error) {
+      if (!FOREIGN.includes(failure(error).code)) throw error;
+      const converted = await this.#convert(bytes, name).catch(() => {
+        throw error;
+      });
+      await this.#start(converted, backend, heads, report);
+    }
+  }
+
+  /** Another framework's file as one of ours. The importers are large, and fetched when they are needed. */
+  async #convert(bytes: Uint8Array, name: string): Promise<Uint8Array> {
+    const [{ default: init, convert }, module] = await Promise.all([
+      import('./wasm/importers.js'),
+      compile(new URL('./wasm/importers_bg.wasm', import.meta.url), 'importers', this.#wasmUrl),
+    ]);
+    await init({ module_or_path: module });
+    return convert(bytes, name);
+  }
+
+  /** Starts an engine; the one before it stays in use if that fails. */
+  async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report): Promise<Info> {
+    if (!this.#wasm) throw notLoaded();
+    const { load, share } = this.#wasm;
+    report({ phase: 'upload', loaded: 0, total: bytes.length });
+    const on = available(ENGINE[backend] ?? backend);
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels));
+    this.#asked = backend;
+    this.#engine?.free();
+    this.#engine = next;
+    this.#file = bytes;
+    this.#withHeads = heads;
+    // Only now it is known that there is work for them.
+    if (this.#threads > 1 && this.#info().backend === 'wasm') await share(next, this.#threads);
+    report({ phase: 'ready', loaded: bytes.length, total: bytes.length });
+    return this.#info();
+  }
+
+  /** Does without the names of ImageNet's classes, unless the file has none of its own. */
+  async #labelled<T>(load: (labels?: string) => Promise<T>): Promise<T> {
+    try {
+      return await load();
+    } catch (error) {
+      const { code, detail } = failure(error);
+      if (code !== 'metadata' || detail !== 'labels') throw error;
+      const labels = await imagenet(this.#wasmUrl);
+      return load(labels);
+    }
+  }
+
+  #info(): Info {
+    const info = this.#running().info() as Omit<Info, 'backend'> & { backend: 'gpu' | 'cpu' };
+    const reason = this.#asked === 'auto' && !globalThis.navigator?.gpu ? NO_WEBGPU : info.reason;
+    return { ...info, reason, backend: BACKEND[info.backend], ms: { ...this.#ms } };
+  }
+
+  #running(): Engine {
+    if (!this.#engine) throw notLoaded();
+    return this.#engine;
+  }
+
+  async #classify(pictures: Pixels[], crop: string, top: number): Promise<Answer[]> {
+    const [only] = pictures;
+    const rgba = pictures.length === 1 && only ? bytes(only) : joined(pictures);
+    const sizes = Uint32Array.from(pictures.flatMap(({ width, height }) => [width, height]));
+    return (await this.#recovering((engine) => engine.classify(rgba, sizes, crop, top))) as Answer[];
+  }
+
+  /** Runs something; where the GPU fails, again on a new device, and where that fails, without one. */
+  async #recovering<T>(run: (engine: Engine) => Promise<T>): Promise<T> {
+    try {
+      return await run(this.#running());
+    } catch (error) {
+      const { code, message } = failure(error);
+      if (code !== 'gpu' || !this.#file) throw error;
+      const again = async (backend: string) => {
+        const info = await this.#start(this.#file!, backend, this.#withHeads, () => {});
+        const result = await run(this.#running());
+        this.#post({ event: 'devicelost', detail: { message, info } });
+        return result;
+      };
+      return again('webgpu').catch(() => again('wasm'));
+    }
+  }
+}
+
+/** What to ask of the engine, which looks for a GPU in browsers only. */
+function available(backend: string): string {
+  if (globalThis.navigator?.gpu || backend === 'cpu') return backend;
+  if (backend === 'auto') return 'cpu';
+  throw new GoogLeNetError({ code: 'no-gpu', message: `WebGPU cannot be used: ${NO_WEBGPU}.` });
+}
+
+/** What of a result need not be copied. */
+function movable(result: unknown): Transferable[] {
+  const { data } = (result ?? {}) as { data?: unknown };
+  return ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [];
+}
+
+function bytes({ data }: Pixels): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function joined(pictures: Pixels[]): Uint8Array {
+  const all = new Uint8Array(pictures.reduce((length, { data }) => length + data.length, 0));
+  let at = 0;
+  for (const { data } of pictures) {
+    all.set(data, at);
+    at += data.length;
+  }
+  return all;
+}
+
+function notLoaded(): GoogLeNetError {
+  return bad('No model is loaded yet.');
+}

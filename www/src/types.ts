@@ -1,0 +1,354 @@
+// What the package takes and gives.
+
+import type { GoogLeNetError } from './errors.js';
+
+/**
+ * Where to run: `auto` takes the GPU where there is a real one, and WebAssembly otherwise. `gpu` and `cpu` are other
+ * names of `webgpu` and `wasm`.
+ */
+export type Backend = 'auto' | 'webgpu' | 'wasm' | 'gpu' | 'cpu';
+
+/**
+ * The instruction set of the wasm path: the best that the browser has, plain SIMD, or relaxed SIMD, whose
+ * multiply-add rounds once where the processor can.
+ */
+export type Simd = 'auto' | 'plain' | 'relaxed';
+
+/**
+ * What of the picture the network sees: the square at its `center`, all of it pressed into a square (`squash`), or
+ * all of it in its own proportions (`fit`), the rest of the square in the mean colour.
+ */
+export type Crop = 'center' | 'squash' | 'fit';
+
+/** How values become colours. `diverging` has its middle at zero. */
+export type Colormap = 'viridis' | 'grey' | 'diverging';
+
+/** A file that can be fetched, with what is known of it. */
+export interface RemoteFile {
+  /** Its address; a relative one is relative to the page. */
+  url: string | URL;
+  /** SHA-256 of the file in hex. With it the file is checked, and kept in Cache Storage under this hash. */
+  sha256?: string | undefined;
+}
+
+/** A model that can be fetched. */
+export interface ModelFile extends RemoteFile {
+  /** A copy without auxiliary heads, which is fetched where those are not wanted. */
+  noHeads?: RemoteFile | undefined;
+}
+
+/**
+ * A model: `cifar10` (bundled, ten everyday classes), `imagenet` (BVLC's thousand classes, from where `modelUrl` says),
+ * a file's address, or the file itself. Safetensors, or a file of Keras, Caffe or ONNX.
+ */
+export type Model = 'cifar10' | 'imagenet' | (string & {}) | URL | ModelFile | ArrayBuffer | Uint8Array | Blob;
+
+/** RGBA bytes, row by row from the top, as `ImageData` has them; in Node there is nothing else. */
+export interface Pixels {
+  /** `4 * width * height` bytes. */
+  data: Uint8ClampedArray | Uint8Array;
+  /** In pixels. */
+  width: number;
+  /** In pixels. */
+  height: number;
+}
+
+/**
+ * A picture: a file, its address, an element that shows one, or pixels. Nothing is consumed: a bitmap or frame
+ * remains yours to close.
+ */
+export type Source =
+  | Blob
+  | URL
+  | string
+  | HTMLImageElement
+  | SVGImageElement
+  | HTMLVideoElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | ImageBitmap
+  | ImageData
+  | VideoFrame
+  | Pixels;
+
+/**
+ * How far loading has come. The phases come in this order; `loaded` and `total` are bytes, and `total` is `undefined`
+ * where the server does not say.
+ */
+export interface Progress {
+  /** `download` of the model, `compile` of the engine, `upload` of the weights to it, and `ready`. */
+  phase: 'download' | 'compile' | 'upload' | 'ready';
+  /** Bytes of this phase that are done. */
+  loaded: number;
+  /** Bytes of this phase. */
+  total: number | undefined;
+}
+
+/** How to load a network. */
+export interface LoadOptions {
+  /** Unasked the bundled `cifar10`. */
+  model?: Model;
+  /** Where to run. Unasked `auto`. */
+  backend?: Backend;
+  /**
+   * Threads that share the work on the wasm path. Unasked one a core, at most 8. There is 1 where the page is not
+   * cross-origin isolated, and where `worker` is false; `info.threads` says how many there are.
+   */
+  threads?: number | undefined;
+  /**
+   * Whether to compute in half precision. No backend does yet: `true` rejects with the code `no-f16`. (Weights may be
+   * stored so; that is the file's affair.)
+   */
+  f16?: boolean;
+  /**
+   * Whether the auxiliary heads are wanted, where the model has them. Without them there is less to run, and of the
+   * bundled model 12 MB instead of 21 MB to download. Unasked they are.
+   */
+  heads?: boolean;
+  /** Whether to run in a worker. Unasked so, where there are workers; otherwise on the calling thread. */
+  worker?: boolean;
+  /** Which instruction set the wasm path uses; for measuring. */
+  simd?: Simd;
+  /** Hears how far loading has come. */
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** Ends the loading; it then rejects with the code `aborted`. */
+  signal?: AbortSignal | undefined;
+  /** The folder with the package's `wasm` files, where a bundler has put them elsewhere. */
+  wasmUrl?: string | URL | undefined;
+  /** The folder with `cifar10.safetensors`, `cifar10-noheads.safetensors` and `imagenet.safetensors`. */
+  modelUrl?: string | URL | undefined;
+  /** The package's `worker.js`, where a bundler has put it elsewhere. */
+  workerUrl?: string | URL | undefined;
+}
+
+/** How to look at a picture. */
+export interface ClassifyOptions {
+  /** How many classes to give. Unasked 5. */
+  top?: number;
+  /** What of the picture the network sees. Unasked `center`. */
+  crop?: Crop;
+  /** Ends the call, which then rejects with the code `aborted`. */
+  signal?: AbortSignal | undefined;
+}
+
+/** How to look at many pictures. */
+export interface ClassifyManyOptions extends ClassifyOptions {
+  /** How many pictures run at once. Each takes about 20 MB. Unasked 1. */
+  batch?: number;
+  /** Hears how many pictures are done. */
+  onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
+}
+
+/** How long loading took: milliseconds from its start to the end of each phase. */
+export interface LoadTimes {
+  /** The model is there. */
+  download: number;
+  /** So is the engine. */
+  compile: number;
+  /** The weights are with it, and it can run. */
+  ready: number;
+}
+
+/** What a loaded network is and what it runs on. */
+export interface Info {
+  /** What it runs on. */
+  backend: 'webgpu' | 'wasm';
+  /** The GPU's name, or the wasm path's instruction set. */
+  adapter: string;
+  /** Why this backend, in a sentence. */
+  reason: string;
+  /** Threads that share the work; 1 on WebGPU. */
+  threads: number;
+  /** The model's name. */
+  model: string;
+  /** Which of the GoogLeNets: `keras`, `keras_v2`, `caffe` or `torchvision`. */
+  variant: string;
+  /** How many classes it knows. */
+  classes: number;
+  /** A name for each class. */
+  labels: string[];
+  /** The names of its heads: `loss1` and `loss2`, where it has them, and `loss3`, the network's own answer. */
+  heads: string[];
+  /** What the model file does not say and was assumed. */
+  notes: string[];
+  /** Where the model comes from, if its file says so. */
+  source: string | null;
+  /** Its licence, if its file says so. */
+  license: string | null;
+  /** Height and width of the network's input in pixels. */
+  size: number;
+  /** How many parameters it has. */
+  parameters: number;
+  /** How long loading took. */
+  ms: LoadTimes;
+}
+
+/** A class and how likely it is. */
+export interface Class {
+  /** Its place in `info.labels`. */
+  index: number;
+  /** Its name. */
+  label: string;
+  /** From 0 to 1. */
+  probability: number;
+}
+
+/** What a head says of a picture. */
+export interface HeadAnswer {
+  /** `loss1`, `loss2` or `loss3`. */
+  name: string;
+  /** The likeliest classes, likeliest first. */
+  top: Class[];
+}
+
+/** How long a run took, in milliseconds. */
+export interface RunTimes {
+  /** From pixels to the network's input. */
+  preprocess: number;
+  /** From there to the probabilities. */
+  run: number;
+}
+
+/** What the network says of a picture. */
+export interface Answer {
+  /** The likeliest classes, likeliest first. */
+  top: Class[];
+  /** The same for every head, the network's own answer last. */
+  heads: HeadAnswer[];
+  /** How long it took; of several pictures that ran at once, all together. */
+  ms: RunTimes;
+}
+
+/** What the network says of a picture when branches are weighed. */
+export interface Ablation extends Answer {
+  /** The likeliest classes of the network as it is. */
+  before: Class[];
+  /** What the network as it is gives the classes of `top`: subtract it for the change. */
+  untouched: number[];
+}
+
+/** A layer of the network. */
+export interface Layer {
+  /** Caffe's name for it: `inception_3a/5x5_reduce`. */
+  layer: string;
+  /** What it does. */
+  kind: string;
+  /** Height, width, channels of what it gives. */
+  shape: [height: number, width: number, channels: number];
+  /** How many parameters it has. */
+  params: number;
+  /** Multiply-adds for one picture. */
+  macs: number;
+  /** The layers it reads. */
+  inputs: string[];
+  /** `inception_3a` and the like; none in the stem and the tail. */
+  module: string | null;
+  /** The inception branch: `1x1`, `3x3`, `5x5` or `pool`. */
+  branch: string | null;
+}
+
+/** What a layer gave for a picture. */
+export interface Activation {
+  /** In the order of `shape`: the channels of a cell are neighbours. */
+  data: Float32Array;
+  /** Height, width, channels. */
+  shape: [height: number, width: number, channels: number];
+}
+
+/** A sheet of tiles, one a channel. */
+export interface DrawOptions {
+  /** Whose activations; any of `net.layers`. */
+  layer: string;
+  /** Channels in the order in which they are drawn, row by row. Unasked all. */
+  channels?: ArrayLike<number>;
+  /** Tiles in a row. Unasked as many as make the sheet about square. */
+  columns?: number;
+  /** Pixels that a cell of the map takes, each way. Unasked 1. */
+  scale?: number;
+  /** Transparent pixels between tiles. Unasked 1. */
+  gap?: number;
+  /** How values become colours. Unasked `viridis`. */
+  colormap?: Colormap;
+  /** What the ends of the colours stand for: each channel's own extent, that of all drawn, or two values. */
+  range?: 'channel' | 'sheet' | readonly [low: number, high: number];
+  /** Which picture of the last batch. Unasked the first. */
+  image?: number;
+}
+
+/** A part of the last module's output: channels `from` up to, but without, `to`. */
+export interface Branch {
+  /** `1x1`, `3x3`, `5x5` or `pool`. */
+  branch: string;
+  /** Its first channel. */
+  from: number;
+  /** The channel after its last. */
+  to: number;
+}
+
+/** A branch's part of a class activation map. */
+export interface BranchMap extends Branch {
+  /** Row by row. */
+  data: Float64Array;
+}
+
+/** A branch's part of a class's score. */
+export interface BranchSum extends Branch {
+  /** Of its channels' contributions. */
+  sum: number;
+}
+
+/** Where in the picture a class's score comes from: `bias` and the mean of `data` make up its logit. */
+export interface ActivationMap {
+  /** Row by row. */
+  data: Float64Array;
+  /** Height, width. */
+  shape: [height: number, width: number];
+  /** What the class has in every picture. */
+  bias: number;
+  /** The same of each branch of the last module alone; they add up to `data`. */
+  branches: BranchMap[];
+}
+
+/** Which channels a class's score comes from: `bias` and all of `channels` add up to `logit`. */
+export interface Contributions {
+  /** The class's score before softmax. */
+  logit: number;
+  /** What the class has in every picture. */
+  bias: number;
+  /** One a channel of the last module: its weight times its mean. */
+  channels: Float64Array;
+  /** The sum over each branch of the last module. */
+  branches: BranchSum[];
+}
+
+/** How long a step of a run took. A step is named by the layer whose output it writes. */
+export interface StepTime {
+  /** The layer's name. */
+  node: string;
+  /** On several threads, the time of all of them. */
+  ms: number;
+  /** How the wasm path computes it. */
+  algorithm?: string;
+  /** Multiply-adds that this takes, a picture; the layer's own count is that of the direct algorithm. */
+  executed?: number;
+}
+
+/** A GPU was lost. */
+export interface DeviceLost {
+  /** What happened. */
+  message: string;
+  /** What the network runs on now. */
+  info: Info;
+}
+
+/** What a network tells without being asked. */
+export interface Events {
+  /**
+   * The GPU was lost or failed. The network has been set up anew, on `info.backend`, and the call under way is answered;
+   * only what it held of the last picture is gone.
+   */
+  devicelost: DeviceLost;
+}
+
+/** A picture's answer, or why there is none. */
+export type Outcome = Answer | GoogLeNetError;
