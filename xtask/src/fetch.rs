@@ -26,6 +26,11 @@ impl Checksum {
     }
 }
 
+/// A file's SHA-256.
+pub fn sha256(path: &Path) -> Result<String> {
+    digest::<Sha256>(path)
+}
+
 fn digest<D: Digest>(path: &Path) -> Result<String> {
     let unreadable = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(unreadable)?;

@@ -1,4 +1,4 @@
-//! The only entry points: `cargo xtask start`, `test`, `model`, `accuracy` and `bench`. Nothing else has
+//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy` and `bench`. Nothing else has
 //! to be typed on a machine that has rustup and Node.
 
 mod accuracy;
@@ -8,6 +8,7 @@ mod bundled;
 mod fetch;
 mod imagenet;
 mod models;
+mod package;
 mod page;
 mod python;
 mod repo;
@@ -33,6 +34,8 @@ enum Command {
     Start(start::Options),
     /// Install what is missing and run every test there is
     Test(test::Options),
+    /// Build the npm package, pack and check it
+    Pack,
     /// Get another model for the page
     #[command(subcommand)]
     Model(Model),
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Start(options) => start::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Pack => package::run(),
         Command::Model(Model::Cifar10(options)) => bundled::run(&options),
         Command::Model(Model::Imagenet(options)) => imagenet::run(&options),
         Command::Accuracy(options) => accuracy::run(&options),

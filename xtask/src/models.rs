@@ -1,5 +1,6 @@
 //! The models that are served beside the page.
 
+use crate::fetch::sha256;
 use crate::repo;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -20,13 +21,15 @@ pub struct Model {
     pub name: String,
     pub path: PathBuf,
     pub bytes: u64,
+    pub sha256: String,
 }
 
 impl Model {
     fn new(id: &str, path: PathBuf, name: Option<&str>) -> Option<Self> {
         let bytes = path.metadata().ok()?.len();
         let name = metadata_name(&path).or(name.map(str::to_owned)).unwrap_or_else(|| id.to_owned());
-        Some(Model { id: id.to_owned(), name, path, bytes })
+        let sha256 = sha256(&path).ok()?;
+        Some(Model { id: id.to_owned(), name, path, bytes, sha256 })
     }
 }
 
@@ -55,9 +58,9 @@ pub fn find() -> Vec<Model> {
 pub fn index(models: &[Model]) -> Value {
     let url = |m: &Model| format!("models/{}.safetensors", m.id);
     let entry = |m: &Model| {
-        let mut entry = json!({ "id": m.id, "name": m.name, "url": url(m), "bytes": m.bytes });
+        let mut entry = json!({ "id": m.id, "name": m.name, "url": url(m), "bytes": m.bytes, "sha256": m.sha256 });
         if let Some(lean) = models.iter().find(|other| other.id.strip_suffix(NO_HEADS) == Some(&m.id)) {
-            entry["noHeads"] = json!({ "url": url(lean), "bytes": lean.bytes });
+            entry["noHeads"] = json!({ "url": url(lean), "bytes": lean.bytes, "sha256": lean.sha256 });
         }
         entry
     };

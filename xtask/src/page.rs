@@ -1,6 +1,6 @@
-//! The page: what npm installs, what TypeScript checks, what Vite builds.
+//! The page, which is built of the package: what npm installs, what TypeScript checks, what Vite builds.
 
-use crate::{repo, shell};
+use crate::{package, repo, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,50 +11,60 @@ const NODE: u32 = 20;
 
 /// Installs the npm packages, unless they are those of package-lock.json already.
 pub fn install() -> Result<()> {
+    install_in(&repo::www())
+}
+
+/// The same of another folder with a package-lock.json.
+pub fn install_in(folder: &Path) -> Result<()> {
     check_node()?;
-    let lock = fs::read(repo::www().join("package-lock.json")).context("cannot read www/package-lock.json")?;
-    let stamp = repo::www().join("node_modules/.installed");
+    let lock = fs::read(folder.join("package-lock.json"));
+    let lock = lock.with_context(|| format!("cannot read package-lock.json of {}", folder.display()))?;
+    let stamp = folder.join("node_modules/.installed");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
-    shell::run(Command::new(npm).args(["ci", "--no-audit", "--no-fund"]).current_dir(repo::www()))?;
+    shell::run(package::npm().args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
     fs::write(stamp, lock).context("cannot write into node_modules")
 }
 
-/// Checks the types.
+/// Checks the types; those of the package are the built ones.
 pub fn check() -> Result<()> {
-    install()?;
+    package::build()?;
     shell::run(shell::node_script("typescript/bin/tsc").args(["--noEmit"]))
 }
 
-/// Builds the page into `www/dist`.
+/// Builds the package, and of it the page.
 pub fn build() -> Result<()> {
-    install()?;
-    shell::run(shell::node_script("vite/bin/vite.js").arg("build"))
+    package::build()?;
+    vite("production", &built())
+}
+
+/// Where the built page is.
+pub fn built() -> PathBuf {
+    repo::target().join("page")
 }
 
 /// Builds the tests' own page into `target/page-tests`.
 pub fn build_tests() -> Result<()> {
-    build_other("tests", &repo::target().join("page-tests"))
+    vite("tests", &repo::target().join("page-tests"))
 }
 
 /// Builds the page that measures.
 pub fn build_bench(out: &Path) -> Result<()> {
-    build_other("bench", out)
+    vite("bench", out)
 }
 
-/// Builds another page than the one that people see; `vite.config.ts` knows it by its mode.
-fn build_other(mode: &str, out: &Path) -> Result<()> {
+/// Builds a page; `vite.config.ts` knows which by its mode.
+fn vite(mode: &str, out: &Path) -> Result<()> {
     install()?;
     shell::run(
         shell::node_script("vite/bin/vite.js").args(["build", "--mode", mode, "--emptyOutDir", "--outDir"]).arg(out),
     )
 }
 
-/// The files of the page's tests. Node's own ways of finding them differ from version to version.
-pub fn tests() -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(repo::www().join("tests"))?.collect::<Result<Vec<_>, _>>()?;
+/// The files of tests in a folder of `www`. Node's own ways of finding them differ from version to version.
+pub fn tests(folder: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(repo::www().join(folder))?.collect::<Result<Vec<_>, _>>()?;
     let mut files: Vec<PathBuf> = entries.iter().map(|entry| entry.path()).collect();
     files.retain(|path| path.to_string_lossy().ends_with(".test.mjs"));
     files.sort();

@@ -234,7 +234,7 @@ mod tests {
         for file in ["secret", "dist/index.html", "dist/.env", "dist/assets/a b.js"] {
             fs::write(root.join(file), "x").unwrap();
         }
-        let model = Model { id: "m".into(), name: "M".into(), path: root.join("secret"), bytes: 1 };
+        let model = Model { id: "m".into(), name: "M".into(), path: root.join("secret"), bytes: 1, sha256: "a".into() };
         Site { root: root.join("dist"), mounts: vec![("more".into(), root.clone())], models: vec![model] }
     }
 
@@ -289,14 +289,23 @@ mod tests {
     #[test]
     fn the_list_of_models_names_each() {
         let mut site = site("list");
-        let lean = Model { id: "m-noheads".into(), name: "M".into(), path: site.root.join("lean"), bytes: 2 };
+        let lean = Model {
+            id: "m-noheads".into(),
+            name: "M".into(),
+            path: site.root.join("lean"),
+            bytes: 2,
+            sha256: "b".into(),
+        };
         let list = |site: &Site| match site.find("/models/index.json") {
             Some(Found::Text(json)) => json,
             other => panic!("there is no list: {other:?}"),
         };
-        assert_eq!(list(&site), r#"{"models":[{"bytes":1,"id":"m","name":"M","url":"models/m.safetensors"}]}"#);
+        assert_eq!(
+            list(&site),
+            r#"{"models":[{"bytes":1,"id":"m","name":"M","sha256":"a","url":"models/m.safetensors"}]}"#
+        );
         site.models.push(lean);
-        let both = r#"{"models":[{"bytes":1,"id":"m","name":"M","noHeads":{"bytes":2,"url":"models/m-noheads.safetensors"},"url":"models/m.safetensors"}]}"#;
+        let both = r#"{"models":[{"bytes":1,"id":"m","name":"M","noHeads":{"bytes":2,"sha256":"b","url":"models/m-noheads.safetensors"},"sha256":"a","url":"models/m.safetensors"}]}"#;
         assert_eq!(list(&site), both);
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask start`
 
 use crate::server::{Server, Site};
-use crate::{models, page, repo, wasm};
+use crate::{models, page, wasm};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -24,11 +24,11 @@ fn mount(text: &str) -> Result<(String, PathBuf)> {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let dist = repo::www().join("dist");
+    let root = page::built();
     if !options.no_build {
         wasm::build()?;
         page::build()?;
-    } else if !dist.join("index.html").is_file() {
+    } else if !root.join("index.html").is_file() {
         bail!("nothing is built yet: run `cargo xtask start` without --no-build");
     }
     let models = models::find();
@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
         let megabytes = model.bytes as f64 / 1e6;
         println!("Model {}: {} ({megabytes:.1} MB, {})", model.id, model.name, model.path.display());
     }
-    let server = Server::bind(options.port, Site { root: dist, mounts: options.mount.clone(), models })?;
+    let server = Server::bind(options.port, Site { root, mounts: options.mount.clone(), models })?;
     println!("Open http://localhost:{}", server.port()?);
     server.serve();
     Ok(())

@@ -1,7 +1,7 @@
 //! `cargo xtask test`
 
 use crate::browsers::{self, Browsers};
-use crate::{imagenet, page, python, repo, shell, wasm};
+use crate::{imagenet, package, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, bail};
 use std::cell::OnceCell;
 use std::env;
@@ -21,7 +21,7 @@ struct Step {
     run: fn(&Machine) -> Result<()>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "fmt", what: "Rust is formatted", run: fmt },
     Step { name: "clippy", what: "clippy, native", run: clippy },
     Step { name: "clippy-wasm", what: "clippy, wasm32", run: clippy_wasm },
@@ -33,6 +33,7 @@ const STEPS: [Step; 11] = [
     Step { name: "types", what: "TypeScript", run: |_| page::check() },
     Step { name: "build", what: "the page", run: |_| page::build().and_then(|()| page::build_tests()) },
     Step { name: "page", what: "the page in Chromium and Firefox", run: pages },
+    Step { name: "package", what: "the npm package, packed, in fresh projects", run: packed },
 ];
 
 /// What steps share: looked for once, and only by the steps that need it.
@@ -147,13 +148,8 @@ fn engine(_: &Machine) -> Result<()> {
 }
 
 fn pages(machine: &Machine) -> Result<()> {
-    let browsers = machine.browsers()?;
     page::install()?;
-    let mut command = Command::new("node");
-    // One file after the other: software adapters take every core there is.
-    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(page::tests()?);
-    command.current_dir(repo::www());
-    command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
+    let mut command = node_tests(machine, "tests")?;
     command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
     if let Some(reference) = repo::reference() {
         // The Keras weights as a model file.
@@ -161,7 +157,28 @@ fn pages(machine: &Machine) -> Result<()> {
         let keras = repo::target().join("keras.safetensors");
         let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
         shell::run(import.arg(h5).arg("-o").arg(&keras).args(["--mean", "0,0,0"]))?;
-        command.env("GOOGLENET_REFERENCE", reference).env("KERAS_MODEL", keras);
+        command.env("KERAS_MODEL", keras);
     }
     shell::run(&mut command)
+}
+
+fn packed(machine: &Machine) -> Result<()> {
+    let tarball = package::pack()?;
+    package::check(&tarball)?;
+    package::document()?;
+    shell::run(node_tests(machine, "tests/package")?.env("PACKAGE", tarball))
+}
+
+/// The tests of a folder in `www`, for Node to run.
+fn node_tests(machine: &Machine, folder: &str) -> Result<Command> {
+    let browsers = machine.browsers()?;
+    let mut command = Command::new("node");
+    // One file after the other: software adapters take every core there is.
+    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(page::tests(folder)?);
+    command.current_dir(repo::www());
+    command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
+    if let Some(reference) = repo::reference() {
+        command.env("GOOGLENET_REFERENCE", reference);
+    }
+    Ok(command)
 }

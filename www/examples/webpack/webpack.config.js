@@ -1,0 +1,8 @@
+// Nothing here is about googlenet-web: webpack finds its worker, its wasm and its weights by itself.
+export default {
+  mode: 'production',
+  entry: './src/index.js',
+  experiments: { outputModule: true },
+  output: { filename: 'bundle.js', module: true, clean: true },
+  performance: { hints: false },
+};

@@ -1,0 +1,123 @@
+// <googlenet-classifier> as a person and a page use it.
+
+import assert from 'node:assert/strict';
+import { cp } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { launchChromium } from '../support.mjs';
+import { LABEL, PHOTO, project, serve, visit } from './support.mjs';
+
+const SETTING = { timeout: 120_000 };
+const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'";
+const ROCKET = PHOTO.replace('cat.jpg', 'rocket.jpg');
+
+describe('the element', { concurrency: false }, () => {
+  let browser, remove, site, page, faults;
+
+  before(async () => {
+    const own = await project({
+      files: {
+        'index.html': '<!doctype html><html lang="en"><meta charset="utf-8"><title>Test</title><link rel="stylesheet" href="page.css"><script type="module" src="page.js"></script><googlenet-classifier lazy></googlenet-classifier></html>',
+        'page.css': 'googlenet-classifier::part(name) { letter-spacing: 3px; } googlenet-classifier { --googlenet-accent: rgb(1, 2, 3); }',
+        'page.js': `
+          import './node_modules/googlenet-web/dist/element.js';
+          window.element = document.querySelector('googlenet-classifier');
+          window.heard = [];
+          for (const type of ['classify', 'progress', 'error']) document.documentElement.addEventListener(type, ({ detail }) => heard.push([type, detail]), type !== 'classify');
+        `,
+      },
+    });
+    remove = own.remove;
+    for (const path of [PHOTO, ROCKET]) await cp(path, join(own.folder, path.replace(/.*\//, '')));
+    site = await serve(own.folder, { headers: { 'content-security-policy': POLICY } });
+    browser = await launchChromium();
+    ({ page, faults } = await visit(browser, site.url));
+    await page.waitForFunction(() => 'heard' in window);
+  });
+  after(async () => {
+    await browser?.close();
+    site?.stop();
+    await remove?.();
+  });
+
+  const named = (label) => page.waitForFunction((label) => element.shadowRoot.querySelector('.name')?.textContent === label, label, { timeout: 60_000 });
+  const heard = (type) => page.evaluate((type) => heard.filter(([kind]) => kind === type).map(([, detail]) => detail), type);
+
+  test('a chosen picture is shown and named; the page hears of it', SETTING, async () => {
+    assert.deepEqual(await heard('progress'), [], 'lazy');
+    await page.setInputFiles('input[type=file]', PHOTO);
+    await named(LABEL);
+    const [answer] = await heard('classify');
+    assert.equal(answer.top[0].label, LABEL);
+    const phases = new Set((await heard('progress')).map(({ phase }) => phase));
+    assert.deepEqual([...phases], ['download', 'compile', 'upload', 'ready']);
+    assert.match(await page.evaluate(() => element.shadowRoot.querySelector('[role=status]').textContent), /^cat, \d\d\.\d%, in \d+/);
+    assert.equal(await page.isVisible('.picture'), true);
+    assert.deepEqual(faults(), []);
+  });
+
+  test('the keyboard reaches all of it', SETTING, async () => {
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement === element && element.shadowRoot.activeElement.className.split(' ')[0]), 'drop');
+    const chooser = page.waitForEvent('filechooser');
+    await page.keyboard.press('Enter');
+    await (await chooser).setFiles(ROCKET);
+    await page.waitForFunction(() => heard.filter(([type]) => type === 'classify').length === 2);
+  });
+
+  test('a dropped picture is taken', SETTING, async () => {
+    const { x, y, width, height } = await page.locator('.drop').boundingBox();
+    const devtools = await page.context().newCDPSession(page);
+    const data = { items: [], files: [PHOTO], dragOperationsMask: 1 };
+    for (const type of ['dragEnter', 'dragOver', 'drop']) {
+      await devtools.send('Input.dispatchDragEvent', { type, x: x + width / 2, y: y + height / 2, data });
+    }
+    await named(LABEL);
+  });
+
+  test('`src` names a picture', SETTING, async () => {
+    const before = (await heard('classify')).length;
+    await page.evaluate(() => (element.src = 'rocket.jpg'));
+    await page.waitForFunction((before) => heard.filter(([type]) => type === 'classify').length > before, before);
+    await page.evaluate(() => (element.src = 'cat.jpg'));
+    await named(LABEL);
+  });
+
+  test('`inspect` shows the branches of a module', SETTING, async () => {
+    assert.equal(await page.isVisible('.branches'), false);
+    await page.evaluate(() => (element.inspect = true));
+    await page.waitForSelector('.branches');
+    const lanes = () => page.$$eval('.branches figure', (all) => all.map((figure) => [figure.querySelector('b').textContent, figure.querySelector('canvas').width]));
+    // Eight tiles of 28 pixels, and the pixels between them.
+    assert.deepEqual(await lanes(), ['1x1', '3x3', '5x5', 'pool'].map((branch) => [branch, 8 * 29 - 1]));
+    await page.selectOption('select', 'inception_5b');
+    await page.waitForFunction(() => element.shadowRoot.querySelector('canvas.tiles').width === 8 * 8 - 1);
+    await page.evaluate(() => (element.inspect = false));
+    await page.waitForSelector('.branches', { state: 'hidden' });
+  });
+
+  test('what is no picture is said in place, and the element goes on', SETTING, async () => {
+    await page.setInputFiles('input[type=file]', { name: 'notes.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') });
+    await page.waitForSelector('.status.bad');
+    assert.match(await page.textContent('.status'), /cannot be opened.*JPEG/);
+    assert.equal((await heard('error')).length, 1);
+    await page.setInputFiles('input[type=file]', PHOTO);
+    await page.waitForSelector('.status:not(.bad)');
+    await named(LABEL);
+  });
+
+  test('a page can style it', SETTING, async () => {
+    const style = (selector, property) => page.$eval(selector, (element, property) => getComputedStyle(element)[property], property);
+    assert.equal(await style('.name', 'letterSpacing'), '3px');
+    assert.equal(await style('.fill', 'backgroundColor'), 'rgb(1, 2, 3)');
+  });
+
+  test('what leaves the page ends its worker', SETTING, async () => {
+    assert.equal(page.workers().length, 1);
+    await page.evaluate(() => element.remove());
+    await page.waitForFunction(() => !element.isConnected);
+    for (let tries = 0; tries < 50 && page.workers().length > 0; tries++) await page.waitForTimeout(50);
+    assert.equal(page.workers().length, 0);
+    assert.deepEqual(faults(), []);
+  });
+});

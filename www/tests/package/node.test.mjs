@@ -1,0 +1,77 @@
+// The packed package in Node: no canvas, no worker, raw pixels.
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { launchChromium } from '../support.mjs';
+import { LABEL, PHOTO, project } from './support.mjs';
+import { readFile, writeFile } from 'node:fs/promises';
+
+const PROGRAM = `
+import { readFile } from 'node:fs/promises';
+import { GoogLeNet, GoogLeNetError } from 'googlenet-web';
+const [, , path, width, height] = process.argv;
+const picture = { data: await readFile(path), width: Number(width), height: Number(height) };
+const net = await GoogLeNet.load();
+const { top, heads } = await net.classify(picture);
+const features = await net.features(picture);
+const { logit, bias, channels } = await net.contributions(top[0].index);
+const codes = [];
+for (const wrong of [() => net.classify({ ...picture, width: 7 }), () => net.classify('cat.jpg'), () => GoogLeNet.load({ backend: 'webgpu' })]) {
+  await wrong().catch((error) => codes.push([error instanceof GoogLeNetError, error.code]));
+}
+const [first, second] = await net.classifyMany([picture, picture], { batch: 2 });
+const { info } = net;
+net.free();
+console.log(JSON.stringify({ top, heads, features: features.length, logit, sum: channels.reduce((a, b) => a + b, bias), codes, same: [first.top[0].label, second.top[0].label], info }));
+`;
+
+describe('Node', () => {
+  let folder, remove;
+
+  before(async () => {
+    ({ folder, remove } = await project({ files: { 'main.js': PROGRAM, 'element.js': "import 'googlenet-web/element';" } }));
+  });
+  after(() => remove?.());
+
+  test('classifies raw pixels', { timeout: 120_000 }, async (t) => {
+    const { width, height } = await decode(join(folder, 'cat.rgba'));
+    const { stdout } = await promisify(execFile)(process.execPath, ['main.js', 'cat.rgba', width, height], { cwd: folder });
+    const { top, heads, features, logit, sum, codes, same, info } = JSON.parse(stdout);
+    assert.equal(top[0].label, LABEL);
+    assert.deepEqual(heads.map(({ name }) => name), ['loss1', 'loss2', 'loss3']);
+    assert.equal(features, 1024);
+    assert.ok(Math.abs(logit - sum) < 1e-9);
+    assert.deepEqual(codes, [[true, 'image'], [true, 'argument'], [true, 'no-gpu']]);
+    assert.deepEqual(same, [LABEL, LABEL]);
+    assert.equal(info.backend, 'wasm');
+    t.diagnostic(`Node ${process.version}, ${info.adapter}: ${top[0].label}, ${(top[0].probability * 100).toFixed(1)} %`);
+  });
+
+  test('imports the element without a DOM', async () => {
+    await promisify(execFile)(process.execPath, ['element.js'], { cwd: folder });
+  });
+});
+
+/** Writes the photograph's pixels, which a browser decodes. */
+async function decode(to) {
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage();
+    const { width, height, data } = await page.evaluate(async (jpeg) => {
+      const bitmap = await createImageBitmap(await (await fetch(jpeg)).blob());
+      const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d');
+      context.drawImage(bitmap, 0, 0);
+      const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+      let text = '';
+      for (const byte of data) text += String.fromCharCode(byte);
+      return { width: bitmap.width, height: bitmap.height, data: btoa(text) };
+    }, `data:image/jpeg;base64,${(await readFile(PHOTO)).toString('base64')}`);
+    await writeFile(to, Buffer.from(data, 'base64'));
+    return { width, height };
+  } finally {
+    await browser.close();
+  }
+}
