@@ -12,7 +12,10 @@ const moved = {
 /** The engine's own bindings are files of their own: a browser loads one of the four. */
 const external = /\/wasm\/\w+\.js$/;
 
-const output = { dir: 'dist', format: 'esm', minify: true, entryFileNames: '[name].js', chunkFileNames: '[name].js' };
+// Names of classes are what a console shows.
+const minify = { compress: { keepNames: { function: false, class: true } }, mangle: { keepNames: { function: false, class: true } } };
+
+const output = { dir: 'dist', format: 'esm', minify, entryFileNames: '[name].js', chunkFileNames: '[name].js' };
 
 const bindings = readdirSync('src/wasm').filter((file) => /^(googlenet|importers).*\.js$/.test(file));
 

@@ -70,13 +70,15 @@ async function fetched(url: string, init: RequestInit, report: Report, signal: A
 
 /** Takes what a connection brings. Throws our own error where another connection will not help. */
 async function connect(url: string, init: RequestInit, file: Partial, report: Report, signal: AbortSignal): Promise<void> {
-  const stalled = new AbortController();
-  const watch = () => setTimeout(() => stalled.abort(new Error(`nothing came for ${STALL / 1000} seconds`)), STALL);
+  const ended = new AbortController();
+  const end = () => ended.abort(signal.reason);
+  signal.addEventListener('abort', end);
+  const watch = () => setTimeout(() => ended.abort(new Error(`nothing came for ${STALL / 1000} seconds`)), STALL);
   let timer = watch();
   try {
     const headers = new Headers(init.headers);
     if (file.loaded > 0) headers.set('Range', `bytes=${file.loaded}-`);
-    const response = await fetch(url, { ...init, headers, signal: AbortSignal.any([signal, stalled.signal]) });
+    const response = await fetch(url, { ...init, headers, signal: ended.signal });
     if (PASSING.includes(response.status)) throw new Error(`the server answered ${response.status}`);
     if (!response.ok || !response.body) throw failed(url, `the server answered ${response.status}`);
     begin(response, file);
@@ -90,6 +92,7 @@ async function connect(url: string, init: RequestInit, file: Partial, report: Re
     }
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', end);
   }
   if (file.total !== undefined && file.loaded < file.total) throw new Error('the connection broke');
 }

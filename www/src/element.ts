@@ -12,7 +12,7 @@
 
 import { GoogLeNet } from './client.js';
 import { Branches } from './element/branches.js';
-import { make } from './element/dom.js';
+import { make, tell } from './element/dom.js';
 import { STYLE } from './element/style.js';
 import { GoogLeNetError } from './errors.js';
 import { bitmap, isPixels } from './pixels.js';
@@ -31,6 +31,9 @@ export interface ClassifierEvents {
 
 /** What of the picture is shown: as much as the network sees of it, at a size that screens have. */
 const SHOWN = 720;
+
+/** A model of no more classes than this says which they are. */
+const FEW = 20;
 
 // Where there is no DOM, as in Node, the file can be imported all the same.
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
@@ -59,6 +62,8 @@ export class GoogLeNetClassifier extends Base {
   readonly #hint: HTMLSpanElement = make('span', 'hint', make('b', '', 'Drop a photograph'), 'or press to choose one');
   readonly #drop = make('button', 'drop', this.#picture, this.#hint);
   readonly #status = make('p', 'status');
+  /** The same for those who do not see the answer. */
+  readonly #said = make('p', 'said');
   readonly #bar = make('progress', 'progress');
   readonly #list = make('ol', 'list');
   readonly #branches = new Branches(() => void this.#inspect());
@@ -69,13 +74,14 @@ export class GoogLeNetClassifier extends Base {
     sheet.replaceSync(STYLE);
     const root = this.attachShadow({ mode: 'open', delegatesFocus: true });
     root.adoptedStyleSheets = [sheet];
-    const answer = make('section', 'answer', this.#status, this.#bar, this.#list);
+    const answer = make('section', 'answer', this.#list, this.#status, this.#bar, this.#said);
     root.append(make('div', 'frame', this.#drop, answer, this.#branches.view), this.#input);
-    this.#status.role = 'status';
+    tell(this.#said, 'status');
+    tell(this.#picture, 'img', 'The picture');
+    tell(this.#bar, undefined, 'Loading the network');
     this.#picture.hidden = this.#bar.hidden = this.#input.hidden = true;
     this.#drop.type = 'button';
     Object.assign(this.#input, { type: 'file', accept: 'image/*' });
-    this.#bar.ariaLabel = 'Loading the network';
     this.#listen();
   }
 
@@ -149,7 +155,7 @@ export class GoogLeNetClassifier extends Base {
       const net = await this.load();
       const crop = (this.getAttribute('crop') ?? 'center') as Crop;
       const answer = await net.classify(seen, { top: Number(this.getAttribute('top') ?? 5), crop });
-      if (mine === this.#turn) await this.#answer(answer);
+      if (mine === this.#turn) await this.#answer(net, answer);
       return answer;
     } finally {
       if (mine === this.#turn) this.#list.classList.remove('busy');
@@ -182,7 +188,7 @@ export class GoogLeNetClassifier extends Base {
     // It may have been freed meanwhile.
     if (this.#net !== loading) return net.free();
     this.#bar.hidden = true;
-    if (this.#turn === 0) this.#say('');
+    if (this.#turn === 0) this.#say(`Ready.${known(net.info.labels)}`);
   }
 
   #listen(): void {
@@ -222,18 +228,19 @@ export class GoogLeNetClassifier extends Base {
   #show(picture: ImageBitmap): void {
     const scale = Math.min(1, SHOWN / Math.min(picture.width, picture.height));
     const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale))) as [number, number];
-    Object.assign(this.#picture, { width, height, hidden: false, role: 'img', ariaLabel: 'The picture' });
+    Object.assign(this.#picture, { width, height, hidden: false });
     this.#picture.getContext('2d')?.drawImage(picture, 0, 0, width, height);
     this.#hint.hidden = true;
     this.#drop.classList.add('full');
-    this.#drop.ariaLabel = 'Choose another picture';
+    tell(this.#drop, undefined, 'Choose another picture');
   }
 
-  async #answer(answer: Answer): Promise<void> {
-    this.#list.replaceChildren(...answer.top.map((best) => this.#bar_of(best)));
+  async #answer(net: GoogLeNet, answer: Answer): Promise<void> {
+    this.#list.replaceChildren(...answer.top.map((best) => this.#line(best)));
     const ms = answer.ms.preprocess + answer.ms.run;
     const [first] = answer.top;
-    this.#say(first ? `${first.label}, ${this.#percent(first.probability)}, in ${ms.toFixed(ms < 10 ? 1 : 0)} ms` : '');
+    this.#say(`Named in ${ms.toFixed(ms < 10 ? 1 : 0)} ms.${known(net.info.labels)}`);
+    this.#said.textContent = first ? `${first.label}, ${this.#percent(first.probability)}` : '';
     await this.#inspect();
     this.dispatchEvent(new CustomEvent('classify', { detail: answer, bubbles: true, composed: true }));
   }
@@ -244,7 +251,7 @@ export class GoogLeNetClassifier extends Base {
     else this.#branches.view.hidden = true;
   }
 
-  #bar_of({ label, probability }: Class): HTMLLIElement {
+  #line({ label, probability }: Class): HTMLLIElement {
     const fill = make('div', 'fill');
     fill.style.setProperty('--part', String(probability));
     const name = make('span', 'name', label);
@@ -268,7 +275,13 @@ export class GoogLeNetClassifier extends Base {
   #say(text: string, bad = false): void {
     this.#status.textContent = text;
     this.#status.classList.toggle('bad', bad);
+    if (bad) this.#said.textContent = text;
   }
+}
+
+/** What a model of few classes knows: people drop anything. */
+function known(labels: string[]): string {
+  return labels.length > FEW ? '' : ` This model knows only ${labels.slice(0, -1).join(', ')} and ${labels.at(-1)}.`;
 }
 
 /** The picture as a bitmap, to be shown and to be looked at. */

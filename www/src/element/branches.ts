@@ -2,7 +2,7 @@
 
 import type { GoogLeNet } from '../client.js';
 import type { Layer } from '../types.js';
-import { make } from './dom.js';
+import { make, tell } from './dom.js';
 
 /** Shows a module's branches; which module is chosen from a list. */
 export class Branches {
@@ -33,8 +33,7 @@ export class Branches {
 async function lane(net: GoogLeNet, { layer, branch, shape: [height, width, channels] }: Layer): Promise<HTMLElement> {
   const canvas = make('canvas', 'tiles');
   const what = `${channels} channels, ${height}x${width}`;
-  canvas.role = 'img';
-  canvas.ariaLabel = `Branch ${branch}: ${what}`;
+  tell(canvas, 'img', `Branch ${branch}: ${what}`);
   await net.draw(canvas, { layer, columns: 8 });
   return make('figure', 'branch', make('figcaption', 'caption', make('b', '', branch ?? layer), ` ${what}`), canvas);
 }

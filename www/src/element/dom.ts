@@ -12,3 +12,9 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   element.append(...children);
   return element;
 }
+
+/** Says what an element is to those who do not see it. */
+export function tell(element: Element, role: string | undefined, label?: string): void {
+  if (role) element.setAttribute('role', role);
+  if (label) element.setAttribute('aria-label', label);
+}

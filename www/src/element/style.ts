@@ -25,8 +25,10 @@ export const STYLE = `
 .hint b { display: block; color: var(--ink); font-size: 1.25em; }
 .picture { width: 100%; height: 100%; object-fit: cover; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.answer { min-width: 0; }
-.status { margin: 0 0 10px; color: var(--soft); font-size: 0.9em; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.answer { position: relative; min-width: 0; }
+ol:empty + .status { margin-top: 0; }
+.said { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%); }
+.status { margin: 14px 0 10px; color: var(--soft); font-size: 0.9em; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .status.bad { color: var(--alert); }
 progress { display: block; width: 100%; height: 6px; margin-bottom: 10px; accent-color: var(--accent); }
 ol { list-style: none; display: grid; gap: 12px; margin: 0; padding: 0; }
