@@ -4,6 +4,7 @@ mod accuracy;
 mod classify;
 mod convert;
 mod import;
+mod plan;
 mod summary;
 
 use clap::Parser;
@@ -24,6 +25,7 @@ type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
 enum Command {
     Classify(classify::Args),
     Summary(summary::Args),
+    Plan(plan::Args),
     Import(import::Args),
     Convert(convert::Args),
     #[command(hide = true)]
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Classify(args) => classify::run(args),
         Command::Summary(args) => summary::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Import(args) => import::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Accuracy(args) => accuracy::run(args),

@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::team::Team;
 use crate::error::{Error, Result};
-use crate::gpu::{Counts, Gpu};
+use crate::gpu::{Counts, Gpu, Warm};
 use crate::image::{Crop, Image};
 use crate::model::Model;
 use crate::network::NodeId;
@@ -123,6 +123,8 @@ pub struct Engine {
     /// The plan in force, and whether a run has filled it.
     plan: Option<Plan>,
     filled: bool,
+    /// Whether faster kernels than the plan's were found.
+    outdated: bool,
 }
 
 enum Runner {
@@ -143,8 +145,13 @@ impl Engine {
     }
 
     /// Loads a model: weights are packed (and uploaded) here, once.
-    pub async fn with(mut model: Model, options: Options) -> Result<Self> {
-        let (runner, reason) = Self::choose(&model, options).await?;
+    pub async fn with(model: Model, options: Options) -> Result<Self> {
+        Self::warmed(model, options, None).await
+    }
+
+    /// As [`Engine::with`], on a GPU that was opened before.
+    pub async fn warmed(mut model: Model, options: Options, warm: Option<Warm>) -> Result<Self> {
+        let (runner, reason) = Self::choose(&model, options, warm).await?;
         model.weights = Weights::default();
         let (backend, adapter, threads) = match &runner {
             Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads()),
@@ -152,7 +159,8 @@ impl Engine {
         };
         let gains = vec![1.0; model.network.nodes().len()];
         let info = Info { backend, adapter, reason, threads };
-        let mut engine = Engine { model, runner, info, gains, timed: false, plan: None, filled: false };
+        let mut engine =
+            Engine { model, runner, info, gains, timed: false, plan: None, filled: false, outdated: false };
         // The first picture shall find everything ready.
         if engine.info.backend == "gpu" {
             engine.prepare(1, Join::Direct)?;
@@ -163,16 +171,26 @@ impl Engine {
         Ok(engine)
     }
 
-    async fn choose(model: &Model, options: Options) -> Result<(Runner, String)> {
+    async fn choose(model: &Model, options: Options, warm: Option<Warm>) -> Result<(Runner, String)> {
+        let warm = async || match warm {
+            Some(warm) => Ok(warm),
+            None => Warm::new().await,
+        };
         let team = || Team::of(options.threads);
         let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), why));
         match options.backend {
             Backend::Cpu => cpu("the CPU was asked for".into()),
-            Backend::Gpu => Ok((Runner::Gpu(Box::new(Gpu::new(model).await?)), "the GPU was asked for".into())),
-            Backend::Auto => match Gpu::hardware(model).await {
-                Ok(gpu) => Ok((Runner::Gpu(Box::new(gpu)), "there is a GPU".into())),
-                Err(e) => cpu(e.to_string()),
-            },
+            Backend::Gpu => {
+                let gpu = Gpu::load(warm().await?, model).await?;
+                Ok((Runner::Gpu(Box::new(gpu)), "the GPU was asked for".into()))
+            }
+            Backend::Auto => {
+                let gpu = async { Gpu::hardware(warm().await?, model).await };
+                match gpu.await {
+                    Ok(gpu) => Ok((Runner::Gpu(Box::new(gpu)), "there is a GPU".into())),
+                    Err(e) => cpu(e.to_string()),
+                }
+            }
         }
     }
 
@@ -203,14 +221,12 @@ impl Engine {
         }
     }
 
-    /// Measures which kernels are fastest on this GPU, for pictures one at a time, and goes on with those. Gives what
-    /// [`Engine::set_tuning`] takes the next time; `None` on the CPU.
+    /// Measures which kernels are fastest on this GPU for as many pictures as were run last, and goes on with those. What
+    /// the last run left can still be read. Gives what [`Engine::set_tuning`] takes the next time; `None` on the CPU.
     pub async fn tune(&mut self) -> Result<Option<String>> {
-        let Runner::Gpu(gpu) = &mut self.runner else { return Ok(None) };
-        (self.plan, self.filled) = (None, false);
-        let plan = Plan::new(&self.model.network, 1, Join::Direct)?;
-        gpu.tune(&plan).await?;
-        self.plan = Some(plan);
+        let (Runner::Gpu(gpu), Some(plan)) = (&mut self.runner, &self.plan) else { return Ok(None) };
+        gpu.tune(plan).await?;
+        self.outdated = true;
         Ok(Some(gpu.tuning()))
     }
 
@@ -272,10 +288,10 @@ impl Engine {
 
     /// Takes on the plan for this batch and this way of joining, unless it is in force.
     fn prepare(&mut self, batch: usize, join: Join) -> Result<()> {
-        if self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
+        if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
             return Ok(());
         }
-        (self.plan, self.filled) = (None, false);
+        (self.plan, self.filled, self.outdated) = (None, false, false);
         let plan = Plan::new(&self.model.network, batch, join)?;
         match &mut self.runner {
             Runner::Cpu(cpu) => cpu.prepare(&plan)?,

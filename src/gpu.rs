@@ -14,10 +14,11 @@ mod timing;
 mod tune;
 
 use crate::error::{Error, Result};
+use crate::googlenet::Spec;
 use crate::image::{Crop, Image, Preprocess};
 use crate::model::Model;
 use crate::network::{Network, NodeId};
-use crate::plan::{Input, Place, Plan, Run};
+use crate::plan::{Input, Join, Place, Plan, Run};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Packed;
@@ -31,6 +32,46 @@ use std::collections::HashMap;
 use tune::Tuning;
 use web_time::Instant;
 use wgpu::{BufferUsages, CommandEncoder};
+
+/// One dispatch, as a person reads it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Outline {
+    /// The shader's entry point.
+    pub op: &'static str,
+    /// Layers whose outputs it reads.
+    pub reads: Vec<String>,
+    /// Layers that it computes.
+    pub writes: Vec<String>,
+    /// Multiply-adds, as direct convolutions count them.
+    pub macs: u64,
+    pub workgroups: u32,
+}
+
+/// What a plan of a network dispatches on a GPU whose kernels have not been measured; the picture's way to the input
+/// is not in it.
+pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
+    let kind = Kind::Hardware;
+    let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| class.cut(kind) })?;
+    let name = |&node: &NodeId| network.node(node).name.clone();
+    let of_span = |span: &jobs::Span| {
+        let nodes: Vec<NodeId> = span.nodes.iter().map(|(node, _)| *node).collect();
+        let inner = |input: &&NodeId| !nodes.contains(input);
+        let inputs = nodes.iter().flat_map(|&node| &network.node(node).inputs);
+        let mut reads: Vec<String> = inputs.filter(inner).map(name).collect();
+        reads.dedup();
+        let macs = nodes.iter().map(|&node| network.macs(node) * plan.batch as u64).sum();
+        let writes: Vec<String> = nodes.iter().map(name).collect();
+        let each = jobs.jobs[span.jobs.clone()].iter().map(move |job| Outline {
+            op: job.kernel.entry(),
+            reads: reads.clone(),
+            writes: writes.clone(),
+            macs,
+            workgroups: job.grid.iter().product(),
+        });
+        each.collect::<Vec<_>>()
+    };
+    Ok(jobs.spans.iter().flat_map(of_span).collect())
+}
 
 /// A model on a GPU.
 pub struct Gpu {
@@ -49,26 +90,56 @@ pub struct Gpu {
     prepared: Option<Watch>,
 }
 
+/// A device with its shaders compiled, before there is a model: what can be done while one is downloaded.
+pub struct Warm {
+    device: Device,
+    kernels: Kernels,
+}
+
+impl Warm {
+    /// On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in the end, only
+    /// opens. [`Error::NoGpu`] where there is no adapter.
+    pub async fn new() -> Result<Self> {
+        Self::on(Device::open().await?).await
+    }
+
+    async fn on(device: Device) -> Result<Self> {
+        let network = Spec::default().build()?;
+        let plan = Plan::new(&network, 1, Join::Direct)?;
+        let kind = device.kind;
+        let jobs = Jobs::new(&network, &plan, &Choice { kind, cut: &|class| class.cut(kind) })?;
+        let (kernels, watch) = device.watch(|| {
+            let kernels = Kernels::new(&device);
+            if kind == Kind::Hardware {
+                jobs.jobs.iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
+            }
+            kernels
+        });
+        watch.result().await?;
+        Ok(Warm { device, kernels })
+    }
+}
+
 impl Gpu {
     /// Loads a model onto whatever adapter there is, be it a software one: compiles every shader, and
     /// packs and uploads the weights. [`Error::NoGpu`] where there is no adapter.
     pub async fn new(model: &Model) -> Result<Self> {
-        Self::load(Device::open().await?, model).await
+        Self::load(Warm::new().await?, model).await
     }
 
-    /// As [`Gpu::new`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
+    /// As [`Gpu::load`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
     /// is many times faster.
-    pub async fn hardware(model: &Model) -> Result<Self> {
-        let device = Device::open().await?;
-        if device.kind != Kind::Hardware {
-            return Err(Error::NoGpu(format!("the only adapter is \"{}\", which computes on the CPU", device.name)));
+    pub async fn hardware(warm: Warm, model: &Model) -> Result<Self> {
+        if warm.device.kind != Kind::Hardware {
+            let name = warm.device.name;
+            return Err(Error::NoGpu(format!("the only adapter is \"{name}\", which computes on the CPU")));
         }
-        Self::load(device, model).await
+        Self::load(warm, model).await
     }
 
-    async fn load(device: Device, model: &Model) -> Result<Self> {
-        let (kernels, watch) = device.watch(|| Kernels::new(&device));
-        watch.result().await?;
+    /// Loads a model onto a device: packs and uploads the weights.
+    pub async fn load(warm: Warm, model: &Model) -> Result<Self> {
+        let Warm { device, kernels } = warm;
         let (packed, watch) = device.watch(|| Packed::all(&device, model));
         watch.result().await?;
         Ok(Gpu {
@@ -89,18 +160,15 @@ impl Gpu {
         self.device.name.clone()
     }
 
-    /// Measures on this adapter which cut of each convolution of a plan is fastest, and takes the plan on anew with
-    /// them. Takes a second or so; what was measured before is not measured again.
+    /// Measures on this adapter which cut of each convolution of the plan in force is fastest, for the next plan that is
+    /// taken on. What stands in its places stays. Takes a second or so; what was measured before is not measured again.
     pub async fn tune(&mut self, plan: &Plan) -> Result<()> {
-        self.prepare(plan)?;
         self.ready().await?;
         let Gpu { device, kernels, network, tuning, recording, .. } = self;
         let recording = recording.as_ref().ok_or_else(unprepared)?;
         let kind = device.kind;
         let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| tuning.cut(class, kind) })?;
-        tuning.measure((device, kernels, recording), &jobs).await?;
-        self.prepare(plan)?;
-        self.ready().await
+        tuning.measure((device, kernels, recording), &jobs).await
     }
 
     /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
@@ -296,7 +364,6 @@ fn unprepared() -> Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
-    use crate::plan::Join;
     use pollster::block_on;
 
     /// Every cut of every convolution, those that nobody would choose on this adapter too, gives the same answer.
@@ -319,7 +386,7 @@ mod tests {
 
         let mut device = block_on(Device::open()).unwrap();
         device.kind = Kind::Hardware;
-        let mut gpu = block_on(Gpu::load(device, &model)).unwrap();
+        let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
         let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };
         let classes = Jobs::new(&model.network, &plan, &choice).unwrap().classes;
         let most = classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap();

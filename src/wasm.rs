@@ -9,6 +9,7 @@ use crate::cpu::team;
 use crate::engine::{self, Algorithm, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
 use crate::explain::{Ablation, Classifier};
+use crate::gpu;
 use crate::image::Image;
 use crate::model::Model;
 use crate::plan::{Input, StepTime};
@@ -112,19 +113,39 @@ struct Layer<'a> {
     branch: Option<&'static str>,
 }
 
+/// A GPU, opened and its shaders compiled while a model is downloaded.
+#[wasm_bindgen]
+pub struct Warm(gpu::Warm);
+
+#[wasm_bindgen]
+impl Warm {
+    pub async fn open() -> Result<Warm, JsValue> {
+        report_panics();
+        gpu::Warm::new().await.map(Warm).map_err(thrown)
+    }
+}
+
 #[wasm_bindgen]
 impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line.
-    pub async fn load(model: Vec<u8>, backend: String, heads: bool, labels: Option<String>) -> Result<Engine, JsValue> {
+    /// `warm` is a GPU that was opened meanwhile.
+    pub async fn load(
+        model: Vec<u8>,
+        backend: String,
+        heads: bool,
+        labels: Option<String>,
+        warm: Option<Warm>,
+    ) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
             let backend = backend.parse()?;
             let model = Model::labelled(model, labels.as_deref())?;
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
-            let engine = engine::Engine::with(model, Options { backend, threads: Some(NonZeroUsize::MIN) }).await?;
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN) };
+            let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
         let loaded = load.await.map_err(thrown)?;
@@ -140,6 +161,22 @@ impl Engine {
             engine.set_threads(threads);
         }
         Ok(engine.info().threads)
+    }
+
+    /// Whether `tune` pays: there is a GPU, and not a CPU that plays one.
+    pub fn can_tune(&self) -> Result<bool, JsValue> {
+        Ok(self.take()?.engine.can_tune())
+    }
+
+    /// Measures which kernels are fastest on this GPU, and goes on with those. Gives what `set_tuning` takes the next
+    /// time; nothing on the CPU.
+    pub async fn tune(&self) -> Result<Option<String>, JsValue> {
+        self.take()?.engine.tune().await.map_err(thrown)
+    }
+
+    /// Takes on what `tune` gave on the same GPU; refused where it was another, or the kernels were.
+    pub async fn set_tuning(&self, kept: String) -> Result<(), JsValue> {
+        self.take()?.engine.set_tuning(&kept).await.map_err(thrown)
     }
 
     /// What the engine runs on and why, and what the model is.

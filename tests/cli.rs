@@ -55,6 +55,24 @@ fn fails(args: &[&str], says: &[&str]) {
 }
 
 #[test]
+fn plan_lists_at_most_46_dispatches() {
+    let output = run(&["plan", "--variant", "keras", "--no-heads", "--backend", "gpu", "--json"]);
+    assert!(output.status.success());
+    let plan: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let steps = plan["steps"].as_array().unwrap();
+    assert!((40..=46).contains(&steps.len()), "{} dispatches", steps.len());
+    let macs: u64 = steps.iter().map(|step| step["macs"].as_u64().unwrap()).sum();
+    let network = googlenet::googlenet::Spec { heads: false, ..Default::default() }.build().unwrap();
+    assert_eq!(macs, network.total_macs());
+    let siblings = &steps[4];
+    assert_eq!(siblings["reads"], serde_json::json!(["pool2/3x3_s2"]));
+    assert_eq!(siblings["writes"].as_array().unwrap().len(), 3);
+    assert!(steps.iter().all(|step| step["op"].is_string() && step["workgroups"].as_u64().unwrap() > 0));
+    assert!(stdout(&run(&["plan"])).contains("loss1/fc"));
+    fails(&["plan", "--backend", "cpu"], &["cpu"]);
+}
+
+#[test]
 fn photographs_are_recognised_as_json() {
     let Some(model) = reference("imagenet/bvlc_googlenet.safetensors") else { return };
     let names = ["chelsea.png", "coffee.png", "camera.png"];

@@ -61,7 +61,8 @@ impl Tile {
 }
 
 impl Cut {
-    fn entry(self) -> &'static str {
+    /// The shader's entry point.
+    pub fn entry(self) -> &'static str {
         match (self.tile, self.slices) {
             (Tile::T8x8, 1) => "conv8x8",
             (Tile::T4x8, 1) => "conv4x8",

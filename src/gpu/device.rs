@@ -75,7 +75,7 @@ impl Device {
         })?;
 
         let names = names(&device, &info);
-        let kind = if names.iter().any(|name| name.to_lowercase().contains("swiftshader")) {
+        let kind = if names.iter().any(|name| name.to_ascii_lowercase().contains("swiftshader")) {
             Kind::SwiftShader
         } else if info.device_type == wgpu::DeviceType::Cpu || names.iter().any(|name| is_software(name)) {
             Kind::Software
@@ -302,7 +302,7 @@ fn no_adapter(why: &wgpu::RequestAdapterError) -> String {
 }
 
 fn is_software(name: &str) -> bool {
-    let name = name.to_lowercase();
+    let name = name.to_ascii_lowercase();
     SOFTWARE.iter().any(|software| name.contains(software))
 }
 

@@ -62,15 +62,15 @@ impl Kernels {
         };
         let kernel = |module, entry, bindings, per_group| Kernel::new(device, module, entry, bindings, per_group);
 
-        let conv = module("conv", include_str!("../../shaders/conv.wgsl"));
-        let winograd = module("winograd", include_str!("../../shaders/winograd.wgsl"));
-        let pool = module("pool", include_str!("../../shaders/pool.wgsl"));
-        let lrn = module("lrn", include_str!("../../shaders/lrn.wgsl"));
-        let concat = module("concat", include_str!("../../shaders/concat.wgsl"));
-        let dense = module("dense", include_str!("../../shaders/dense.wgsl"));
-        let softmax = module("softmax", include_str!("../../shaders/softmax.wgsl"));
-        let preprocess = module("preprocess", include_str!("../../shaders/preprocess.wgsl"));
-        let tiles = module("tiles", include_str!("../../shaders/tiles.wgsl"));
+        let conv = module("conv", include_str!(concat!(env!("OUT_DIR"), "/conv.wgsl")));
+        let winograd = module("winograd", include_str!(concat!(env!("OUT_DIR"), "/winograd.wgsl")));
+        let pool = module("pool", include_str!(concat!(env!("OUT_DIR"), "/pool.wgsl")));
+        let lrn = module("lrn", include_str!(concat!(env!("OUT_DIR"), "/lrn.wgsl")));
+        let concat = module("concat", include_str!(concat!(env!("OUT_DIR"), "/concat.wgsl")));
+        let dense = module("dense", include_str!(concat!(env!("OUT_DIR"), "/dense.wgsl")));
+        let softmax = module("softmax", include_str!(concat!(env!("OUT_DIR"), "/softmax.wgsl")));
+        let preprocess = module("preprocess", include_str!(concat!(env!("OUT_DIR"), "/preprocess.wgsl")));
+        let tiles = module("tiles", include_str!(concat!(env!("OUT_DIR"), "/tiles.wgsl")));
         Kernels {
             convs: Convs::new(device, conv),
             scatter: kernel(&winograd, "scatter", &[(0, Params), (1, Read), (3, Write)], 64),

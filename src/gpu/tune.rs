@@ -91,7 +91,7 @@ impl Tuning {
 
 /// What choices hold for: the adapter, and the shaders as they are.
 pub fn key(adapter: &str) -> String {
-    format!("{adapter}, {:016x}", fnv(include_bytes!("../../shaders/conv.wgsl")))
+    format!("{adapter}, {:016x}", fnv(include_bytes!(concat!(env!("OUT_DIR"), "/conv.wgsl"))))
 }
 
 /// FNV-1a: tells versions of a file apart, and is no defence.

@@ -6,9 +6,9 @@ import { threaded } from './helpers.js';
 import { readFile } from './node.js';
 import type { Shared } from './protocol.js';
 import type { Simd } from './types.js';
-import type { Engine } from './wasm/googlenet.js';
+import type { Engine, Warm } from './wasm/googlenet.js';
 
-export type { Engine };
+export type { Engine, Warm };
 
 /** Has helper workers started. Resolves when all have arrived, or those that will. */
 export type Summon = (shared: Shared, count: number) => Promise<void>;
@@ -16,6 +16,8 @@ export type Summon = (shared: Shared, count: number) => Promise<void>;
 /** What a module of the engine is to the session. */
 export interface Engines {
   load: typeof Engine.load;
+  /** Opens the GPU and compiles its shaders. */
+  warm: typeof Warm.open;
   /** Shares an engine's work among this many threads, or as many as can be had. */
   share(engine: Engine, threads: number): Promise<void>;
 }
@@ -51,12 +53,12 @@ export async function engines({ simd, threads, wasmUrl }: Wanted, summon: Summon
   const url = relaxed
     ? new URL('./wasm/googlenet_relaxed_bg.wasm', import.meta.url)
     : new URL('./wasm/googlenet_bg.wasm', import.meta.url);
-  const [{ default: init, Engine }, module] = await Promise.all([
+  const [{ default: init, Engine, Warm }, module] = await Promise.all([
     relaxed ? import('./wasm/googlenet_relaxed.js') : import('./wasm/googlenet.js'),
     compile(url, `googlenet${relaxed ? '_relaxed' : ''}`, wasmUrl),
   ]);
   await init({ module_or_path: module });
-  return { load: Engine.load, share: async () => {} };
+  return { load: Engine.load, warm: Warm.open, share: async () => {} };
 }
 
 function isRelaxed(simd: Simd): boolean {
@@ -76,13 +78,14 @@ async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Sum
   const url = relaxed
     ? new URL('./wasm/googlenet_relaxed_threads_bg.wasm', import.meta.url)
     : new URL('./wasm/googlenet_threads_bg.wasm', import.meta.url);
-  const [{ default: init, Engine }, module] = await Promise.all([
+  const [{ default: init, Engine, Warm }, module] = await Promise.all([
     threaded(relaxed),
     compile(url, `googlenet${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
   ]);
   const { memory } = await init({ module_or_path: module });
   return {
     load: Engine.load,
+    warm: Warm.open,
     share: async (engine, threads) => {
       await summon({ relaxed, module, memory }, threads - 1);
       engine.set_threads(threads);

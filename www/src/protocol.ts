@@ -55,6 +55,7 @@ export interface Calls {
       heads: boolean;
       threads: number | undefined;
       simd: Simd;
+      tune: boolean;
       wasmUrl: string | undefined;
     };
     result: Loaded;

@@ -1,10 +1,11 @@
 // Owns the engine and answers calls, one at a time. In a worker as a rule; on the calling thread otherwise.
 
 import { download } from './download.js';
-import { compile, engines, imagenet, wanted, type Engine, type Engines, type Summon } from './engines.js';
+import { compile, engines, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
 import { pixels } from './pixels.js';
 import type { Call, Calls, Explanation, Loaded, ModelPlace, Reply, Request, Sheet } from './protocol.js';
+import { keep, kept } from './tuning.js';
 import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from './types.js';
 
 type Report = (progress: Progress) => void;
@@ -19,6 +20,9 @@ const POOLED = 'pool5/7x7_s1';
 /** The engine's names of the backends. */
 const ENGINE: Record<string, string> = { webgpu: 'gpu', wasm: 'cpu' };
 const BACKEND = { gpu: 'webgpu', cpu: 'wasm' } as const;
+
+/** Milliseconds without a call after which kernels are measured. */
+const IDLE = 1500;
 
 const NO_WEBGPU = 'there is no WebGPU here';
 
@@ -38,6 +42,9 @@ export class Session {
   #asked = 'auto';
   #wasmUrl: string | undefined;
   #threads = 1;
+  /** Whether to measure kernels, and what waits for that. */
+  #tune = false;
+  #idle: ReturnType<typeof setTimeout> | undefined;
   #withHeads = true;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
@@ -47,6 +54,7 @@ export class Session {
   }
 
   receive(message: Request | { cancel: number }): void {
+    clearTimeout(this.#idle);
     if ('cancel' in message) this.#cancelled.add(message.cancel);
     else this.#last = this.#last.then(() => this.#answer(message));
   }
@@ -54,6 +62,7 @@ export class Session {
   /** Frees the engine, once the call under way has ended. */
   free(): void {
     this.#ended.abort();
+    clearTimeout(this.#idle);
     void this.#last.then(() => {
       this.#engine?.free();
       this.#engine = this.#file = undefined;
@@ -70,6 +79,40 @@ export class Session {
       this.#post({ id, error: failure(thrown) });
     }
     this.#cancelled.delete(id);
+    if (this.#tune && call === 'classify') this.#tuneLater();
+  }
+
+  /** Measures kernels once nothing has been asked for a while. */
+  #tuneLater(): void {
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => {
+      this.#last = this.#last.then(() => this.#measure());
+    }, IDLE);
+  }
+
+  async #measure(): Promise<void> {
+    const engine = this.#engine;
+    if (this.#ended.signal.aborted || !this.#tune || !engine?.can_tune()) return;
+    this.#tune = false;
+    try {
+      const choices = await engine.tune();
+      if (choices) await keep(this.#info().adapter, choices);
+    } catch (error) {
+      // The usual kernels do.
+      console.warn('GoogLeNet could not measure its kernels:', error);
+    }
+  }
+
+  /** Takes on the kernels that an earlier visit found fastest. */
+  async #recall(engine: Engine): Promise<void> {
+    if (!this.#tune || !engine.can_tune()) return;
+    try {
+      const choices = await kept((engine.info() as Info).adapter);
+      if (choices) await engine.set_tuning(choices);
+      this.#tune = !choices;
+    } catch {
+      // Of another version; they are measured anew.
+    }
   }
 
   readonly #handlers: { [C in Call]: Handler<C> } = {
@@ -108,7 +151,8 @@ export class Session {
     profile: async ({ timed }) => this.#running().profile(timed) as StepTime[],
   };
 
-  async #load({ model, backend, heads, simd, threads, wasmUrl }: Calls['load']['args'], report: Report): Promise<Loaded> {
+  async #load(args: Calls['load']['args'], report: Report): Promise<Loaded> {
+    const { model, backend, heads, simd, threads, wasmUrl } = args;
     const since = performance.now();
     const passed = () => performance.now() - since;
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
@@ -116,13 +160,17 @@ export class Session {
     const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
     // Where both fail, the download's failure is told.
     module.catch(() => {});
+    this.#tune = args.tune && 'indexedDB' in globalThis;
+    // The GPU gets ready meanwhile. Where it cannot, starting says why.
+    const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
+    const warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
     const bytes = await this.#bytes(model, report);
     this.#ms.download = passed();
     report({ phase: 'compile', loaded: 0, total: undefined });
     this.#wasm = await module;
     this.#ms.compile = passed();
     const name = globalThis.File && model instanceof File ? model.name : 'a file';
-    await this.#take(bytes, name, backend, heads, report);
+    await this.#take(bytes, name, backend, heads, report, await warm);
     this.#ms.ready = passed();
     return { info: this.#info(), layers: this.#running().layers() as Layer[] };
   }
@@ -134,11 +182,18 @@ export class Session {
   }
 
   /** Starts with a model file, be it another framework's. */
-  async #take(bytes: Uint8Array, name: string, backend: string, heads: boolean, report: Report): Promise<void> {
+  async #take(
+    bytes: Uint8Array,
+    name: string,
+    backend: string,
+    heads: boolean,
+    report: Report,
+    warm?: Warm,
+  ): Promise<void> {
     // The header of one of ours, after 8 bytes of length, is JSON.
     if (bytes[8] !== '{'.charCodeAt(0)) bytes = await this.#convert(bytes, name);
     try {
-      await this.#start(bytes, backend, heads, report);
+      await this.#start(bytes, backend, heads, report, warm);
     } catch (error) {
       if (!FOREIGN.includes(failure(error).code)) throw error;
       const converted = await this.#convert(bytes, name).catch(() => {
@@ -159,12 +214,15 @@ export class Session {
   }
 
   /** Starts an engine; the one before it stays in use if that fails. */
-  async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report): Promise<Info> {
+  async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report, warm?: Warm): Promise<Info> {
     if (!this.#wasm) throw notLoaded();
     const { load, share } = this.#wasm;
     report({ phase: 'upload', loaded: 0, total: bytes.length });
     const on = available(ENGINE[backend] ?? backend);
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels));
+    // A call that fails has used it up all the same.
+    const once = () => [warm, (warm = undefined)][0];
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once()));
+    await this.#recall(next);
     this.#asked = backend;
     this.#engine?.free();
     this.#engine = next;

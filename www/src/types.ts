@@ -107,6 +107,11 @@ export interface LoadOptions {
   heads?: boolean;
   /** Whether to run in a worker. Unasked so, where there are workers; otherwise on the calling thread. */
   worker?: boolean;
+  /**
+   * Whether to measure, once the page is idle after the first answer, which kernels are fastest on this GPU, and to
+   * keep that for the next visit. Unasked so; never on a software adapter.
+   */
+  tune?: boolean;
   /** Which instruction set the wasm path uses; for measuring. */
   simd?: Simd;
   /** Hears how far loading has come. */

@@ -1,0 +1,59 @@
+//! `googlenet plan`: what a run dispatches.
+
+use googlenet::googlenet::{Spec, Variant};
+use googlenet::gpu::{Outline, outline};
+use googlenet::plan::{Join, Plan};
+use serde::Serialize;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+/// Print what a run dispatches on a GPU: kernel, layers, multiply-adds, workgroups
+#[derive(clap::Args)]
+pub struct Args {
+    /// keras, keras_v2, caffe or torchvision
+    #[arg(long, default_value = "keras")]
+    variant: Variant,
+    /// Number of classes
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    classes: usize,
+    /// Leave the auxiliary heads out
+    #[arg(long)]
+    no_heads: bool,
+    /// Pictures a run
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch: NonZeroUsize,
+    /// Join branches by a kernel, as when one of them is switched off
+    #[arg(long)]
+    gains: bool,
+    /// Only the GPU dispatches
+    #[arg(long, default_value = "gpu", value_parser = ["gpu"], hide_possible_values = true)]
+    backend: String,
+    /// One JSON object: {"steps": [{"op", "reads", "writes", "macs", "workgroups"}]}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Steps {
+    steps: Vec<Outline>,
+}
+
+pub fn run(args: Args) -> super::Result {
+    let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
+    let network = spec.build()?;
+    let join = if args.gains { Join::Gains } else { Join::Direct };
+    let steps = outline(&network, &Plan::new(&network, args.batch.get(), join)?)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&Steps { steps })?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "{:>3}  {:<10} {:>10} {:>10}  layers", "", "kernel", "M macs", "workgroups")?;
+    for (i, step) in steps.iter().enumerate() {
+        let Outline { op, macs, workgroups, writes, .. } = step;
+        writeln!(out, "{:>3}  {op:<10} {:>10.1} {workgroups:>10}  {}", i + 1, *macs as f64 / 1e6, writes.join(", "))?;
+    }
+    writeln!(out, "{} dispatches on a GPU whose kernels have not been measured", steps.len())?;
+    Ok(ExitCode::SUCCESS)
+}
