@@ -37,6 +37,7 @@ export async function here(listener: Listener): Promise<Channel> {
 /** A session in a worker of its own. */
 export function elsewhere(listener: Listener, workerUrl: string | URL | undefined): Channel {
   const worker = start(workerUrl);
+  const listening = listens(worker);
   /** Of the engine in force. Those before them have left with theirs. */
   let helpers: Worker[] = [];
   worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
@@ -59,7 +60,7 @@ export function elsewhere(listener: Listener, workerUrl: string | URL | undefine
   function arrival(helper: Worker, shared: Shared): Promise<boolean> {
     return new Promise((resolve) => {
       let arrived = false;
-      helper.addEventListener('message', () => resolve((arrived = true)));
+      helper.addEventListener('message', ({ data }) => data === 'arrived' && resolve((arrived = true)));
       helper.addEventListener('error', (event) => {
         event.preventDefault();
         resolve(false);
@@ -68,16 +69,21 @@ export function elsewhere(listener: Listener, workerUrl: string | URL | undefine
         if (arrived) listener({ fatal: fault(message) });
         else console.warn(message);
       });
-      helper.postMessage(shared);
+      void listens(helper).then(() => helper.postMessage(shared));
     });
   }
 
   return {
-    post: (message, moved) => worker.postMessage(message, moved),
+    post: (message, moved) => void listening.then(() => worker.postMessage(message, moved)),
     close: () => {
       for (const each of [worker, ...helpers]) each.terminate();
     },
   };
+}
+
+/** When a worker listens. Where a bundler has split its script, that is later than its start, and what came is lost. */
+function listens(worker: Worker): Promise<void> {
+  return new Promise((resolve) => worker.addEventListener('message', () => resolve(), { once: true }));
 }
 
 const NOT_FOUND = 'its file could not be loaded; workerUrl says where it is';

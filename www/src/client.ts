@@ -295,7 +295,7 @@ export class GoogLeNet {
   #receive(reply: Reply): void {
     if ('fatal' in reply) return this.#die(reply.fatal);
     if ('event' in reply) return this.#tell(reply.event, reply.detail);
-    if ('summon' in reply) return;
+    if ('summon' in reply || 'ready' in reply) return;
     const waiting = this.#waiting.get(reply.id);
     if (!waiting) return;
     if ('progress' in reply) return waiting.onProgress?.(reply.progress);

@@ -96,11 +96,12 @@ export interface Shared {
 /** What the page says: a call, that nobody waits for it any more, or that the helpers have arrived which were summoned. */
 export type Message = Request | { cancel: number } | { arrived: number };
 
-/** `summon`: so many helpers are wanted. `fatal`: the session cannot go on. */
+/** `ready`: a worker listens. `summon`: so many helpers are wanted. `fatal`: the session cannot go on. */
 export type Reply =
   | { id: number; result: unknown }
   | { id: number; error: Failure }
   | { id: number; progress: Progress }
   | { event: keyof Events; detail: Events[keyof Events] }
   | { summon: number; shared: Shared }
+  | { ready: true }
   | { fatal: Failure };

@@ -10,6 +10,7 @@ const begin = ({ data }: MessageEvent<Message | Shared>) => {
   else serve(data);
 };
 self.addEventListener('message', begin, { once: true });
+self.postMessage({ ready: true } satisfies Reply);
 
 function serve(first: Message): void {
   const post = (reply: Reply, moved: Transferable[] = []) => self.postMessage(reply, { transfer: moved });

@@ -2,7 +2,6 @@
 export default {
   mode: 'production',
   entry: './src/index.js',
-  experiments: { outputModule: true },
-  output: { filename: 'bundle.js', module: true, clean: true },
+  output: { filename: 'bundle.js', clean: true },
   performance: { hints: false },
 };
