@@ -369,7 +369,7 @@ impl Engine {
             return Err(Error::Argument(format!("\"{branch}\" is not the last layer of a branch")));
         }
         if !gain.is_finite() {
-            return Err(Error::Argument(format!("the gain of \"{branch}\" must be a number, not {gain}")));
+            return Err(Error::Argument(format!("the gain of \"{branch}\" must be a finite number")));
         }
         self.gains[id] = gain;
         Ok(())

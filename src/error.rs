@@ -24,7 +24,7 @@ pub enum Error {
     TensorType { name: String, found: String },
     /// A weight is NaN or infinite.
     #[error("the tensor \"{name}\" holds {value} at element {index}; every weight must be finite")]
-    NotFinite { name: String, index: usize, value: f32 },
+    NotFinite { name: String, index: usize, value: &'static str },
     /// A metadata entry of the model file cannot be used.
     #[error("the model file's metadata entry \"{key}\": {reason}")]
     Metadata { key: String, reason: String },

@@ -11,7 +11,6 @@ use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, Tiling};
 use Access::{Params as Uniform, Read, Write};
 use bytemuck::{Pod, Zeroable};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use wgpu::{Buffer, BufferUsages, ShaderModule};
@@ -20,7 +19,7 @@ use wgpu::{Buffer, BufferUsages, ShaderModule};
 pub const MOST_LAYERS: usize = 3;
 
 /// What a thread makes: pixels x channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tile {
     T8x8,
     T4x8,
@@ -31,8 +30,12 @@ pub enum Tile {
     Pool,
 }
 
+impl Tile {
+    pub const ALL: [Tile; 5] = [Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool];
+}
+
 /// How a convolution is cut into workgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cut {
     pub tile: Tile,
     /// Threads along the channels.
@@ -84,7 +87,7 @@ impl Cut {
 }
 
 /// All that the choice of a cut depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class {
     /// Where there is no choice.
     pub tile: Option<Tile>,

@@ -181,6 +181,8 @@ impl Device {
 
     /// Waits for a slot to be filled.
     async fn wait_for(&self, slot: Arc<Mutex<Slot>>) -> Result<Result<(), wgpu::BufferAsyncError>> {
+        #[cfg(target_arch = "wasm32")]
+        browser::nudge(&self.queue, &slot);
         // Natively nothing runs the callback but this; in a browser it does nothing.
         let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
         polled.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))?;
@@ -247,12 +249,14 @@ impl Drop for Mapping<'_> {
 #[derive(Default)]
 struct Slot {
     result: Option<Result<(), wgpu::BufferAsyncError>>,
+    filled: bool,
     waker: Option<Waker>,
 }
 
 fn fill(slot: &Mutex<Slot>, result: Result<(), wgpu::BufferAsyncError>) {
     let mut slot = lock(slot);
     slot.result = Some(result);
+    slot.filled = true;
     if let Some(waker) = slot.waker.take() {
         waker.wake();
     }
@@ -279,6 +283,51 @@ impl Future for Mapped {
 /// Nothing panics while it holds one of these locks; were it so, the value would still be whole.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Firefox looks only every 100 ms whether a GPU has finished, and whenever something is submitted.
+#[cfg(target_arch = "wasm32")]
+mod browser {
+    use super::{Slot, lock};
+    use js_sys::{Function, Promise, Reflect};
+    use std::sync::{Arc, Mutex};
+    use wasm_bindgen::{JsCast, JsValue};
+
+    /// Milliseconds from one look to the next.
+    const INTERVAL: u32 = 4;
+    /// Looks after which something else is wrong: half a minute's.
+    const MOST: usize = 7500;
+
+    /// Submits nothing, again and again, until the slot is filled; in Firefox.
+    pub fn nudge(queue: &wgpu::Queue, slot: &Arc<Mutex<Slot>>) {
+        if !is_firefox() {
+            return;
+        }
+        let (queue, slot) = (queue.clone(), slot.clone());
+        wasm_bindgen_futures::spawn_local(async move {
+            for _ in 0..MOST {
+                if sleep(INTERVAL).await.is_err() || lock(&slot).filled {
+                    return;
+                }
+                queue.submit([]);
+            }
+        });
+    }
+
+    fn is_firefox() -> bool {
+        let get = |of: JsValue, name: &str| Reflect::get(&of, &name.into()).ok();
+        let agent = get(js_sys::global().into(), "navigator").and_then(|navigator| get(navigator, "userAgent"));
+        agent.and_then(|agent| agent.as_string()).is_some_and(|agent| agent.contains("Firefox"))
+    }
+
+    async fn sleep(ms: u32) -> Result<JsValue, JsValue> {
+        let set_timeout: Function = Reflect::get(&js_sys::global(), &"setTimeout".into())?.dyn_into()?;
+        let promise = Promise::new(&mut |resolve, _| {
+            // It cannot fail: both arguments are what it takes.
+            let _ = set_timeout.call2(&JsValue::UNDEFINED, &resolve, &ms.into());
+        });
+        wasm_bindgen_futures::JsFuture::from(promise).await
+    }
 }
 
 async fn request(

@@ -1,12 +1,11 @@
 //! The fastest cut of each convolution on this adapter, by trying them.
 
-use super::conv::{Class, Cut};
+use super::conv::{Class, Cut, Tile};
 use super::device::{Device, Kind};
 use super::jobs::Jobs;
 use super::kernels::Kernels;
 use super::record::Recording;
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use web_time::Instant;
 
@@ -15,18 +14,10 @@ const SPAN_MS: f64 = 4.0;
 /// The most repetitions of a dispatch in one submit.
 const MOST: u32 = 256;
 
-/// The measured choices. As JSON it is kept for the next time.
+/// The measured choices. As text they are kept for the next time: what they hold for, and a line of numbers a choice.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tuning {
     cuts: HashMap<Class, Cut>,
-}
-
-/// As it is kept.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    /// What it holds for: see [`key`].
-    key: String,
-    cuts: Vec<(Class, Cut)>,
 }
 
 impl Tuning {
@@ -44,22 +35,26 @@ impl Tuning {
 
     /// Reads what was kept; [`Error::Argument`] where it is of another adapter, of other shaders, or no such thing.
     pub fn parse(text: &str, key: &str) -> Result<Self> {
-        let kept: Kept =
-            serde_json::from_str(text).map_err(|e| Error::Argument(format!("these are no choices of kernels: {e}")))?;
-        if kept.key != key {
-            return Err(Error::Argument(format!("these choices are for \"{}\", and this is \"{key}\"", kept.key)));
+        let mut lines = text.lines();
+        if lines.next() != Some(key) {
+            return Err(Error::Argument(format!("these choices of kernels were not measured on \"{key}\"")));
         }
-        if let Some((class, cut)) = kept.cuts.iter().find(|(class, cut)| !class.candidates().contains(cut)) {
-            return Err(Error::Argument(format!("{cut:?} is no choice for {class:?}")));
-        }
-        Ok(Tuning { cuts: kept.cuts.into_iter().collect() })
+        let choice =
+            |line: &str| choice(line).ok_or_else(|| Error::Argument(format!("\"{line}\" is no choice of a kernel")));
+        Ok(Tuning { cuts: lines.map(choice).collect::<Result<_>>()? })
     }
 
     /// To be kept.
-    pub fn to_json(&self, key: &str) -> String {
-        let mut cuts: Vec<(Class, Cut)> = self.cuts.iter().map(|(class, cut)| (*class, *cut)).collect();
-        cuts.sort_by_key(|(class, _)| (class.pixels, class.quads, class.depth, class.taps));
-        serde_json::to_string(&Kept { key: key.to_owned(), cuts }).unwrap_or_default()
+    pub fn to_text(&self, key: &str) -> String {
+        let line = |(class, cut): (&Class, &Cut)| {
+            let tile = |tile: Tile| Tile::ALL.iter().position(|&t| t == tile).map_or(0, |at| at as u32 + 1);
+            let Class { pixels, quads, depth, taps, .. } = *class;
+            let all = [class.tile.map_or(0, tile), pixels, quads, depth, taps];
+            let all = all.into_iter().chain([tile(cut.tile), cut.lanes, cut.rows, cut.slices]);
+            all.map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let lines = std::iter::once(key.to_owned()).chain(self.cuts.iter().map(line));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Times every candidate for the convolutions of a recording that have not been measured yet.
@@ -87,6 +82,16 @@ impl Tuning {
         }
         Ok(())
     }
+}
+
+/// A line of [`Tuning::to_text`], if it is one of what could have been measured.
+fn choice(line: &str) -> Option<(Class, Cut)> {
+    let numbers: Vec<u32> = line.split(' ').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let [of, pixels, quads, depth, taps, tile, lanes, rows, slices] = numbers[..] else { return None };
+    let named = |n: u32| Tile::ALL.get(n.checked_sub(1)? as usize).copied();
+    let class = Class { tile: named(of), pixels, quads, depth, taps };
+    let cut = Cut { tile: named(tile)?, lanes, rows, slices };
+    class.candidates().contains(&cut).then_some((class, cut))
 }
 
 /// What choices hold for: the adapter, and the shaders as they are.
@@ -139,11 +144,11 @@ mod tests {
         let class = Class { tile: None, pixels: 196, quads: 80, depth: 40, taps: 9 };
         let cut = class.candidates()[1];
         let tuning = Tuning { cuts: [(class, cut)].into() };
-        let text = tuning.to_json("a");
+        let text = tuning.to_text("a");
         assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
         assert_eq!(tuning.cut(class, Kind::Software), cut);
         assert_eq!(Tuning::parse(&text, "b").unwrap_err().code(), "argument");
-        for broken in ["", "{}", &text.replace("\"rows\":", "\"rows\":1")] {
+        for broken in ["", "b", &text.replace(" 8 ", " 7 "), &format!("{text} 1"), "a\nNaN"] {
             assert!(Tuning::parse(broken, "a").is_err(), "{broken}");
         }
     }

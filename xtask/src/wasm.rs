@@ -32,8 +32,8 @@ impl Module {
     };
 }
 
-/// What an engine may weigh: the 572,000 bytes it measured, plus 5 %. `package.rs` has what a page may download.
-const BUDGET: usize = 600_000;
+/// What an engine may weigh: the 600,000 bytes it measured, plus 2.5 %. `package.rs` has what a page may download.
+const BUDGET: usize = 615_000;
 
 /// The engine for every sort of browser, and the importers, which the page fetches only when it needs them.
 const MODULES: [Module; 5] = [
