@@ -135,7 +135,7 @@ describe('the API', { concurrency: false }, () => {
       ["net.draw(document.createElement('canvas'), { layer: 'prob', colormap: 'jet' })", 'argument', /jet/],
       ['net.cam(10)', 'argument', /no class 10 among 10/],
       ["net.ablate({ 'inception_3a/3x3_reduce': 0 })", 'argument', /not the last layer of a branch/],
-      ["net.ablate({ 'inception_3a/3x3': NaN })", 'argument', /must be a number/],
+      ["net.ablate({ 'inception_3a/3x3': NaN })", 'argument', /must be a finite number/],
       ['net.run(new Float32Array(3))', 'argument', /./],
       ['net.classifyMany([], { batch: 0 })', 'argument', /batch/],
     ];
