@@ -161,12 +161,8 @@ impl Engine {
         let info = Info { backend, adapter, reason, threads };
         let mut engine =
             Engine { model, runner, info, gains, timed: false, plan: None, filled: false, outdated: false };
-        // The first picture shall find everything ready.
-        if engine.info.backend == "gpu" {
-            engine.prepare(1, Join::Direct)?;
-        }
-        if let Runner::Gpu(gpu) = &mut engine.runner {
-            gpu.ready().await?;
+        if let Runner::Gpu(_) = engine.runner {
+            engine.get_ready().await?;
         }
         Ok(engine)
     }
@@ -235,7 +231,12 @@ impl Engine {
     pub async fn set_tuning(&mut self, kept: &str) -> Result<()> {
         let Runner::Gpu(gpu) = &mut self.runner else { return Ok(()) };
         gpu.set_tuning(kept)?;
-        (self.plan, self.filled) = (None, false);
+        self.outdated = true;
+        self.get_ready().await
+    }
+
+    /// Takes on the plan for one picture, so that the first finds everything ready.
+    async fn get_ready(&mut self) -> Result<()> {
         self.prepare(1, Join::Direct)?;
         match &mut self.runner {
             Runner::Gpu(gpu) => gpu.ready().await,
