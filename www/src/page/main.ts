@@ -5,6 +5,7 @@ import * as alert from './alert';
 import * as answer from './answer';
 import { byId } from './dom';
 import * as engine from './engine';
+import * as inside from './inside';
 import * as loading from './loading';
 import { NO_MODEL, brought, isModel, served, type Entry } from './models';
 import * as sources from './sources';
@@ -57,6 +58,7 @@ async function classify(): Promise<void> {
     if (mine !== turn) return;
     readable = picture;
     answer.show(result);
+    inside.seen(net, picture, result);
   } catch (error) {
     if (mine !== turn) return;
     answer.busy(false);
@@ -71,6 +73,7 @@ async function classify(): Promise<void> {
       picture = readable = undefined;
       display(undefined);
       answer.blank();
+      inside.hide();
       use(model);
     }
   }
@@ -133,6 +136,7 @@ function sayWhetherThereIsAModel(): void {
 async function start(): Promise<void> {
   answer.blank();
   sources.listen(take, alert.complain);
+  inside.listen(answer.show, alert.complain);
   engine.listen(move, (id) => {
     const entry = models.find((known) => known.id === id);
     alert.clear();

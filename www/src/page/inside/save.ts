@@ -1,0 +1,20 @@
+// Files for the person to keep.
+
+import type { Activation } from 'googlenet-web';
+
+/** Hands a file to the browser's downloads. */
+export function save(blob: Blob, name: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** A tensor as NumPy's format 1.0 has it: the header's length makes the data begin at a multiple of 64. */
+export function npy({ data, shape }: Activation): Blob {
+  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(', ')}), }`;
+  const padded = header.padEnd(Math.ceil((10 + header.length + 1) / 64) * 64 - 10 - 1) + '\n';
+  const start = new Uint8Array([0x93, ...[...'NUMPY'].map((c) => c.charCodeAt(0)), 1, 0, padded.length & 255, padded.length >> 8]);
+  return new Blob([start, padded, data as Float32Array<ArrayBuffer>], { type: 'application/octet-stream' });
+}
