@@ -295,6 +295,7 @@ pub fn module_network(variant: Variant, row: &Row, input: Shape, naive: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::Field;
 
     fn params(net: &Network, prefix: &str) -> usize {
         (0..net.nodes().len()).filter(|&i| net.node(i).name.starts_with(prefix)).map(|i| net.params(i)).sum()
@@ -379,14 +380,86 @@ mod tests {
 
     #[test]
     fn the_receptive_field_grows_as_it_should() {
-        let net = Spec::default().build().unwrap();
-        let size = |name: &str| net.node(net.find(name).unwrap()).field.size[0];
-        assert_eq!(size("conv1/7x7_s2"), 7);
-        assert_eq!(size("pool1/3x3_s2"), 11);
-        assert_eq!(size("conv2/3x3"), 19);
-        assert_eq!(size("pool2/3x3_s2"), 27);
-        assert_eq!(size("inception_3a/1x1"), 27);
-        assert_eq!(size("inception_3a/3x3"), 27 + 2 * 8);
-        assert_eq!(size("inception_3a/output"), 27 + 4 * 8);
+        let known = [
+            // Size, jump; start with Keras' padding, and with Caffe's.
+            ("data", 1, 1, 0, 0),
+            ("conv1/7x7_s2", 7, 2, -2, -3),
+            ("pool1/3x3_s2", 11, 4, -2, -3),
+            ("conv2/3x3", 19, 4, -6, -7),
+            ("pool2/3x3_s2", 27, 8, -6, -7),
+            ("inception_3a/1x1", 27, 8, -6, -7),
+            ("inception_3a/3x3", 27 + 2 * 8, 8, -6 - 8, -7 - 8),
+            ("inception_3a/output", 27 + 4 * 8, 8, -6 - 2 * 8, -7 - 2 * 8),
+            ("inception_3b/output", 27 + 8 * 8, 8, -6 - 4 * 8, -7 - 4 * 8),
+            ("pool3/3x3_s2", 27 + 10 * 8, 16, -6 - 4 * 8, -7 - 4 * 8),
+            ("loss1/ave_pool", 27 + 10 * 8 + 8 * 16, 48, -6 - 4 * 8 - 2 * 16, -7 - 4 * 8 - 2 * 16),
+        ];
+        for variant in [Variant::Keras, Variant::Caffe] {
+            let net = Spec { variant, ..Spec::default() }.build().unwrap();
+            for (name, size, jump, keras, caffe) in known {
+                let start = if variant == Variant::Keras { keras } else { caffe };
+                let field = Field { size: [size; 2], jump: [jump; 2], start: [start; 2] };
+                assert_eq!(net.node(net.find(name).unwrap()).field, field, "{variant}, {name}");
+            }
+        }
+    }
+
+    /// Every cell of every layer, from the taps that lie inside its inputs: what lies in the padding of a layer within
+    /// the network sees nothing of the picture.
+    #[test]
+    fn a_cell_sees_what_its_field_says_of_the_picture() {
+        let taps = |op: &Op, map: [usize; 2], axis: usize, cell: usize| -> std::ops::Range<usize> {
+            match op {
+                Op::Conv { window, .. } | Op::MaxPool(window) | Op::AvgPool { window, .. } => {
+                    let pad = window.on(map).unwrap().pad[axis];
+                    let first = cell * window.stride[axis];
+                    first.saturating_sub(pad)..(first + window.kernel[axis] - pad).min(map[axis])
+                }
+                Op::AdaptiveAvgPool { out } => {
+                    let (from, to) = crate::op::adaptive_range(cell, map[axis], out[axis]);
+                    from..to
+                }
+                Op::Dense { .. } => 0..map[axis],
+                _ => cell..cell + 1,
+            }
+        };
+        for variant in Variant::ALL {
+            let net = Spec { variant, ..Spec::default() }.build().unwrap();
+            for axis in [0, 1] {
+                let mut seen: Vec<Vec<(usize, usize)>> = Vec::new();
+                for node in net.nodes() {
+                    let cells = [node.shape.h, node.shape.w][axis];
+                    let of = |cell: usize| {
+                        let each = node.inputs.iter().flat_map(|&input| {
+                            let shape = net.node(input).shape;
+                            taps(&node.op, [shape.h, shape.w], axis, cell).map(move |tap| (input, tap))
+                        });
+                        let each = each.map(|(input, tap)| seen[input][tap]);
+                        each.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((cell, cell + 1))
+                    };
+                    let all: Vec<_> = (0..cells).map(of).collect();
+                    let within = |at: isize| at.clamp(0, 224) as usize;
+                    let says = |field: Field, cell: usize| {
+                        let start = field.start[axis] + (cell * field.jump[axis]) as isize;
+                        (within(start), within(start + field.size[axis] as isize))
+                    };
+                    let wrong = |field: Field| (0..cells).filter(|&cell| says(field, cell) != all[cell]).count();
+                    let uneven = matches!(node.op, Op::AdaptiveAvgPool { .. }) && cells > 1;
+                    if uneven || node.module.as_deref().is_some_and(|m| m.starts_with("loss")) {
+                        let holds = |cell| {
+                            let (from, to) = says(node.field, cell);
+                            from <= all[cell].0 && to >= all[cell].1
+                        };
+                        assert!((0..cells).all(holds), "{variant}, {}", node.name);
+                    } else {
+                        assert_eq!(wrong(node.field), 0, "{variant}, {}", node.name);
+                    }
+                    // Where it does not see everything, one pixel more or less is told apart.
+                    let moved = Field { start: node.field.start.map(|at| at + 1), ..node.field };
+                    assert!(wrong(moved) > 0 || all.iter().all(|&cell| cell == (0, 224)), "{variant}, {}", node.name);
+                    seen.push(all);
+                }
+            }
+        }
     }
 }

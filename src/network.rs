@@ -40,7 +40,7 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// Output shape for a batch of one.
     pub shape: Shape,
-    /// What part of the input one output cell sees.
+    /// What of the network's input each cell of the output sees.
     pub field: Field,
     /// `inception_3a`, `loss1`, ...; `None` in the stem and the tail.
     pub module: Option<String>,
@@ -87,11 +87,11 @@ impl Network {
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&i| self.nodes[i].shape).collect();
         let shape = op.out_shape(&shapes).map_err(fail)?;
-        // Where branches meet, the widest of them says what a cell sees.
+        // Where branches meet, a cell sees what any of them does.
         let field = inputs
             .iter()
             .map(|&i| op.receptive_field(self.nodes[i].field, self.nodes[i].shape))
-            .max_by_key(|f| f.size)
+            .reduce(Field::union)
             .unwrap_or(Field::PIXEL);
         let id = self.nodes.len();
         self.by_name.insert(name.to_owned(), id);

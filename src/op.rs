@@ -214,40 +214,90 @@ impl Op {
             .map_or(0, |dims| output.pixels() as u64 * dims.iter().map(|&d| d as u64).product::<u64>())
     }
 
-    /// The receptive field of this layer's output, given its widest input's.
+    /// What of the network's input a cell of this layer's output sees, given what a cell of its input does; `shape` is
+    /// that input's.
     pub fn receptive_field(&self, input: Field, shape: Shape) -> Field {
+        let map = [shape.h, shape.w];
         match self {
-            Op::Conv { window: w, .. } | Op::MaxPool(w) | Op::AvgPool { window: w, .. } => Field {
-                size: [0, 1].map(|a| input.size[a] + (w.kernel[a] - 1) * input.jump[a]),
-                jump: [0, 1].map(|a| input.jump[a] * w.stride[a]),
-            },
-            Op::AdaptiveAvgPool { out: [h, w] } => {
-                let span = [(shape.h, *h), (shape.w, *w)].map(|(size, out)| (size.div_ceil(out), size / out));
-                Field {
-                    size: [0, 1].map(|a| input.size[a] + (span[a].0.max(1) - 1) * input.jump[a]),
-                    jump: [0, 1].map(|a| input.jump[a] * span[a].1.max(1)),
-                }
+            Op::Conv { window: w, .. } | Op::MaxPool(w) | Op::AvgPool { window: w, .. } => {
+                // One that does not fit has no output, and no cell to ask about.
+                let pad = w.on(map).map_or([0; 2], |geometry| geometry.pad);
+                [0, 1].map(|a| input.axis(a).slid(w.kernel[a], w.stride[a], pad[a] as isize)).into()
             }
-            Op::Dense { .. } => Field {
-                size: [(shape.h, 0), (shape.w, 1)].map(|(size, a)| input.size[a] + (size - 1) * input.jump[a]),
-                jump: input.jump,
-            },
+            Op::AdaptiveAvgPool { out } => [0, 1].map(|a| input.axis(a).divided(map[a], out[a])).into(),
+            Op::Dense { .. } => [0, 1].map(|a| input.axis(a).slid(map[a], 1, 0)).into(),
             Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax => input,
         }
     }
 }
 
-/// How much of the picture one output cell sees (rows, columns), and how far apart two
-/// neighbouring cells look, both in input pixels.
+/// What of the network's input a cell of a layer sees, in pixels, down and right. Of the cell in column x these are the
+/// columns from `start + x * jump` up to, but without, `start + x * jump + size`; what of them lies outside the input
+/// is padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
     pub size: [usize; 2],
+    /// From one cell to the next.
     pub jump: [usize; 2],
+    /// Where the first cell's begins: below zero by as much as the layers up to this one pad.
+    pub start: [isize; 2],
 }
 
 impl Field {
     /// A pixel of the input sees itself.
-    pub const PIXEL: Field = Field { size: [1, 1], jump: [1, 1] };
+    pub const PIXEL: Field = Field { size: [1, 1], jump: [1, 1], start: [0, 0] };
+
+    /// What a cell sees of which both of these are inputs.
+    pub fn union(self, other: Field) -> Field {
+        [0, 1].map(|a| self.axis(a).union(other.axis(a))).into()
+    }
+
+    fn axis(self, axis: usize) -> Axis {
+        Axis { size: self.size[axis], jump: self.jump[axis], start: self.start[axis] }
+    }
+}
+
+impl From<[Axis; 2]> for Field {
+    fn from([y, x]: [Axis; 2]) -> Self {
+        Field { size: [y.size, x.size], jump: [y.jump, x.jump], start: [y.start, x.start] }
+    }
+}
+
+/// A [`Field`] along one axis.
+#[derive(Clone, Copy)]
+struct Axis {
+    size: usize,
+    jump: usize,
+    start: isize,
+}
+
+impl Axis {
+    /// Of `kernel` cells of this, `stride` from one to the next, the first one `pad` cells before the first of this.
+    fn slid(self, kernel: usize, stride: usize, pad: isize) -> Axis {
+        Axis {
+            size: self.size + (kernel.max(1) - 1) * self.jump,
+            jump: self.jump * stride,
+            start: self.start - pad * self.jump as isize,
+        }
+    }
+
+    /// Of the regions of an adaptive pool. Where these are not all of one size, or not evenly spaced, the evenly spaced
+    /// windows that hold them.
+    fn divided(self, size: usize, out: usize) -> Axis {
+        let stride = (size / out).max(1);
+        let past = |i: usize, cell: usize| cell as isize - (i * stride) as isize;
+        let ranges = || (0..out).map(|i| (i, adaptive_range(i, size, out)));
+        let first = ranges().map(|(i, (from, _))| past(i, from)).min().unwrap_or(0);
+        let end = ranges().map(|(i, (_, to))| past(i, to)).max().unwrap_or(first);
+        self.slid((end - first) as usize, stride, -first)
+    }
+
+    /// Neighbours are as far apart in either, as layers that are joined are of one size.
+    fn union(self, other: Axis) -> Axis {
+        let end = |axis: Axis| axis.start + axis.size as isize;
+        let start = self.start.min(other.start);
+        Axis { size: (end(self).max(end(other)) - start) as usize, jump: self.jump.max(other.jump), start }
+    }
 }
 
 #[cfg(test)]

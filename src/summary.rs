@@ -13,6 +13,12 @@ pub struct Row {
     pub params: usize,
     /// Multiply-adds for one picture.
     pub macs: u64,
+    /// What of the network's input a cell sees, as [`crate::op::Field`] has it: how much, in pixels down and right,
+    pub field: [usize; 2],
+    /// how far one cell's is from the next's,
+    pub jump: [usize; 2],
+    /// and where the first cell's begins.
+    pub start: [isize; 2],
     pub inputs: Vec<String>,
 }
 
@@ -27,6 +33,9 @@ pub fn rows(net: &Network) -> Vec<Row> {
             shape: [node.shape.h, node.shape.w, node.shape.c],
             params: net.params(i),
             macs: net.macs(i),
+            field: node.field.size,
+            jump: node.field.jump,
+            start: node.field.start,
             inputs: node.inputs.iter().map(|&j| net.node(j).name.clone()).collect(),
         })
         .collect()

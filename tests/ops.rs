@@ -208,6 +208,82 @@ mod concat {
     }
 }
 
+mod field {
+    use super::*;
+    use common::Rng;
+    use common::reference::evaluate;
+    use googlenet::network::Network;
+    use googlenet::op::Field;
+    use googlenet::tensor::Tensor;
+
+    /// Every operation one after the other, two branches among them.
+    fn network(padding: Padding, input: Shape) -> Network {
+        let conv = |kernel, stride| Op::Conv { window: Window { kernel, stride, padding }, out: 1, relu: true };
+        let pool = Window { kernel: [3, 3], stride: [1, 2], padding };
+        let mut net = Network::new();
+        let x = net.input("data", input).unwrap();
+        let x = net.add("conv", conv([5, 3], [2, 1]), &[x]).unwrap();
+        let x = net.add("max", Op::MaxPool(pool), &[x]).unwrap();
+        let same = |kernel| Window::square(kernel, 1, Padding::Same);
+        let narrow = net.add("narrow", Op::Conv { window: same(2), out: 1, relu: true }, &[x]).unwrap();
+        let wide = net.add("wide", Op::Conv { window: same(5), out: 1, relu: true }, &[x]).unwrap();
+        let x = net.add("joined", Op::Concat, &[narrow, wide]).unwrap();
+        let x = net.add("average", Op::AvgPool { window: pool, count_padding: false }, &[x]).unwrap();
+        let x = net.add("adaptive", Op::AdaptiveAvgPool { out: [2, 3] }, &[x]).unwrap();
+        net.add("dense", Op::Dense { out: 1, relu: false }, &[x]).unwrap();
+        net
+    }
+
+    /// Nothing is negative, so that a row or column of ones in a black picture reaches a cell or leaves it at zero.
+    #[test]
+    fn a_cell_answers_to_what_its_field_holds() {
+        let input = Shape::new(1, 31, 29, 1);
+        for padding in cases::PADDINGS {
+            let network = network(padding, input);
+            let mut weights = cases::weights(&network, &mut Rng::new(5));
+            for (name, _, values) in &mut weights {
+                let bias = name.ends_with("bias");
+                values.iter_mut().for_each(|v| *v = if bias { 0.0 } else { v.abs() + 0.1 });
+            }
+            for (axis, pixels) in [input.h, input.w].into_iter().enumerate() {
+                let answers: Vec<_> = (0..pixels)
+                    .map(|lit| {
+                        let value = |p: usize| [p / input.w, p % input.w][axis] == lit;
+                        let data = (0..input.len()).map(|p| f32::from(u8::from(value(p)))).collect();
+                        evaluate(&network, &weights, &[Tensor { shape: input, data }], &[])
+                    })
+                    .collect();
+                for node in network.nodes().iter().skip(1) {
+                    let s = node.shape;
+                    let answers_to = |cell: usize, lit: usize| {
+                        let (_, values) = answers[lit].iter().find(|(name, _)| *name == node.name).unwrap();
+                        let of = |i: usize| [i / (s.w * s.c), i / s.c % s.w][axis] == cell;
+                        values.data.iter().enumerate().any(|(i, &v)| of(i) && v > 0.0)
+                    };
+                    // How many cells answer to what they should not see, or do not to an end of what they see whole.
+                    let wrong = |field: Field| {
+                        let cell = |cell: &usize| {
+                            let from = field.start[axis] + (cell * field.jump[axis]) as isize;
+                            let to = from + field.size[axis] as isize;
+                            let beyond =
+                                (0..pixels).any(|lit| !(from..to).contains(&(lit as isize)) && answers_to(*cell, lit));
+                            // Regions of a pool are of several sizes, and their fields hold the largest.
+                            let inside = from >= 0 && to <= pixels as isize && node.name != "adaptive";
+                            beyond || inside && [from, to - 1].iter().any(|&end| !answers_to(*cell, end as usize))
+                        };
+                        (0..[s.h, s.w][axis]).filter(cell).count()
+                    };
+                    let what = format!("{}, {padding:?}, axis {axis}", node.name);
+                    assert_eq!(wrong(node.field), 0, "{what}");
+                    let moved = Field { start: node.field.start.map(|at| at + 1), ..node.field };
+                    let told = wrong(moved) > 0 || node.field.size[axis] > pixels || node.name == "adaptive";
+                    assert!(told, "moved by one, {what}");
+                }
+            }
+        }
+    }
+}
+
 mod preprocess {
     use super::*;
     use common::compare;

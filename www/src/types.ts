@@ -244,6 +244,16 @@ export interface Layer {
   params: number;
   /** Multiply-adds for one picture. */
   macs: number;
+  /**
+   * The receptive field: how many pixels of the network's input (`info.size` each way) a cell sees. The cell in row `y`,
+   * column `x` sees the rows from `start[0] + y * jump[0]` up to, but without, as many plus `field[0]`, and the columns
+   * from `start[1] + x * jump[1]` likewise. What of them lies outside the input is padding.
+   */
+  field: [height: number, width: number];
+  /** Pixels of the input from a cell's field to the next's. */
+  jump: [down: number, right: number];
+  /** Where the first cell's field begins, in pixels of the input; below zero by as much as is padded. */
+  start: [top: number, left: number];
   /** The layers it reads. */
   inputs: string[];
   /** `inception_3a` and the like; none in the stem and the tail. */
