@@ -23,7 +23,7 @@ use crate::image::Preprocess;
 use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op, Window};
-use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime};
+use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Conv;
@@ -292,21 +292,27 @@ impl Cpu {
         }
     }
 
-    /// Runs the plan. `gains` has one factor a node, which joins apply to what they read.
-    pub fn run(&mut self, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+    /// Runs the plan, or what of it is stale. `gains` has one factor a node, which joins apply to what they read.
+    pub fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
         let prepared = self.prepared.as_ref().ok_or_else(unprepared)?;
         let plan = &prepared.plan;
-        if input.batch() != plan.batch {
-            return Err(Error::Argument(format!("the plan is for {} pictures, not {}", plan.batch, input.batch())));
-        }
         let start = Instant::now();
-        self.load(prepared, input)?;
+        if let Work::All(input) = work {
+            if input.batch() != plan.batch {
+                return Err(Error::Argument(format!("the plan is for {} pictures, not {}", plan.batch, input.batch())));
+            }
+            self.load(prepared, input)?;
+        }
         let loaded = Instant::now();
         if timed {
             prepared.times.iter().for_each(|time| time.store(0, Ordering::Relaxed));
         }
-        for tasks in &prepared.rounds {
+        let due = |task: &Task| prepared.groups[task.group].iter().any(|&step| work.includes(plan.steps[step].node));
+        for tasks in prepared.rounds.iter().filter(|tasks| tasks.iter().any(due)) {
             self.team.run(tasks.len(), &|i| {
+                if !due(&tasks[i]) {
+                    return;
+                }
                 // SAFETY: the tasks of a round divide its output among them, and none reads what another writes.
                 prepared.scratch.with(|scratch| unsafe { self.task(prepared, &tasks[i], gains, timed, scratch) });
             });
@@ -317,7 +323,8 @@ impl Cpu {
             node: step.node,
             ms: time.load(Ordering::Relaxed) as f64 / 1e6,
         };
-        let steps = if timed { plan.steps.iter().zip(&prepared.times).map(time).collect() } else { Vec::new() };
+        let run = plan.steps.iter().zip(&prepared.times).filter(|(step, _)| work.includes(step.node));
+        let steps = if timed { run.map(time).collect() } else { Vec::new() };
         Ok(Run { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
     }
 

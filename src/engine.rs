@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::network::NodeId;
 use crate::op::Op;
 pub use crate::plan::Algorithm;
-use crate::plan::{Input, Join, Plan, StepTime};
+use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use crate::weights::Weights;
@@ -68,7 +68,7 @@ pub struct Info {
 pub struct Output {
     /// One a head, the network's own answer last.
     pub heads: Vec<HeadOutput>,
-    /// Time of each step; empty unless asked for with [`Engine::set_timed`], or where it cannot be measured.
+    /// Time of each step that was run; empty unless asked for with [`Engine::set_timed`], or where it cannot be measured.
     pub steps: Vec<StepTime>,
     /// Milliseconds from pixels to the network's input.
     pub preprocess_ms: f64,
@@ -119,6 +119,8 @@ pub struct Engine {
     info: Info,
     /// One a node; only branches of a join may differ from 1.
     gains: Vec<f32>,
+    /// Those of the last run.
+    applied: Vec<f32>,
     timed: bool,
     /// The plan in force, and whether a run has filled it.
     plan: Option<Plan>,
@@ -159,8 +161,17 @@ impl Engine {
         };
         let gains = vec![1.0; model.network.nodes().len()];
         let info = Info { backend, adapter, reason, threads };
-        let mut engine =
-            Engine { model, runner, info, gains, timed: false, plan: None, filled: false, outdated: false };
+        let mut engine = Engine {
+            model,
+            runner,
+            info,
+            applied: gains.clone(),
+            gains,
+            timed: false,
+            plan: None,
+            filled: false,
+            outdated: false,
+        };
         if let Runner::Gpu(_) = engine.runner {
             engine.get_ready().await?;
         }
@@ -272,18 +283,42 @@ impl Engine {
         self.check(&input)?;
         let join = if self.gains.iter().any(|&g| g != 1.0) { Join::Gains } else { Join::Direct };
         self.prepare(input.batch(), self.plan.as_ref().map_or(join, |p| p.join.max(join)))?;
+        self.execute(Work::All(input)).await
+    }
+
+    /// Runs the last input again with the gains as they are now. Only what they change is computed: the joins of the
+    /// branches that are weighed otherwise than in the last run, and what lies downstream of these. The first time that
+    /// a gain differs from 1, branches take places of their own, and everything is.
+    pub async fn rerun(&mut self) -> Result<Output> {
+        let Some(plan) = self.plan.as_ref().filter(|_| self.filled) else {
+            return Err(Error::Argument("there is nothing to run again: run a picture first".into()));
+        };
+        let stale = stale(&self.model.network, &self.applied, &self.gains);
+        if plan.join == Join::Gains || !stale.contains(&true) {
+            return self.execute(Work::Stale(&stale)).await;
+        }
+        let mut inputs = Vec::new();
+        for id in self.model.network.inputs() {
+            inputs.push(self.read(&self.model.network.node(id).name).await?);
+        }
+        self.run_input(Input::Tensors(&inputs.iter().collect::<Vec<_>>())).await
+    }
+
+    /// Has the plan in force run.
+    async fn execute(&mut self, work: Work<'_>) -> Result<Output> {
         self.filled = false;
-        let run = match &mut self.runner {
-            Runner::Cpu(cpu) => cpu.run(input, &self.gains, self.timed)?,
-            Runner::Gpu(gpu) => gpu.run(input, &self.gains, self.timed).await?,
+        let Run { heads, steps, preprocess_ms, run_ms } = match &mut self.runner {
+            Runner::Cpu(cpu) => cpu.run(work, &self.gains, self.timed)?,
+            Runner::Gpu(gpu) => gpu.run(work, &self.gains, self.timed).await?,
         };
         self.filled = true;
-        let heads = self.model.network.heads().iter().zip(run.heads);
+        self.applied.copy_from_slice(&self.gains);
+        let heads = self.model.network.heads().iter().zip(heads);
         Ok(Output {
             heads: heads.map(|(h, probabilities)| HeadOutput { name: h.name.clone(), probabilities }).collect(),
-            steps: run.steps,
-            preprocess_ms: run.preprocess_ms,
-            run_ms: run.run_ms,
+            steps,
+            preprocess_ms,
+            run_ms,
         })
     }
 
@@ -362,7 +397,7 @@ impl Engine {
 
     /// Multiplies what a branch of a module hands to the module's output: 0 switches it off, 1 leaves it.
     /// `branch` is the branch's last layer (`inception_3a/1x1`, `/3x3`, `/5x5`, `/pool_proj`). Takes
-    /// effect with the next run; the branch itself stays as it is.
+    /// effect with the next run, be it [`Engine::rerun`]; the branch itself stays as it is.
     pub fn set_gain(&mut self, branch: &str, gain: f32) -> Result<()> {
         let network = &self.model.network;
         let id = network.find(branch)?;

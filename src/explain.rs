@@ -9,8 +9,6 @@ use crate::error::{Error, Result};
 use crate::model::{Model, tensor_names};
 use crate::network::Network;
 use crate::op::Op;
-use crate::plan::Input;
-use crate::tensor::Tensor;
 use serde::Serialize;
 
 /// The network's last layers, with the classifier's weights: the engine gives all others to its backend.
@@ -125,36 +123,28 @@ fn branches(network: &Network, output: usize) -> Vec<Branch> {
     joined.collect()
 }
 
-/// A picture, and its answer from the network as it is.
-struct Subject {
-    input: Tensor,
-    untouched: Output,
-}
-
-/// Runs one picture again and again with branches weighed or switched off.
+/// Runs one picture again and again with branches weighed or switched off. Keeps its answer from the network as it is.
 #[derive(Default)]
-pub struct Ablation(Option<Subject>);
+pub struct Ablation(Option<Output>);
 
 impl Ablation {
     /// Of the picture that was run last. Branches that are not named have gain 1; all gains stay as they are set here.
-    /// Gives the answer of the network as it is, and that with these gains.
+    /// Gives the answer of the network as it is, and that with these gains, for which only what lies downstream of a
+    /// gain that has changed is run.
     pub async fn run(&mut self, engine: &mut Engine, gains: &[(String, f32)]) -> Result<(&Output, Output)> {
         // First of all, as it refuses what cannot be.
         engine.set_gains(gains)?;
-        let subject = match self.0.take() {
-            Some(subject) => subject,
+        let untouched = match self.0.take() {
+            Some(untouched) => untouched,
             None => {
-                let network = &engine.model().network;
-                let input = network.inputs().next().map(|id| network.node(id).name.clone()).unwrap_or_default();
-                let input = engine.read(&input).await?;
                 engine.set_gains(&[])?;
-                let untouched = engine.run_input(Input::Tensors(&[&input])).await?;
+                let untouched = engine.rerun().await?;
                 engine.set_gains(gains)?;
-                Subject { input, untouched }
+                untouched
             }
         };
-        let output = engine.run_input(Input::Tensors(&[&subject.input])).await;
-        Ok((&self.0.insert(subject).untouched, output?))
+        let output = engine.rerun().await;
+        Ok((self.0.insert(untouched), output?))
     }
 
     /// Another picture was run.
@@ -168,6 +158,8 @@ mod tests {
     use super::*;
     use crate::engine::Backend;
     use crate::googlenet::{Spec, Variant};
+    use crate::plan::Input;
+    use crate::tensor::Tensor;
     use crate::weights::Weights;
     use pollster::block_on;
 

@@ -18,7 +18,7 @@ use crate::googlenet::Spec;
 use crate::image::{Crop, Image, Preprocess};
 use crate::model::Model;
 use crate::network::{Network, NodeId};
-use crate::plan::{Input, Join, Place, Plan, Run};
+use crate::plan::{Input, Join, Place, Plan, Run, Work};
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Packed;
@@ -224,10 +224,10 @@ impl Gpu {
         result
     }
 
-    /// Runs the plan in force. `gains` has one factor a node, for the inputs of joins. Steps are timed
+    /// Runs the plan in force, or what of it is stale. `gains` has one factor a node, for the inputs of joins. Steps are timed
     /// where `timed` is set and the device can. Uploading counts as preprocessing; where the device has
     /// no timestamps, the resize itself counts in `run_ms`.
-    pub async fn run(&mut self, input: Input<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+    pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
         let start = Instant::now();
         self.ready().await?;
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
@@ -237,43 +237,47 @@ impl Gpu {
             let nodes = self.network.nodes().len();
             return Err(Error::Argument(format!("{nodes} nodes need as many gains, not {}", gains.len())));
         }
-        check_input(recording, &self.preprocess, &input)?;
+        if let Work::All(input) = &work {
+            check_input(recording, &self.preprocess, input)?;
+        }
 
         let timed = timed && recording.timer.is_some();
         let mut uploaded_ms = 0.0;
-        let (spans, watch) = device.watch(|| {
+        let (noted, watch) = device.watch(|| {
             recording.set_gains(device, gains);
             let mut encoder = device.encoder();
             let mut resize_timed = false;
-            match input {
-                Input::Tensors(tensors) => {
+            match work {
+                Work::All(Input::Tensors(tensors)) => {
                     for (tensor, &place) in tensors.iter().zip(&recording.inputs) {
                         let values = record::scatter(place, &tensor.data);
                         device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&values));
                     }
                 }
-                Input::Images(images, crop) => {
+                Work::All(Input::Images(images, crop)) => {
                     let tools = (device, &self.kernels, &self.preprocess);
                     resize_timed = encode_pictures(tools, &mut self.pictures, recording, images, crop, &mut encoder);
                     uploaded_ms = milliseconds(start);
                 }
+                Work::Stale(_) => {}
             }
-            recording.encode(&mut encoder, timed);
-            let spans = recording.spans(timed, resize_timed);
-            recording.collect(&mut encoder, spans.clone());
+            let dispatches = recording.encode(&mut encoder, work, timed);
+            device.count(|counts| counts.dispatches += dispatches);
+            let times = recording.times(work, timed, resize_timed);
+            recording.collect(&mut encoder, times.clone());
             device.submit(encoder);
-            spans
+            times
         });
         let recording: &Recording = recording;
-        let read = device.read(&recording.staging, |bytes| recording.results(bytes, spans.len())).await;
+        let read = device.read(&recording.staging, |bytes| recording.results(bytes, noted.len())).await;
         // What was wrong with the commands says more than that their results cannot be read.
         watch.result().await?;
         let (heads, times) = read?;
 
-        let (step_times, resize_times) = times.split_at(if timed { recording.spans(true, false).len() } else { 0 });
+        let (step_times, resize_times) = times.split_at(recording.times(work, timed, false).len());
         let preprocess_ms = uploaded_ms + resize_times.iter().sum::<f64>();
         let run_ms = (milliseconds(start) - preprocess_ms).max(0.0);
-        let steps = recording.step_times(step_times);
+        let steps = recording.step_times(work, step_times);
         Ok(Run { heads, steps, preprocess_ms, run_ms })
     }
 
@@ -318,10 +322,10 @@ fn encode_pictures(
     pictures.resize_with(pictures.len().max(images.len()), Picture::default);
     let mut timed = recording.timer.is_some();
     for (at, (image, picture)) in images.iter().zip(pictures).enumerate() {
-        let times = recording.timer.as_ref().and_then(|timer| {
-            let span = recording.spans(false, true).start;
-            timer.writes(span, at == 0, at + 1 == images.len())
-        });
+        let times = recording
+            .timer
+            .as_ref()
+            .and_then(|timer| timer.writes(recording.preprocess_time(), at == 0, at + 1 == images.len()));
         timed &= picture.encode(tools, recording, (image, crop, at), encoder, times);
     }
     timed
@@ -380,7 +384,7 @@ mod tests {
         let gains = vec![1.0; model.network.nodes().len()];
         let values = |gpu: &mut Gpu, image: &Image| {
             gpu.prepare(&plan).unwrap();
-            block_on(gpu.run(Input::Images(&[image], Crop::Center), &gains, false)).unwrap();
+            block_on(gpu.run(Work::All(Input::Images(&[image], Crop::Center)), &gains, false)).unwrap();
             layers.map(|layer| block_on(gpu.read(plan.places[model.network.find(layer).unwrap()])).unwrap().data)
         };
         let mut usual = block_on(Gpu::new(&model)).unwrap();

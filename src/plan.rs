@@ -150,12 +150,42 @@ impl Input<'_> {
     }
 }
 
+/// What a run does.
+#[derive(Debug, Clone, Copy)]
+pub enum Work<'a> {
+    /// Every step, from this input on.
+    All(Input<'a>),
+    /// Of what the last run left, only the nodes marked: see [`stale`].
+    Stale(&'a [bool]),
+}
+
+impl Work<'_> {
+    pub fn includes(&self, node: NodeId) -> bool {
+        match self {
+            Work::All(_) => true,
+            Work::Stale(nodes) => nodes[node],
+        }
+    }
+}
+
+/// One a node: whether these gains change what it gave with those of a run before. They change the joins of the branches
+/// that they weigh otherwise, and what reads these; a branch itself stays as it is.
+pub fn stale(network: &Network, applied: &[f32], gains: &[f32]) -> Vec<bool> {
+    let mut stale: Vec<bool> = Vec::with_capacity(network.nodes().len());
+    for node in network.nodes() {
+        let weighed = |&input: &NodeId| node.op == Op::Concat && gains[input] != applied[input];
+        let changed = node.inputs.iter().any(|input| stale[*input] || weighed(input));
+        stale.push(changed);
+    }
+    stale
+}
+
 /// What a run gives.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// The probabilities of each head, in the network's order: (n, 1, 1, classes).
     pub heads: Vec<Tensor>,
-    /// Time of each step where it was asked for, in the plan's order; empty where it cannot be measured.
+    /// Time of each step that was run, where it was asked for, in the plan's order; empty where it cannot be measured.
     pub steps: Vec<StepTime>,
     /// Milliseconds from pixels to the network's input.
     pub preprocess_ms: f64,
@@ -249,6 +279,24 @@ mod tests {
         let mut all: Vec<usize> = groups.into_iter().flatten().collect();
         all.sort();
         assert!(all.into_iter().eq(0..plan.steps.len()), "each step once");
+    }
+
+    #[test]
+    fn a_gain_changes_its_join_and_what_is_downstream() {
+        let net = Spec::default().build().unwrap();
+        let applied = vec![1.0; net.nodes().len()];
+        let mut gains = applied.clone();
+        assert!(!stale(&net, &applied, &gains).contains(&true));
+        gains[net.find("inception_4d/5x5").unwrap()] = 0.5;
+        let changed = stale(&net, &applied, &gains);
+        let named = |name: &str| changed[net.find(name).unwrap()];
+        for name in ["inception_4d/output", "inception_4e/3x3_reduce", "inception_5b/pool", "loss2/conv", "prob"] {
+            assert!(named(name), "{name}");
+        }
+        for name in ["data", "inception_4c/output", "inception_4d/5x5", "inception_4d/1x1", "loss1/fc", "loss1/prob"] {
+            assert!(!named(name), "{name}");
+        }
+        assert_eq!(changed, stale(&net, &gains, &applied), "back again");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Counts {
     pub buffers: usize,
     /// Command buffers submitted.
     pub submits: usize,
+    /// Dispatches of networks' steps that ran.
+    pub dispatches: usize,
     /// Buffers mapped to be read.
     pub maps: usize,
 }

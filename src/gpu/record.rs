@@ -7,7 +7,7 @@ use super::kernels::{Kernel, Kernels};
 use super::timing::Timer;
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
-use crate::plan::{Place, StepTime};
+use crate::plan::{Place, StepTime, Work};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -131,17 +131,28 @@ impl Recording {
         self.inputs.iter().copied().find(|input| input.buffer == place.buffer).unwrap_or(place)
     }
 
-    /// Each step's time of what the spans took, in the order in which they run.
-    pub fn step_times(&self, spans: &[f64]) -> Vec<StepTime> {
-        let each = self.spans.iter().zip(spans);
+    /// The spans that are run.
+    fn due(&self, work: Work<'_>) -> impl Iterator<Item = &Span> {
+        self.spans.iter().filter(move |span| span.nodes.iter().any(|&(node, _)| work.includes(node)))
+    }
+
+    /// Each step's time of what the spans that were run took, in their order.
+    pub fn step_times(&self, work: Work<'_>, spans: &[f64]) -> Vec<StepTime> {
+        let each = self.due(work).zip(spans);
         each.flat_map(|(span, ms)| span.nodes.iter().map(move |&(node, part)| StepTime { node, ms: ms * part }))
             .collect()
     }
 
-    /// The spans that a run notes: those of the steps, that of the preprocessing, both or none.
-    pub fn spans(&self, steps: bool, preprocess: bool) -> Range<usize> {
-        let count = self.spans.len();
+    /// The times that a run notes: those of the spans it runs, that of the preprocessing, both or none. All steps run
+    /// where there is preprocessing.
+    pub fn times(&self, work: Work<'_>, steps: bool, preprocess: bool) -> Range<usize> {
+        let count = self.due(work).count();
         (if steps { 0 } else { count })..count + usize::from(preprocess)
+    }
+
+    /// Where the preprocessing's time is noted.
+    pub fn preprocess_time(&self) -> usize {
+        self.spans.len()
     }
 
     /// Uploads the gains where they have changed.
@@ -152,27 +163,28 @@ impl Recording {
         }
     }
 
-    /// Encodes every step: in one pass, or in a pass a span where they are timed.
-    pub fn encode(&self, encoder: &mut CommandEncoder, timed: bool) {
-        let run = |pass: &mut ComputePass<'_>, range: Range<usize>| {
-            for dispatch in &self.dispatches[range] {
+    /// Encodes the steps to be run: in one pass, or in a pass a span where they are timed. Gives the number of dispatches.
+    pub fn encode(&self, encoder: &mut CommandEncoder, work: Work<'_>, timed: bool) -> usize {
+        let run = |pass: &mut ComputePass<'_>, span: &Span| {
+            for dispatch in &self.dispatches[span.jobs.clone()] {
                 dispatch.kernel.dispatch(pass, &dispatch.bound, dispatch.grid);
             }
         };
         match &self.timer {
             Some(timer) if timed => {
-                for (i, span) in self.spans.iter().enumerate() {
+                for (i, span) in self.due(work).enumerate() {
                     let timestamp_writes = timer.writes(i, true, true);
                     let mut pass =
                         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-                    run(&mut pass, span.jobs.clone());
+                    run(&mut pass, span);
                 }
             }
             _ => {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                run(&mut pass, 0..self.dispatches.len());
+                self.due(work).for_each(|span| run(&mut pass, span));
             }
         }
+        self.due(work).map(|span| span.jobs.len()).sum()
     }
 
     /// Encodes one workgroup of each dispatch: drivers finish compiling a shader when it first runs.
