@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // A loaded network: a promise for every call, answered by a session.
 
+import { one } from './activations.js';
 import { elsewhere, here, type Channel } from './channel.js';
 import { GoogLeNetError, bad } from './errors.js';
 import { directory, place } from './models.js';
@@ -8,8 +9,8 @@ import type { Call, Calls, Failure, Loaded, Picture, Reply } from './protocol.js
 import { moved, picture } from './sources.js';
 import { table } from './summary.js';
 import type {
-  Ablation, Activation, ActivationMap, Answer, Backend, ClassifyManyOptions, ClassifyOptions, Contributions, Crop,
-  DrawOptions, Events, Info, Layer, LoadOptions, Outcome, Progress, Source, StepTime,
+  Ablation, Activation, ActivationMap, Answer, Backend, ClassifyManyOptions, ClassifyOptions, ChannelStats, Contributions,
+  Crop, DrawOptions, Events, Info, Layer, LoadOptions, Outcome, Progress, Source, StepTime,
 } from './types.js';
 
 interface Waiting {
@@ -164,9 +165,19 @@ export class GoogLeNet {
    */
   async activation(layer: string, image = 0): Promise<Activation> {
     const { data, shape: [n, ...shape] } = await this.#call('read', { layer });
-    if (!(image >= 0 && image < n)) throw bad(`There is no picture ${image} in a batch of ${n}.`);
-    const length = data.length / n;
-    return { data: n === 1 ? data : data.slice(image * length, (image + 1) * length), shape };
+    const values = one(data, image, n);
+    return { data: n === 1 ? values : values.slice(), shape };
+  }
+
+  /**
+   * The mean, greatest and least value of each channel of what a layer gave for the last picture, and how much of it is
+   * zero. Computed where the network is: less comes back than by {@link GoogLeNet.activation}.
+   *
+   * @param layer - Any of `net.layers`.
+   * @param image - Which picture of the last batch.
+   */
+  stats(layer: string, image = 0): Promise<ChannelStats> {
+    return this.#call('stats', { layer, image });
   }
 
   /**
@@ -215,7 +226,8 @@ export class GoogLeNet {
 
   /**
    * Runs the last picture again with what branches hand on multiplied: 0 switches one off, 1 leaves it as it is.
-   * Branches that are not named have 1. The gains stay, for whatever is run or read next, until the next call of this:
+   * Branches that are not named have 1. Only what lies downstream of a gain that has changed is run, but for the first
+   * time, when everything is. The gains stay, for whatever is run or read next, until the next call of this:
    * `ablate({})` restores the network.
    *
    * @param gains - By each branch's last layer: `{ "inception_3a/1x1": 0 }`; also `/3x3`, `/5x5` and `/pool_proj`.

@@ -1,5 +1,6 @@
 // Owns the engine and answers calls, one at a time. In a worker as a rule; on the calling thread otherwise.
 
+import { one, stats } from './activations.js';
 import { download } from './download.js';
 import { compile, engines, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
@@ -135,6 +136,10 @@ export class Session {
       return (await this.#recovering((engine) => engine.run_tensor(values))) as Calls['run']['result'];
     },
     read: async ({ layer }) => (await this.#running().read(layer)) as Calls['read']['result'],
+    stats: async ({ layer, image }) => {
+      const { data, shape: [pictures, , , channels] } = (await this.#running().read(layer)) as Calls['read']['result'];
+      return stats(one(data, image, pictures), channels);
+    },
     draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
       const drawn = this.#running().draw(layer, image, channels, columns, scale, gap, colormap, Float32Array.from(range));
       return (await drawn) as Sheet;

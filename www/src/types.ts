@@ -270,11 +270,26 @@ export interface Activation {
   shape: [height: number, width: number, channels: number];
 }
 
+/** What each channel of a layer gave for a picture: one value a channel, over the cells of its map. */
+export interface ChannelStats {
+  /** The average. */
+  mean: Float32Array;
+  /** The greatest value. */
+  max: Float32Array;
+  /** The least value. */
+  min: Float32Array;
+  /** The share of cells that are exactly zero, from 0 to 1: after ReLU, those that do not respond. */
+  zeros: Float32Array;
+}
+
 /** A sheet of tiles, one a channel. */
 export interface DrawOptions {
   /** Whose activations; any of `net.layers`. */
   layer: string;
-  /** Channels in the order in which they are drawn, row by row. Unasked all. */
+  /**
+   * Channels in the order in which they are drawn, row by row: sorted by `net.stats`, by `net.contributions` or as you
+   * like; one may come twice. Unasked all.
+   */
   channels?: ArrayLike<number>;
   /** Tiles in a row. Unasked as many as make the sheet about square. */
   columns?: number;
@@ -284,7 +299,10 @@ export interface DrawOptions {
   gap?: number;
   /** How values become colours. Unasked `viridis`. */
   colormap?: Colormap;
-  /** What the ends of the colours stand for: each channel's own extent, that of all drawn, or two values. */
+  /**
+   * What the ends of the colours stand for: each channel's own extent, that of all drawn, or two values, as for several
+   * sheets that are to be compared (`net.stats` has each layer's extent).
+   */
   range?: 'channel' | 'sheet' | readonly [low: number, high: number];
   /** Which picture of the last batch. Unasked the first. */
   image?: number;

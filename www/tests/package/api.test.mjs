@@ -45,6 +45,8 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual([info.backend, info.variant, info.classes, info.heads], ['wasm', 'keras', 10, ['loss1', 'loss2', 'loss3']]);
     assert.ok(info.ms.download > 0 && info.ms.download <= info.ms.compile && info.ms.compile < info.ms.ready);
     assert.deepEqual(layers.find(({ layer }) => layer === 'inception_3a/5x5_reduce').shape, [28, 28, 16]);
+    const { field, jump, start } = layers.find(({ layer }) => layer === 'inception_3a/3x3');
+    assert.deepEqual({ field, jump, start }, { field: [43, 43], jump: [8, 8], start: [-14, -14] });
     assert.match(summary, /inception_3a\/5x5_reduce \(conv\) +28x28x16 +3,088/);
     assert.match(summary, /Total: 10,329,870 parameters/);
   });
@@ -213,6 +215,56 @@ describe('the API', { concurrency: false }, () => {
     assert.notEqual(drawn.all.sum, drawn.other.sum);
   });
 
+  test('statistics are those of the activations', SETTING, async () => {
+    const { wrong, kept, far, sizes } = await page.evaluate(async () => {
+      await net.classifyMany(['cat.jpg', new ImageData(50, 50)], { batch: 2 });
+      const kept = [];
+      const wrong = [];
+      for (const image of [0, 1]) {
+        for (const layer of ['conv1/7x7_s2', 'inception_4b/3x3', 'loss3/classifier', 'data']) {
+          const { data, shape: [h, w, c] } = await net.activation(layer, image);
+          const { mean, max, min, zeros } = await net.stats(layer, image);
+          for (let channel = 0; channel < c; channel++) {
+            const values = Array.from({ length: h * w }, (_, cell) => data[cell * c + channel]);
+            const sum = values.reduce((a, b) => a + b, 0);
+            const right = Math.abs(mean[channel] - sum / (h * w)) <= 1e-6 * (1 + Math.abs(mean[channel]))
+              && max[channel] === Math.max(...values) && min[channel] === Math.min(...values)
+              && zeros[channel] === Math.fround(values.filter((value) => value === 0).length / (h * w));
+            if (!right) wrong.push([layer, image, channel]);
+          }
+          if (layer === 'inception_4b/3x3') kept.push([...zeros]);
+        }
+      }
+      const sizes = Object.entries(await net.stats('prob')).map(([name, values]) => [name, values instanceof Float32Array, values.length]);
+      return { wrong, kept, far: [await refused(net.stats('prob', 2)), await refused(net.stats('conv9'))], sizes };
+    });
+    assert.deepEqual(wrong, []);
+    assert.ok(kept[0].some((share) => share > 0 && share < 1));
+    assert.notDeepEqual(kept[0], kept[1]);
+    assert.deepEqual(sizes, ['mean', 'max', 'min', 'zeros'].map((name) => [name, true, 10]));
+    assert.deepEqual(far.map(({ code }) => code), ['argument', 'unknown-node']);
+  });
+
+  test('tiles come in the order that is asked for, on one scale', SETTING, async () => {
+    const { same, swapped } = await page.evaluate(async () => {
+      const { top } = await net.classify('cat.jpg');
+      const { channels } = await net.contributions(top[0].index);
+      const order = [...channels.keys()].sort((a, b) => channels[b] - channels[a]).slice(0, 3);
+      const { max } = await net.stats('inception_5b/output');
+      const range = [0, Math.max(...max)];
+      const drawn = async (channels) => {
+        const canvas = new OffscreenCanvas(1, 1);
+        await net.draw(canvas, { layer: 'inception_5b/output', channels, columns: 1, gap: 0, range });
+        return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+      };
+      const each = [];
+      for (const channel of order) each.push(...(await drawn([channel])));
+      const sheet = await drawn(order);
+      return { same: sheet.join() === each.join(), swapped: (await drawn(order.toReversed())).join() === each.join() };
+    });
+    assert.deepEqual([same, swapped], [true, false]);
+  });
+
   test('ablation says what a branch is worth, and is undone', SETTING, async () => {
     const { before, off, restored } = await page.evaluate(async () => {
       const before = await net.classify('cat.jpg');
@@ -227,6 +279,29 @@ describe('the API', { concurrency: false }, () => {
     for (const [i, { index }] of off.top.entries()) {
       if (of(index) !== undefined) assert.equal(off.untouched[i], of(index));
     }
+  });
+
+  test('ablation runs what lies downstream, and gives what a whole run gives', SETTING, async (t) => {
+    const { wrong, ran, last } = await page.evaluate(async () => {
+      const branches = net.layers.filter(({ layer }) => layer.endsWith('/output')).flatMap(({ inputs }) => inputs);
+      const wrong = [];
+      const ran = { part: 0, whole: 0 };
+      await net.ablate({ [branches[0]]: 0.5 });
+      for (const branch of branches) {
+        const part = await net.ablate({ [branch]: 0 });
+        // The gains stay.
+        const whole = await net.classify('cat.jpg');
+        if (JSON.stringify(part.heads) !== JSON.stringify(whole.heads)) wrong.push(branch);
+        ran.whole += whole.ms.run;
+      }
+      for (const branch of branches) ran.part += (await net.ablate({ [branch]: 0 })).ms.run;
+      await net.ablate({});
+      const last = await net.ablate({});
+      return { wrong, ran, last: last.ms.run };
+    });
+    assert.deepEqual(wrong, []);
+    assert.ok(ran.part < ran.whole, `${ran.part} ms, and ${ran.whole} ms as whole runs`);
+    t.diagnostic(`every branch off in turn: ${ran.part.toFixed(0)} ms, as whole runs ${ran.whole.toFixed(0)} ms; nothing changed: ${last.toFixed(2)} ms`);
   });
 
   test('calls may come at once: they queue', SETTING, async () => {

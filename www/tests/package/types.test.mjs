@@ -25,12 +25,15 @@ export async function look(file: File, video: HTMLVideoElement, frame: VideoFram
   const value: number | undefined = data[h * w * c - 1];
   await net.draw(canvas, { layer: 'inception_4b/3x3', channels: [0, 1], colormap: 'diverging', range: [-1, 1] });
   const features: Float32Array = await net.features(file);
+  const { mean, zeros } = await net.stats('inception_4b/3x3');
+  const most: Float32Array = mean.length > 0 ? mean : zeros;
+  const [top, left]: [number, number] = layers[0]!.start;
   const { branches } = await net.cam(0);
   const { logit } = await net.contributions(0);
   const { untouched } = await net.ablate({ 'inception_3a/1x1': 0 });
   const off = net.on('devicelost', ({ message, info }) => console.log(message, info.backend));
   off();
-  console.log(backend, layers.length, value, features.length, branches.length, logit, untouched.length, net.summary());
+  console.log(backend, layers.length, value, features.length, branches.length, logit, untouched.length, most, top, left, net.summary());
   // @ts-expect-error: there is no such backend
   await GoogLeNet.load({ backend: 'cuda' });
   // @ts-expect-error: there is no such source
