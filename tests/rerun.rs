@@ -198,3 +198,25 @@ fn needs_a_run_before_it() {
     engine.set_threads(std::num::NonZeroUsize::MIN);
     assert_eq!(block_on(engine.rerun()).unwrap_err().code(), "argument");
 }
+
+/// `cargo test --test rerun -- --ignored --nocapture` says what is saved, on the bundled model at its full size.
+#[test]
+#[ignore = "it measures"]
+fn how_long_every_branch_off_in_turn_takes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10.safetensors");
+    let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
+    let input = Rng::new(4).tensor(model.network.node(0).shape);
+    for backend in BACKENDS {
+        let mut engine = block_on(Engine::new(model.clone(), backend)).unwrap();
+        run(&mut engine, &input);
+        rerun(&mut engine, &[("inception_5b/1x1".to_owned(), 0.0)]);
+        let all = || TABLE.iter().flat_map(|row| BRANCHES.map(|branch| format!("{}/{branch}", row.module())));
+        let again: f64 = all().map(|branch| rerun(&mut engine, &[(branch, 0.0)]).run_ms).sum();
+        let whole = |branch| {
+            set(&mut engine, &[(branch, 0.0)]);
+            run(&mut engine, &input).run_ms
+        };
+        let whole: f64 = all().map(whole).sum();
+        println!("{backend:?}: {again:.0} ms, and {whole:.0} ms as whole runs; {:?}", engine.info());
+    }
+}
