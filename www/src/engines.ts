@@ -108,6 +108,9 @@ export function imagenet(wasmUrl: string | undefined): Promise<string> {
   return part(url, 'imagenet_labels.txt', wasmUrl, (response) => response.text());
 }
 
+/** Addresses of the engine's files that were fetched. */
+export const files: string[] = [];
+
 /** What a file of the engine holds. */
 async function part<T>(
   bundled: URL,
@@ -119,7 +122,9 @@ async function part<T>(
   try {
     const response = url.protocol === 'file:' ? new Response(await readFile(url)) : await fetch(url);
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    return await read(response);
+    const held = await read(response);
+    if (!files.includes(url.href)) files.push(url.href);
+    return held;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     const message = `The engine could not be loaded from ${url}: ${why}. wasmUrl says where its files are.`;

@@ -2,7 +2,7 @@
 
 import { one, stats } from './activations.js';
 import { download } from './download.js';
-import { compile, engines, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
+import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
 import { pixels } from './pixels.js';
 import type { Call, Calls, Explanation, Loaded, ModelPlace, Reply, Request, Sheet } from './protocol.js';
@@ -10,6 +10,7 @@ import { keep, kept } from './tuning.js';
 import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from './types.js';
 
 type Report = (progress: Progress) => void;
+type Replay = (engine: Engine) => Promise<unknown>;
 type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
 
 /** What a safetensors file that is not ours is refused for: it may be another framework's. */
@@ -24,6 +25,17 @@ const BACKEND = { gpu: 'webgpu', cpu: 'wasm' } as const;
 
 /** Milliseconds without a call after which kernels are measured. */
 const IDLE = 1500;
+
+/** Milliseconds in which a GPU must have run a picture, and in which software that stands in for one must. */
+const PATIENCE = 20_000;
+const SLOW = 300_000;
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
+
+/** Bytes of pictures that are kept for the case that the GPU is lost. */
+const KEPT = 100 << 20;
+
+/** Values of a picture, as the network takes it. */
+const PICTURE = 224 * 224 * 3;
 
 const NO_WEBGPU = 'there is no WebGPU here';
 
@@ -65,7 +77,7 @@ export class Session {
     this.#ended.abort();
     clearTimeout(this.#idle);
     void this.#last.then(() => {
-      this.#engine?.free();
+      release(this.#engine);
       this.#engine = this.#file = undefined;
     });
   }
@@ -116,6 +128,10 @@ export class Session {
     }
   }
 
+  /** What brings an engine to where the last picture has been run, and what weighs its branches. */
+  #replay: Replay | undefined;
+  #gains: Replay | undefined;
+
   readonly #handlers: { [C in Call]: Handler<C> } = {
     load: (args, report) => this.#load(args, report),
     move: async ({ backend }, report) => {
@@ -130,27 +146,29 @@ export class Session {
     },
     features: async ({ picture, crop }) => {
       await this.#classify([await pixels(picture)], crop, 0);
-      return (await this.#running().read(POOLED) as Calls['read']['result']).data;
+      return (await this.#onLast((engine) => engine.read(POOLED)) as Calls['read']['result']).data;
     },
     run: async ({ values }) => {
-      return (await this.#recovering((engine) => engine.run_tensor(values))) as Calls['run']['result'];
+      const run = (engine: Engine) => engine.run_tensor(values);
+      const result = (await this.#recovering(run, Math.max(1, values.length / PICTURE))) as Calls['run']['result'];
+      this.#remember(run, values.byteLength);
+      return result;
     },
-    read: async ({ layer }) => (await this.#running().read(layer)) as Calls['read']['result'],
+    read: async ({ layer }) => (await this.#onLast((engine) => engine.read(layer))) as Calls['read']['result'],
     stats: async ({ layer, image }) => {
-      const { data, shape: [pictures, , , channels] } = (await this.#running().read(layer)) as Calls['read']['result'];
+      const { data, shape: [pictures, , , channels] } = (await this.#onLast((engine) => engine.read(layer))) as Calls['read']['result'];
       return stats(one(data, image, pictures), channels);
     },
     draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
-      const drawn = this.#running().draw(layer, image, channels, columns, scale, gap, colormap, Float32Array.from(range));
-      return (await drawn) as Sheet;
+      const ends = Float32Array.from(range);
+      return (await this.#onLast((engine) => engine.draw(layer, image, channels, columns, scale, gap, colormap, ends))) as Sheet;
     },
-    explain: async ({ index }) => (await this.#running().explain(index)) as Explanation,
+    explain: async ({ index }) => (await this.#onLast((engine) => engine.explain(index))) as Explanation,
     ablate: async ({ gains, top }) => {
-      const { top: best, heads, ms, before, untouched } = (await this.#running().ablate(
-        Object.keys(gains),
-        Float32Array.from(Object.values(gains)),
-        top,
-      )) as Ablation;
+      const [branches, weights] = [Object.keys(gains), Float32Array.from(Object.values(gains))];
+      const run = (engine: Engine) => engine.ablate(branches, weights, top);
+      const { top: best, heads, ms, before, untouched } = (await this.#onLast(run)) as Ablation;
+      this.#gains = branches.length > 0 ? run : undefined;
       return { top: best, heads, ms, before, untouched };
     },
     profile: async ({ timed }) => this.#running().profile(timed) as StepTime[],
@@ -226,11 +244,16 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used it up all the same.
     const once = () => [warm, (warm = undefined)][0];
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once()));
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once())).catch((error: unknown) => {
+      // The device may have been lost meanwhile; that another is lost too is no accident.
+      if (failure(error).code !== 'gpu') throw error;
+      return this.#labelled((labels) => load(bytes, on, heads, labels, undefined));
+    });
     await this.#recall(next);
     this.#asked = backend;
-    this.#engine?.free();
+    release(this.#engine);
     this.#engine = next;
+    if (this.#file !== bytes) this.#replay = this.#gains = undefined;
     this.#file = bytes;
     this.#withHeads = heads;
     // Only now it is known that there is work for them.
@@ -254,7 +277,7 @@ export class Session {
   #info(): Info {
     const info = this.#running().info() as Omit<Info, 'backend'> & { backend: 'gpu' | 'cpu' };
     const reason = this.#asked === 'auto' && !globalThis.navigator?.gpu ? NO_WEBGPU : info.reason;
-    return { ...info, reason, backend: BACKEND[info.backend], ms: { ...this.#ms } };
+    return { ...info, reason, backend: BACKEND[info.backend], files: [...files], ms: { ...this.#ms } };
   }
 
   #running(): Engine {
@@ -266,24 +289,67 @@ export class Session {
     const [only] = pictures;
     const rgba = pictures.length === 1 && only ? bytes(only) : joined(pictures);
     const sizes = Uint32Array.from(pictures.flatMap(({ width, height }) => [width, height]));
-    return (await this.#recovering((engine) => engine.classify(rgba, sizes, crop, top))) as Answer[];
+    const run = (engine: Engine) => engine.classify(rgba, sizes, crop, top);
+    const answers = (await this.#recovering(run, pictures.length)) as Answer[];
+    this.#remember(run, rgba.length);
+    return answers;
   }
 
-  /** Runs something; where the GPU fails, again on a new device, and where that fails, without one. */
-  async #recovering<T>(run: (engine: Engine) => Promise<T>): Promise<T> {
+  /**
+   * Runs something; where the GPU fails or does not come back, again on a new device, and where that fails, without
+   * one. What builds on the last picture has it run again first.
+   */
+  async #recovering<T>(run: (engine: Engine) => Promise<T>, pictures: number, replay?: Replay): Promise<T> {
     try {
-      return await run(this.#running());
+      return await this.#watched(run(this.#running()), pictures);
     } catch (error) {
       const { code, message } = failure(error);
       if (code !== 'gpu' || !this.#file) throw error;
       const again = async (backend: string) => {
         const info = await this.#start(this.#file!, backend, this.#withHeads, () => {});
-        const result = await run(this.#running());
+        const engine = this.#running();
+        if (replay || this.#gains) await this.#watched((replay ?? run)(engine), pictures);
+        if (this.#gains) await this.#watched(this.#gains(engine), pictures);
+        const result = await this.#watched(run(engine), pictures);
         this.#post({ event: 'devicelost', detail: { message, info } });
         return result;
       };
       return again('webgpu').catch(() => again('wasm'));
     }
+  }
+
+  /** Keeps how the last picture was run, where a GPU may be lost and the picture is not huge. */
+  #remember(run: Replay, bytes: number): void {
+    this.#replay = this.#info().backend === 'webgpu' && bytes <= KEPT ? run : undefined;
+  }
+
+  /** The same of what builds on the last picture. */
+  #onLast<T>(what: (engine: Engine) => Promise<T>): Promise<T> {
+    return this.#recovering(what, 1, this.#replay);
+  }
+
+  /** Fails where the GPU does not come back. */
+  async #watched<T>(work: Promise<T>, pictures: number): Promise<T> {
+    const { backend, adapter } = this.#info();
+    if (backend !== 'webgpu') return work;
+    const patience = (SOFTWARE.test(adapter) ? SLOW : PATIENCE) * pictures;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const message = `The GPU did not answer within ${patience / 1000} s.`;
+      timer = setTimeout(() => reject(new GoogLeNetError({ code: 'gpu', message })), patience);
+    });
+    // What comes of it later is of no interest.
+    work.catch(() => {});
+    return Promise.race([work, late]).finally(() => clearTimeout(timer));
+  }
+}
+
+/** Frees an engine, unless a run on it never ended: that one holds it for good. */
+function release(engine: Engine | undefined): void {
+  try {
+    engine?.free();
+  } catch (error) {
+    console.warn('GoogLeNet could not free an engine:', error);
   }
 }
 

@@ -184,6 +184,8 @@ export interface Info {
   size: number;
   /** How many parameters it has. */
   parameters: number;
+  /** Addresses of the engine's files that were fetched, besides its scripts: a page may keep them for use offline. */
+  files: string[];
   /** How long loading took. */
   ms: LoadTimes;
 }
@@ -377,8 +379,8 @@ export interface DeviceLost {
 /** What a network tells without being asked. */
 export interface Events {
   /**
-   * The GPU was lost or failed. The network has been set up anew, on `info.backend`, and the call under way is answered;
-   * only what it held of the last picture is gone.
+   * The GPU was lost, failed, or did not answer for 20 s. The network has been set up anew, on `info.backend`, the last
+   * picture was run again, and the call under way is answered.
    */
   devicelost: DeviceLost;
 }

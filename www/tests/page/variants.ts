@@ -50,6 +50,83 @@ async function refusal(options: LoadOptions): Promise<string> {
   }
 }
 
+/** What happened to a network whose GPU is lost again and again. */
+interface Faults {
+  /** The likeliest class of each run. */
+  answers: string[];
+  /** How often a device was lost where the network noticed. */
+  told: number;
+  backends: string[];
+  rejections: number;
+}
+
+/** Names a picture again and again on the calling thread, and destroys the GPU's device meanwhile. */
+async function faults(options: LoadOptions, picture: string, times: number): Promise<Faults> {
+  const devices: GPUDevice[] = [];
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    const device = await requestDevice.call(this, descriptor);
+    devices.push(device);
+    return device;
+  };
+  let rejections = 0;
+  const count = () => void rejections++;
+  addEventListener('unhandledrejection', count);
+  const result: Faults = { answers: [], told: 0, backends: [], rejections: 0 };
+  const blob = await (await fetch(picture)).blob();
+  const destroy = () => devices.splice(0).forEach((device) => device.destroy());
+  try {
+    await open({ ...options, worker: false });
+    net!.on('devicelost', ({ info }) => {
+      result.told++;
+      result.backends.push(info.backend);
+    });
+    const since = performance.now();
+    await net!.classify(blob);
+    const usual = performance.now() - since;
+    for (let at = 0; at < times; at++) {
+      // Every fifth time while the engine moves to a new device; otherwise somewhere in a run, or between two.
+      const moving = at % 5 === 4;
+      const timer = setTimeout(destroy, Math.random() * usual * 1.2);
+      if (moving) await net!.move('gpu');
+      const { top: [first] } = await net!.classify(blob);
+      clearTimeout(timer);
+      result.answers.push(first!.label);
+      if (net!.info.backend === 'wasm') await net!.move('gpu');
+    }
+    // What builds on the last picture is right, too, after a loss.
+    const before = (await net!.activation('inception_4a/output')).data;
+    destroy();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const after = (await net!.activation('inception_4a/output')).data;
+    if (before.some((value, i) => Math.abs(value - after[i]!) > 1e-3 * (1 + Math.abs(value)))) result.answers.push('other activations');
+  } finally {
+    GPUAdapter.prototype.requestDevice = requestDevice;
+    removeEventListener('unhandledrejection', count);
+  }
+  return { ...result, rejections };
+}
+
+/** A GPU that does not come back: what the call under way gives, where it went on, and what was said of it. */
+async function hung(options: LoadOptions, picture: string): Promise<{ label: string; backend: string; message: string }> {
+  const blob = await (await fetch(picture)).blob();
+  await open({ ...options, worker: false });
+  const { mapAsync } = GPUBuffer.prototype;
+  const { setTimeout: real } = window;
+  let message = '';
+  net!.on('devicelost', (event) => (message = event.message));
+  // Only the patience is cut short.
+  window.setTimeout = ((what: () => void, ms: number) => real(what, ms >= 20_000 ? 2000 : ms)) as typeof setTimeout;
+  GPUBuffer.prototype.mapAsync = () => new Promise(() => {});
+  try {
+    const { top: [first] } = await net!.classify(blob);
+    return { label: first!.label, backend: net!.info.backend, message };
+  } finally {
+    window.setTimeout = real;
+    GPUBuffer.prototype.mapAsync = mapAsync;
+  }
+}
+
 /** What a worker says next. */
 function heard<T>(worker: Worker): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -84,4 +161,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, team } });

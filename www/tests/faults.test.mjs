@@ -1,0 +1,43 @@
+// A GPU that is lost, and one that does not come back.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { launchFirefox, serve } from './support.mjs';
+
+const GPU = { model: '/models/cifar10-noheads.safetensors', backend: 'gpu', heads: false };
+const PICTURE = '/samples/cat.jpg';
+/** How often the device is destroyed. */
+const TIMES = Number(process.env.FAULTS ?? 10);
+
+// Firefox's software adapter is fast enough for many runs of the whole network.
+describe('GPU faults', { concurrency: false }, () => {
+  let server, browser, page;
+
+  before(async () => {
+    server = await serve();
+    browser = await launchFirefox();
+    page = await browser.newPage();
+    await page.goto(`${server.url}/tests/index.html`);
+    await page.waitForFunction(() => 'variants' in window);
+  });
+  after(async () => {
+    await browser?.close();
+    server?.stop();
+  });
+  const call = (name, ...args) => page.evaluate(([name, args]) => window.variants[name](...args), [name, args]);
+
+  test('a device that is destroyed at any moment costs no answer', { timeout: 60_000 + TIMES * 30_000 }, async (t) => {
+    const { answers, told, backends, rejections } = await call('faults', GPU, PICTURE, TIMES);
+    t.diagnostic(`${answers.length} answers, ${told} losses told, ${rejections} unhandled rejections, went on with ${[...new Set(backends)]}`);
+    assert.deepEqual(answers, Array(TIMES).fill('cat'));
+    assert.equal(rejections, 0);
+    assert.ok(told > TIMES / 4, 'devices were lost');
+  });
+
+  test('a GPU that does not come back is given up', { timeout: 300_000 }, async () => {
+    const { label, backend, message } = await call('hung', GPU, PICTURE);
+    assert.equal(label, 'cat');
+    assert.equal(backend, 'wasm');
+    assert.match(message, /did not answer within \d+ s/);
+  });
+});
