@@ -66,7 +66,7 @@ describe('inside the network', { concurrency: false }, () => {
   test('tiles change with the picture, and each module has its own', async () => {
     await open('picture=samples/cat.jpg');
     const cat = await pixels();
-    await page.click('[data-at="inception_4c"]');
+    await page.click('#map [data-at="inception_4c"]');
     await page.waitForFunction((cat) => document.querySelector('#lanes canvas').toDataURL() !== cat, cat);
     await open('picture=samples/rocket.jpg');
     assert.notEqual(await pixels(), cat);
@@ -98,14 +98,18 @@ describe('inside the network', { concurrency: false }, () => {
 
   test('the tables: time, cost of the classic example, every layer, every branch switched off', async () => {
     await open('picture=samples/cat.jpg');
-    await page.$$eval('#inside details', (all) => all.forEach((one) => (one.open = true)));
+    await page.click('#tab-costs');
     const row = await page.locator('#cost tbody tr', { hasText: 'inception_3a/5x5' }).innerText();
     assert.match(row, /120,422,400\s+12,443,648/);
+    await page.click('#tab-all-layers');
     assert.match(await page.innerText('#layers'), /inception_5b\/pool_proj/);
+    await page.click('#tab-times');
     await page.click('#measure');
     await page.waitForFunction(() => document.querySelectorAll('#time-table tbody tr').length > 50, undefined, { timeout: 60_000 });
     const shares = await page.$$eval('#time-table td.bar', (all) => all.map((td) => parseFloat(td.textContent)));
     assert.ok(Math.abs(shares.reduce((a, b) => a + b, 0) - 100) < 5);
+    assert.ok((await page.locator('.flame .block').count()) >= 10);
+    await page.click('#tab-ablation');
     await page.click('#matrix-run');
     await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
     assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
@@ -126,7 +130,7 @@ describe('inside the network', { concurrency: false }, () => {
     assert.match(await page.textContent('#tile-facts'), new RegExp(`greatest ${most.toFixed(3)}`));
     const png = await downloaded('#save-png');
     assert.equal(png.bytes.subarray(1, 4).toString(), 'PNG');
-    await page.$$eval('#inside details', (all) => all.forEach((one) => (one.open = true)));
+    await page.click('#tab-all-layers');
     const answer = JSON.parse((await downloaded('#save-answer')).bytes);
     assert.equal(answer.top[0].label, 'cat');
   });
@@ -148,12 +152,20 @@ describe('inside the network', { concurrency: false }, () => {
     test(`axe finds nothing, in the ${colorScheme}`, async () => {
       for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
         await open('picture=samples/cat.jpg', { colorScheme, viewport });
-        await page.$$eval('#inside details', (all) => all.forEach((one) => (one.open = true)));
-        await page.click('#matrix-run');
-        await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
         await page.evaluate(axe);
-        const { violations } = await page.evaluate(() => axe.run());
-        assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`), []);
+        for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
+          await page.click(`#tab-${tab}`);
+          if (tab === 'ablation') {
+            await page.click('#matrix-run');
+            await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
+          }
+          if (tab === 'times') {
+            await page.click('#measure');
+            await page.waitForSelector('#time-table td');
+          }
+          const { violations } = await page.evaluate(() => axe.run());
+          assert.deepEqual(violations.map(({ id, nodes }) => `${tab}: ${id}: ${nodes[0].html}`), []);
+        }
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0);
       }
     });

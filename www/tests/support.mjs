@@ -58,7 +58,7 @@ export async function disguise(origin, change) {
 }
 
 /** Chromium with WebGPU on its software adapter. */
-export function launchChromium() {
+export function launchChromium(...further) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: [
@@ -67,6 +67,7 @@ export function launchChromium() {
       '--enable-features=Vulkan',
       '--ignore-gpu-blocklist',
       '--no-sandbox',
+      ...further,
     ],
   });
 }

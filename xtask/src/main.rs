@@ -1,5 +1,5 @@
-//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy` and `bench`. Nothing else has
-//! to be typed on a machine that has rustup and Node.
+//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy`, `screenshots`, `soak` and `bench`.
+//! Nothing else has to be typed on a machine that has rustup and Node.
 
 mod accuracy;
 mod bench;
@@ -12,8 +12,10 @@ mod package;
 mod page;
 mod python;
 mod repo;
+mod screenshots;
 mod server;
 mod shell;
+mod soak;
 mod start;
 mod test;
 mod wasm;
@@ -41,6 +43,10 @@ enum Command {
     Model(Model),
     /// Measure the bundled model on CIFAR-10's 10,000 test pictures
     Accuracy(accuracy::Options),
+    /// Take a picture of every view of the page
+    Screenshots,
+    /// Use the page at random, and watch that it keeps working
+    Soak(soak::Options),
     /// Measure the engine against others
     #[command(subcommand)]
     Bench(Bench),
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Command::Model(Model::Cifar10(options)) => bundled::run(&options),
         Command::Model(Model::Imagenet(options)) => imagenet::run(&options),
         Command::Accuracy(options) => accuracy::run(&options),
+        Command::Screenshots => screenshots::run(),
+        Command::Soak(options) => soak::run(&options),
         Command::Bench(Bench::Cpu(options)) => bench::cpu(&options),
         Command::Bench(Bench::Gpu(options)) => bench::gpu(&options),
     };

@@ -9,9 +9,11 @@ const facts = byId('facts', HTMLDListElement);
 const switches = byId('backend', HTMLFieldSetElement);
 const menu = byId('models', HTMLLabelElement);
 const select = byId('model', HTMLSelectElement);
+const heads = byId('with-heads', HTMLInputElement);
 
-/** Calls back when a person chooses another backend or model. */
-export function listen(onBackend: (backend: Backend) => void, onModel: (id: string) => void): void {
+/** Calls back when a person chooses another backend or model, or wants the auxiliary heads or no longer. */
+export function listen(onBackend: (backend: Backend) => void, onModel: (id: string) => void, onHeads: () => void): void {
+  heads.addEventListener('change', onHeads);
   switches.addEventListener('change', () => onBackend(chosen()));
   select.addEventListener('change', () => onModel(select.value));
 }
@@ -19,6 +21,11 @@ export function listen(onBackend: (backend: Backend) => void, onModel: (id: stri
 export function chosen(): Backend {
   const radio = switches.querySelector<HTMLInputElement>('input:checked');
   return (radio?.value ?? 'auto') as Backend;
+}
+
+/** Whether the auxiliary heads are wanted: more to download, and to run. */
+export function withHeads(): boolean {
+  return heads.checked;
 }
 
 export function choose(backend: Backend): void {

@@ -1,51 +1,62 @@
 // Inside the network: its map, the chosen module's branches, and why it answers as it does.
 
-import { GoogLeNetError, type Ablation, type Answer, type GoogLeNet } from 'googlenet-web';
+import { GoogLeNetError, type Ablation, type Answer, type GoogLeNet, type Layer, type StepTime } from 'googlenet-web';
 import { byId, make } from './dom';
+import * as habits from './habits';
 import * as branches from './inside/branches';
+import * as compare from './inside/compare';
+import * as map from './inside/map';
+import type { Shown } from './inside/picture';
 import { save } from './inside/save';
 import * as tables from './inside/tables';
 import * as why from './inside/why';
+import { addressOf } from './sources';
 import { names, percent } from './words';
 
 const section = byId('inside', HTMLElement);
-const map = byId('map', HTMLElement);
 const changed = byId('changed', HTMLElement);
 const restore = byId('restore', HTMLButtonElement);
 const matrix = byId('matrix', HTMLTableElement);
 const matrixRun = byId('matrix-run', HTMLButtonElement);
+const matrixBar = byId('matrix-bar', HTMLProgressElement);
 const matrixProgress = byId('matrix-progress', HTMLElement);
 const preview = byId('preview', HTMLImageElement);
 
+/** What the page does for what is shown here. */
+interface Page {
+  /** Shows the answer of a network whose branches are weighed. */
+  answered: (answer: Answer | Ablation) => void;
+  /** Says what went wrong. */
+  complain: (error: unknown) => void;
+  /** Loads the same model on the other engine. */
+  another: () => Promise<GoogLeNet>;
+}
+
+let page: Page;
 let net: GoogLeNet | undefined;
-let picture: File | undefined;
+let picture: File | HTMLCanvasElement | undefined;
 let answer: Answer | undefined;
 let at = 'inception_3a';
+let tab = 'why';
 let gains: Record<string, number> = {};
+let times: StepTime[] = [];
+let showTab: (panel: string) => void = () => {};
 /** Counts what is asked for: what comes of anything but the latest is not shown. */
 let turn = 0;
-let onAnswer: (answer: Answer | Ablation) => void = () => {};
-let onError: (error: unknown) => void = () => {};
 
-/** Calls back with the answer of a network whose branches are weighed, and with what went wrong. */
-export function listen(answered: typeof onAnswer, complain: typeof onError): void {
-  [onAnswer, onError] = [answered, complain];
-  recall();
-  branches.listen(() => void attempt(showBranches), weigh, () => (preview.complete ? preview : undefined));
-  why.listen(() => void attempt(showWhy));
-  tables.listen(() => void attempt(measure));
-  map.addEventListener('click', ({ target }) => {
-    const wanted = target instanceof Element ? target.closest<HTMLElement>('[data-at]')?.dataset.at : undefined;
-    if (wanted === undefined) return;
-    at = wanted;
-    mark();
+export function listen(of: Page): void {
+  page = of;
+  showTab = habits.tabs(byId('tabs', HTMLElement), (panel) => {
+    tab = panel;
     remember();
-    void attempt(showBranches);
   });
-  restore.addEventListener('click', () => {
-    gains = {};
-    void attempt(ablate);
-  });
+  recall();
+  branches.listen(() => void attempt(showBranches), weigh, backdrop);
+  map.listen(go, weigh);
+  why.listen(() => void attempt(showChosen));
+  tables.listen((both) => void attempt((still) => measure(both, still)));
+  compare.listen(() => void attempt(showPair), () => void attempt(differ), page.complain);
+  restore.addEventListener('click', restoreAll);
   matrixRun.addEventListener('click', () => void attempt(fillMatrix));
   byId('save-answer', HTMLButtonElement).addEventListener('click', () => {
     const text = JSON.stringify({ model: net?.info.model, backend: net?.info.backend, gains, ...answer }, null, 2);
@@ -55,18 +66,18 @@ export function listen(answered: typeof onAnswer, complain: typeof onError): voi
 
 /** A picture was classified. */
 export function seen(network: GoogLeNet, file: File, result: Answer): void {
-  [net, picture, answer] = [network, file, result];
-  section.hidden = false;
-  const wanted = new URLSearchParams(location.hash.slice(1)).get('class');
-  why.offer(net.info.labels, wanted !== null && Number(wanted) in net.info.labels ? Number(wanted) : result.top[0]?.index ?? 0);
-  // A link may name what this network has not.
-  const known = new Set(net.layers.map(({ layer }) => layer));
-  gains = Object.fromEntries(Object.entries(gains).filter(([branch]) => known.has(branch)));
-  if (!net.layers.some(({ layer }) => layer === at || layer === `${at}/output`)) at = 'inception_3a';
-  tables.show(net);
+  begin(network, file, result);
   matrix.replaceChildren();
+  compare.clear();
   remember();
   void attempt(Object.keys(gains).length > 0 ? ablate : showAll);
+}
+
+/** A frame of the webcam was classified: of the inside only the chosen module follows. */
+export async function live(network: GoogLeNet, frame: HTMLCanvasElement, result: Answer): Promise<void> {
+  const first = section.hidden || picture !== frame;
+  begin(network, frame, result);
+  await attempt(first ? showAll : showBranches);
 }
 
 /** There is nothing to see. */
@@ -74,75 +85,96 @@ export function hide(): void {
   turn++;
   net = undefined;
   section.hidden = true;
+  document.body.classList.remove('seeing');
+}
+
+/** A class was searched for: why it, or why not. */
+export function ask(index: number): void {
+  why.choose(index);
+  tab = 'why';
+  showTab(tab);
+  void attempt(showChosen);
+}
+
+/** A key was pressed; gives whether it means anything here. */
+export function key(pressed: string): boolean {
+  if (!net) return false;
+  const all = map.nodes(net);
+  const step = { '[': -1, ']': 1 }[pressed];
+  const branch = branches.branchesOf(net, at)[Number(pressed) - 1];
+  if (step) go(all[Math.min(all.length - 1, Math.max(0, all.indexOf(at) + step))] ?? at);
+  else if (pressed === '0') restoreAll();
+  else if (branch) weigh(branch, gains[branch] === 0 ? 1 : 0);
+  else return false;
+  return true;
+}
+
+function begin(network: GoogLeNet, of: File | HTMLCanvasElement, result: Answer): void {
+  if (net !== network) times = [];
+  [net, picture, answer] = [network, of, result];
+  section.hidden = false;
+  document.body.classList.add('seeing');
+  const wanted = new URLSearchParams(location.hash.slice(1)).get('class');
+  why.offer(net.info.labels, wanted !== null && Number(wanted) in net.info.labels ? Number(wanted) : result.top[0]?.index ?? 0);
+  // A link may name what this network has not.
+  const known = new Set(net.layers.map(({ layer }) => layer));
+  gains = Object.fromEntries(Object.entries(gains).filter(([branch]) => known.has(branch)));
+  if (!map.nodes(net).includes(at)) at = 'inception_3a';
+  tables.show(net);
+}
+
+function backdrop(): Shown | undefined {
+  if (picture instanceof HTMLCanvasElement) return picture;
+  return preview.complete ? preview : undefined;
+}
+
+function go(to: string): void {
+  at = to;
+  mark();
+  map.reveal(at);
+  remember();
+  void attempt(async (still) => {
+    await showBranches(still);
+    if (tab === 'compare' && compare.paired()) await showPair(still);
+  });
+}
+
+function mark(): void {
+  map.mark(at);
+  byId('inside-at', HTMLElement).textContent = at.replace('inception_', 'Module ');
 }
 
 async function showAll(still: () => boolean): Promise<void> {
   await showBranches(still);
-  await showMap(still);
+  if (!still()) return;
+  await map.show(net!, gains, times, still);
+  if (!still()) return;
+  mark();
   await showWhy(still);
 }
 
-/** Draws the map from the network's own layers, with each branch's share of what its module hands on. */
-async function showMap(still: () => boolean): Promise<void> {
-  const network = net!;
-  const nodes: HTMLElement[] = [];
-  for (const { layer, module, shape, kind, inputs, macs } of network.layers) {
-    if (module && !layer.endsWith('/output')) continue;
-    const single = module === null;
-    // The head's vectors have no map to look at.
-    if (single && (shape[0] === 1 || kind === 'input')) continue;
-    const node = make('button', single ? 'node' : 'node module');
-    node.type = 'button';
-    node.dataset.at = single ? layer : module;
-    const name = single ? layer.replace(/\/.*/, '') : module.replace('inception_', '');
-    node.append(make('b', '', name), make('span', 'soft', shape.join('x')));
-    const own = single ? macs : network.layers.reduce((sum, l) => sum + (l.module === module ? l.macs : 0), 0);
-    node.title = `${single ? layer : module}: ${kind}, ${shape.join('x')}, ${own.toLocaleString('en')} multiply-adds`;
-    if (!single) {
-      const { data } = await network.activation(layer);
-      if (!still()) return;
-      const sums = channelSums(data, shape[2]);
-      const total = sums.reduce((a, b) => a + b, 0);
-      let from = 0;
-      for (const input of inputs) {
-        const branch = network.layers.find((l) => l.layer === input)!;
-        const to = from + branch.shape[2];
-        const part = total > 0 ? sums.slice(from, to).reduce((a, b) => a + b, 0) / total : 0;
-        const bar = make('span', 'lane-share', make('span', 'lane-name', branch.branch ?? ''), make('span', 'track', make('span', 'fill')), make('span', 'lane-part', percent(part)));
-        bar.style.setProperty('--part', String(part));
-        bar.classList.toggle('off', gains[input] === 0);
-        node.append(bar);
-        from = to;
-      }
-    }
-    nodes.push(make('li', '', node));
-  }
-  const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.at : undefined;
-  map.replaceChildren(...nodes);
-  mark();
-  if (focused) map.querySelector<HTMLElement>(`[data-at="${CSS.escape(focused)}"]`)?.focus();
-}
-
-function channelSums(data: Float32Array, channels: number): number[] {
-  const sums = new Array<number>(channels).fill(0);
-  for (let i = 0; i < data.length; i++) sums[i % channels]! += Math.abs(data[i]!);
-  return sums;
-}
-
-function mark(): void {
-  for (const node of map.querySelectorAll<HTMLElement>('[data-at]')) {
-    node.setAttribute('aria-pressed', String(node.dataset.at === at));
-  }
-  byId('inside-at', HTMLElement).textContent = at.replace('inception_', 'Module ');
-}
-
 function showBranches(still: () => boolean): Promise<void> {
-  return branches.show(net!, at, gains, still);
+  return branches.show(net!, at, { gains, contribution }, still);
+}
+
+/** The chosen class's contributions, and the sheets where they are sorted by them. */
+async function showChosen(still: () => boolean): Promise<void> {
+  await showWhy(still);
+  if (still()) await showBranches(still);
 }
 
 function showWhy(still: () => boolean): Promise<void> {
   remember();
-  return why.show(net!, preview, still);
+  return why.show(net!, backdrop(), still);
+}
+
+/** Only the last module's channels go into the score by themselves. */
+async function contribution({ layer }: Layer): Promise<Float64Array | undefined> {
+  const output = net!.layers.findLast(({ module }) => module !== null);
+  const place = output?.inputs.indexOf(layer) ?? -1;
+  if (place < 0) return undefined;
+  const { channels, branches: parts } = await net!.contributions(why.chosen());
+  return channels.slice(parts[place]!.from, parts[place]!.to);
 }
 
 /** A branch has another gain. */
@@ -151,12 +183,18 @@ function weigh(branch: string, value: number): void {
   void attempt(ablate);
 }
 
+function restoreAll(): void {
+  if (Object.keys(gains).length === 0) return;
+  gains = {};
+  void attempt(ablate);
+}
+
 async function ablate(still: () => boolean): Promise<void> {
   remember();
-  const result = await net!.ablate(gains);
+  const result = await net!.ablate(gains, { top: net!.info.classes });
   if (!still()) return;
   answer = result;
-  onAnswer(result);
+  page.answered(result);
   const [first] = result.top;
   const [before] = result.before;
   const off = Object.keys(gains);
@@ -173,12 +211,14 @@ async function fillMatrix(still: () => boolean): Promise<void> {
   const network = net!;
   const { top: [first] } = await network.ablate({});
   if (!first) return;
-  matrixRun.disabled = true;
   const lanes = ['1x1', '3x3', '5x5', 'pool'];
   const outputs = network.layers.filter(({ layer, module }) => module && layer.endsWith('/output'));
   const head = make('tr', '', ...['Without', ...lanes].map((name) => Object.assign(make('th', '', name), { scope: 'col' })));
   const body = make('tbody', '');
   matrix.replaceChildren(make('caption', '', `Change of ${names(first.label)[0]}, ${percent(first.probability)}, in points`), make('thead', '', head), body);
+  matrixRun.disabled = true;
+  matrixBar.hidden = false;
+  matrixBar.max = outputs.length * lanes.length;
   try {
     let done = 0;
     for (const { module, inputs } of outputs) {
@@ -192,23 +232,81 @@ async function fillMatrix(still: () => boolean): Promise<void> {
         const cell = make('td', `number ${change < 0 ? 'less' : 'more'}`, `${change < 0 ? '\u2212' : '+'}${Math.abs(change).toFixed(1)}`);
         cell.style.setProperty('--part', String(Math.min(1, Math.abs(change) / 50)));
         row.append(cell);
-        matrixProgress.textContent = `${++done} of ${outputs.length * 4}`;
+        matrixBar.value = ++done;
+        matrixProgress.textContent = `${done} of ${matrixBar.max}`;
       }
     }
     matrixProgress.textContent = '';
   } finally {
     matrixRun.disabled = false;
+    matrixBar.hidden = true;
     // As the person has set it.
     if (!network.closed) await network.ablate(gains);
   }
 }
 
-async function measure(still: () => boolean): Promise<void> {
+/** Times a run on this engine, or on both. */
+async function measure(both: boolean, still: () => boolean): Promise<void> {
   const network = net!;
-  await network.profile(true);
+  const timed = async (of: GoogLeNet): Promise<tables.Timed> => {
+    await of.profile(true);
+    await of.classify(picture!);
+    return { engine: of.info.backend === 'webgpu' ? 'GPU' : 'CPU', steps: await of.profile(false) };
+  };
+  const runs = [await timed(network)];
+  if (both) {
+    await beside(async (other) => {
+      // Its first run is no measure.
+      await other.classify(picture!);
+      runs.push(await timed(other));
+    });
+  }
+  if (!still()) return;
+  times = runs[0]!.steps;
+  tables.showTime(network, runs);
+  await map.show(network, gains, times, still);
+  mark();
+}
+
+/** Both pictures at the chosen module, without what was switched off; then the first alone again. */
+async function showPair(still: () => boolean): Promise<void> {
+  const network = net!;
+  await network.ablate({});
+  try {
+    await compare.showPair(network, picture!, at, still);
+  } finally {
+    await again(network);
+  }
+}
+
+async function differ(still: () => boolean): Promise<void> {
+  const network = net!;
+  await network.ablate({});
+  try {
+    await beside(async (other) => {
+      await other.classify(picture!);
+      await compare.differ(network, other, still);
+    });
+  } finally {
+    await again(network);
+  }
+}
+
+/** What the network held, as the person has set it. */
+async function again(network: GoogLeNet): Promise<void> {
+  if (network.closed) return;
   await network.classify(picture!);
-  const steps = await network.profile(false);
-  if (still()) tables.showTime(network, steps);
+  if (Object.keys(gains).length > 0) await network.ablate(gains);
+}
+
+/** Does something with the same model on the other engine. */
+async function beside(what: (other: GoogLeNet) => Promise<void>): Promise<void> {
+  const other = await page.another();
+  try {
+    await what(other);
+  } finally {
+    other.free();
+  }
 }
 
 async function attempt(what: (still: () => boolean) => Promise<void>): Promise<void> {
@@ -219,7 +317,7 @@ async function attempt(what: (still: () => boolean) => Promise<void>): Promise<v
     await what(() => mine === turn);
   } catch (error) {
     // What another picture or network has overtaken is of no interest.
-    if (mine === turn && !(error instanceof GoogLeNetError && error.code === 'closed')) onError(error);
+    if (mine === turn && !(error instanceof GoogLeNetError && error.code === 'closed')) page.complain(error);
   }
   if (mine === turn) section.setAttribute('aria-busy', 'false');
 }
@@ -229,22 +327,19 @@ function remember(): void {
   const state = new URLSearchParams({ at });
   if (answer && why.chosen() !== answer.top[0]?.index) state.set('class', String(why.chosen()));
   for (const [branch, gain] of Object.entries(gains)) state.append('gain', `${branch}:${gain}`);
-  const sample = [...document.querySelectorAll<HTMLElement>('[data-sample]')].find(({ dataset }) => {
-    return dataset.sample?.endsWith(`/${picture?.name}`);
-  });
-  if (sample?.dataset.sample) state.set('picture', sample.dataset.sample);
+  if (tab !== 'why') state.set('tab', tab);
+  const address = addressOf(picture);
+  if (address) state.set('picture', address);
   history.replaceState(null, '', `#${state}`);
 }
 
 function recall(): void {
   const state = new URLSearchParams(location.hash.slice(1));
   at = state.get('at') ?? at;
+  tab = state.get('tab') ?? tab;
+  showTab(tab);
   for (const entry of state.getAll('gain')) {
     const [branch = '', gain] = entry.split(':');
     if (/^inception_\w+\/\w+$/.test(branch) && Number.isFinite(Number(gain))) gains[branch] = Number(gain);
   }
-  const sample = state.get('picture');
-  const button = [...document.querySelectorAll<HTMLElement>('[data-sample]')].find(({ dataset }) => dataset.sample === sample);
-  // Once everything listens.
-  if (button) setTimeout(() => button.click());
 }

@@ -1,14 +1,18 @@
 // The page: takes files, keeps one network, shows its answer.
 
-import { GoogLeNet, GoogLeNetError, type Backend } from 'googlenet-web';
+import { GoogLeNet, GoogLeNetError, type Answer, type Backend } from 'googlenet-web';
 import * as alert from './alert';
 import * as answer from './answer';
 import { byId } from './dom';
 import * as engine from './engine';
+import * as film from './film';
+import * as habits from './habits';
 import * as inside from './inside';
 import * as loading from './loading';
 import { NO_MODEL, brought, isModel, served, type Entry } from './models';
+import * as offline from './offline';
 import * as sources from './sources';
+import * as webcam from './webcam';
 
 const preview = byId('preview', HTMLImageElement);
 const empty = byId('empty', HTMLElement);
@@ -26,11 +30,20 @@ let readable: File | undefined;
 let turn = 0;
 /** Networks are loaded one after the other. */
 let queue = Promise.resolve();
+let kept = false;
 
-function take(file: File): void {
+/** Takes what came together: a model, a picture, or several. */
+function take(files: File[]): void {
   alert.clear();
-  if (isModel(file)) use(brought(file));
-  else look(file);
+  const brings = files.find(isModel);
+  if (brings) use(brought(brings));
+  const pictures = files.filter((file) => !isModel(file));
+  webcam.off();
+  if (pictures.length > 1) void lookAtAll(pictures);
+  else if (pictures[0]) {
+    film.clear();
+    look(pictures[0]);
+  }
 }
 
 /** Shows a picture, or none, in the stage. */
@@ -40,6 +53,7 @@ function display(file: File | undefined): void {
   else preview.removeAttribute('src');
   preview.hidden = !file;
   empty.hidden = Boolean(file);
+  film.mark(file);
 }
 
 /** Shows a picture and asks the network about it, now or as soon as there is one. */
@@ -49,12 +63,29 @@ function look(file: File): void {
   void classify();
 }
 
+/** Looks at several pictures, then shows the first of them. */
+async function lookAtAll(files: File[]): Promise<void> {
+  turn++;
+  // A network that is on its way is waited for.
+  await queue;
+  if (!net) return look(files[0]!);
+  inside.hide();
+  const first = await film.run(files, (file) => net!.classify(file, { top: answer.TOP }));
+  if (first) look(first);
+  else if (!film.busy() && readable) look(readable);
+}
+
+/** Everything the model knows, ranked: the page shows the first, and finds the others. */
+function ask(of: GoogLeNet, source: File | HTMLCanvasElement): Promise<Answer> {
+  return of.classify(source, { top: of.info.classes });
+}
+
 async function classify(): Promise<void> {
   const mine = ++turn;
   if (!net || !picture) return;
   answer.busy(true);
   try {
-    const result = await net.classify(picture, { top: answer.TOP });
+    const result = await ask(net, picture);
     if (mine !== turn) return;
     readable = picture;
     answer.show(result);
@@ -68,28 +99,59 @@ async function classify(): Promise<void> {
       picture = readable;
       display(picture);
     }
-    if (net.closed && model) {
-      // A fault of the engine's: start afresh, without the picture that brought it about.
-      picture = readable = undefined;
-      display(undefined);
-      answer.blank();
-      inside.hide();
-      use(model);
-    }
+    startAfresh();
   }
+}
+
+/** After a fault of the engine's: without the picture that brought it about. */
+function startAfresh(): void {
+  if (!net?.closed || !model) return;
+  picture = readable = undefined;
+  display(undefined);
+  answer.blank();
+  inside.hide();
+  use(model);
+}
+
+/** A frame of the webcam. */
+async function watch(frame: HTMLCanvasElement): Promise<void> {
+  await queue;
+  if (!net) return;
+  const mine = ++turn;
+  empty.hidden = preview.hidden = true;
+  const result = await ask(net, frame);
+  if (mine !== turn) return;
+  answer.show(result, true);
+  await inside.live(net, frame, result);
 }
 
 /** Loads a model; the one in use stays until the new one is ready, and if it never is. */
 function use(entry: Entry): void {
-  change(async () => {
-    // The page shows the network's own answer only.
-    const next = await GoogLeNet.load({ model: entry.source, heads: false, backend, onProgress: loading.progress });
-    net?.free();
-    net = next;
-    model = entry;
-    if (!models.some(({ id }) => id === entry.id)) models.push(entry);
-    else models = models.map((known) => (known.id === entry.id ? entry : known));
-  });
+  change(
+    async () => {
+      const next = await load(entry, backend, loading.progress);
+      net?.free();
+      net = next;
+      model = entry;
+      if (!models.some(({ id }) => id === entry.id)) models.push(entry);
+      else models = models.map((known) => (known.id === entry.id ? entry : known));
+      next.on('devicelost', ({ message, info }) => {
+        alert.complain(new Error(`The GPU was lost (${message}). It goes on, on the ${info.backend === 'webgpu' ? 'GPU' : 'CPU'}`));
+        if (net === next) engine.describe(info);
+      });
+    },
+    () => use(entry),
+  );
+}
+
+function load(entry: Entry, on: Backend, onProgress?: typeof loading.progress): Promise<GoogLeNet> {
+  return GoogLeNet.load({ model: entry.source, heads: engine.withHeads(), backend: on, onProgress });
+}
+
+/** The same model on the other engine, to compare the two. */
+function another(): Promise<GoogLeNet> {
+  if (!net || !model) throw new Error('there is no network yet');
+  return load(model, net.info.backend === 'webgpu' ? 'cpu' : 'gpu');
 }
 
 /** Moves the network to another backend, or stays where it is. */
@@ -108,7 +170,7 @@ function move(to: Backend): void {
 }
 
 /** Changes the network, one change at a time, and looks at the picture again. */
-function change(how: () => Promise<void>): void {
+function change(how: () => Promise<void>, again?: () => void): void {
   queue = queue.then(async () => {
     noModel.hidden = true;
     try {
@@ -116,10 +178,14 @@ function change(how: () => Promise<void>): void {
       if (net) {
         engine.describe(net.info);
         answer.knows(net.info.labels);
+        // Where the browser does not keep the page there is nothing to say.
+        if (!kept) offline.keep(net.info.files).catch(() => {});
+        kept = true;
       }
-      void classify();
+      if (!webcam.on()) void classify();
     } catch (error) {
-      alert.complain(error);
+      const passes = error instanceof GoogLeNetError && /^(download|integrity)$/.test(error.code);
+      alert.complain(error, passes ? again : undefined);
     }
     loading.done();
     engine.choose(backend);
@@ -135,13 +201,21 @@ function sayWhetherThereIsAModel(): void {
 
 async function start(): Promise<void> {
   answer.blank();
-  sources.listen(take, alert.complain);
-  inside.listen(answer.show, alert.complain);
-  engine.listen(move, (id) => {
-    const entry = models.find((known) => known.id === id);
-    alert.clear();
-    if (entry) use(entry);
-  });
+  habits.theme();
+  habits.keys(inside.key);
+  inside.listen({ answered: answer.show, complain: alert.complain, another });
+  answer.listen(inside.ask);
+  film.listen(look);
+  webcam.listen(watch, (last) => (last ? look(last) : display(picture)), alert.complain);
+  engine.listen(
+    move,
+    (id) => {
+      const entry = models.find((known) => known.id === id);
+      alert.clear();
+      if (entry) use(entry);
+    },
+    () => model && use(model),
+  );
   const wanted = new URLSearchParams(location.search);
   engine.choose(wanted.get('backend') as Backend | null ?? 'auto');
   backend = engine.chosen();
@@ -149,6 +223,7 @@ async function start(): Promise<void> {
   const first = models.find(({ id }) => id === wanted.get('model')) ?? models[0];
   if (first) use(first);
   else sayWhetherThereIsAModel();
+  sources.listen(take, alert.complain);
 }
 
 void start();

@@ -1,14 +1,16 @@
 // The chosen module's branches, each a sheet of channel tiles, with a switch and a gain.
 
-import type { Activation, Colormap, GoogLeNet, Layer } from 'googlenet-web';
+import type { Activation, ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
 import { byId, make } from '../dom';
-import { save, npy } from './save';
+import { frame, overlay, type Shown } from './picture';
+import { npy, save } from './save';
+import { channelOf, descending, extent } from './values';
 
 /** How a sheet is drawn. */
 interface Look {
-  sort: 'index' | 'mean' | 'max';
+  sort: 'index' | 'mean' | 'max' | 'contribution';
   colormap: Colormap;
-  range: 'channel' | 'sheet';
+  range: 'channel' | 'sheet' | 'module';
   show: 'branches' | 'reduce';
 }
 
@@ -18,7 +20,17 @@ interface Sheet {
   canvas: HTMLCanvasElement;
   order: number[];
   columns: number;
-  values: Activation;
+  scale: number;
+  range: NonNullable<DrawOptions['range']>;
+  /** Read once, when it is needed. */
+  values: () => Promise<Activation>;
+}
+
+/** What a module's sheets depend on besides how they are drawn. */
+export interface Context {
+  gains: Record<string, number>;
+  /** What each channel of a layer contributes to the chosen class, where that is known exactly. */
+  contribution: (layer: Layer) => Promise<ArrayLike<number> | undefined>;
 }
 
 const lanes = byId('lanes', HTMLElement);
@@ -27,11 +39,17 @@ const tile = byId('tile', HTMLElement);
 const large = byId('tile-large', HTMLCanvasElement);
 const facts = byId('tile-facts', HTMLElement);
 const bins = byId('tile-bins', HTMLElement);
+const field = byId('tile-field', HTMLElement);
+
+/** A branch's last layer, whose gain can be set. */
+const BRANCH = /^inception_\w+\/(1x1|3x3|5x5|pool_proj)$/;
 
 let sheets: Sheet[] = [];
 let chosen: { sheet: Sheet; at: number } | undefined;
+/** What lies in the large tile, to draw a cell's field on. */
+let shown: { sheet: Sheet; map: HTMLCanvasElement; values: number[] } | undefined;
 let network: GoogLeNet | undefined;
-let backdrop: () => CanvasImageSource | undefined = () => undefined;
+let backdrop: () => Shown | undefined = () => undefined;
 
 /** Calls back when a sheet must be drawn anew, and with a branch's new gain. */
 export function listen(redraw: () => void, gain: (branch: string, value: number) => void, picture: typeof backdrop): void {
@@ -42,41 +60,58 @@ export function listen(redraw: () => void, gain: (branch: string, value: number)
     if (!(target instanceof HTMLInputElement) || !target.dataset.branch) return;
     gain(target.dataset.branch, target.type === 'checkbox' ? Number(target.checked) : Number(target.value));
   });
+  large.addEventListener('pointermove', (event) => showField(event));
+  large.addEventListener('pointerleave', () => showField(undefined));
   byId('save-png', HTMLButtonElement).addEventListener('click', () => {
-    chosen?.sheet.canvas.toBlob((blob) => blob && save(blob, `${file(chosen!.sheet.layer)}.png`));
+    if (chosen) png(chosen.sheet.canvas, file(chosen.sheet.layer));
   });
-  byId('save-npy', HTMLButtonElement).addEventListener('click', () => {
-    if (chosen) save(npy(chosen.sheet.values), `${file(chosen.sheet.layer)}.npy`);
+  byId('save-tile', HTMLButtonElement).addEventListener('click', () => {
+    if (chosen) png(large, `${file(chosen.sheet.layer)}-${chosen.sheet.order[chosen.at]}`);
+  });
+  byId('save-npy', HTMLButtonElement).addEventListener('click', async () => {
+    if (chosen) save(npy(await chosen.sheet.values()), `${file(chosen.sheet.layer)}.npy`);
   });
 }
 
+/** The branches of a module whose gains can be set, in order. */
+export function branchesOf(net: GoogLeNet, at: string): string[] {
+  return net.layers.find(({ layer }) => layer === `${at}/output`)?.inputs ?? [];
+}
+
 /** Draws a module, or one layer; `still` says whether that is still wanted. */
-export async function show(net: GoogLeNet, at: string, gains: Record<string, number>, still: () => boolean): Promise<void> {
+export async function show(net: GoogLeNet, at: string, context: Context, still: () => boolean): Promise<void> {
   network = net;
-  const look = Object.fromEntries(new FormData(form)) as unknown as Look;
+  const look = looks();
+  const layers = layersOf(net, at, look.show);
+  const stats = new Map(layers.map(({ layer }) => [layer, once(() => net.stats(layer))]));
+  const range = look.range === 'module' ? extent(await Promise.all([...stats.values()].map((of) => of()))) : look.range;
   const next: Sheet[] = [];
-  for (const layer of layersOf(net, at, look.show)) {
-    const values = await net.activation(layer.layer);
-    const order = sorted(values, look.sort);
+  for (const layer of layers) {
+    const values = once(() => net.activation(layer.layer));
+    const order = await ordered(layer, look.sort, stats.get(layer.layer)!, context);
     const columns = Math.ceil(Math.sqrt(order.length));
     const canvas = make('canvas', 'tiles');
-    const scale = Math.max(1, Math.round(28 / layer.shape[1]));
-    const { colormap, range } = look;
-    await net.draw(canvas, { layer: layer.layer, channels: order, columns, scale, colormap, range });
+    const scale = Math.max(1, Math.round((layer.shape[1] === 1 ? 6 : 28) / layer.shape[1]));
+    await net.draw(canvas, { layer: layer.layer, channels: order, columns, scale, colormap: look.colormap, range });
     if (!still()) return;
-    next.push({ layer, canvas, order, columns, values });
+    next.push({ layer, canvas, order, columns, scale, range, values });
   }
   const before = chosen;
   sheets = next;
-  // The gain that has the focus keeps it.
-  const focused = document.activeElement instanceof HTMLInputElement ? document.activeElement.id : '';
-  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, gains)));
+  // The control that has the focus keeps it.
+  const focused = document.activeElement instanceof HTMLElement && lanes.contains(document.activeElement) ? document.activeElement.id : '';
+  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, context.gains)));
+  lanes.classList.toggle('single', sheets.length === 1);
   if (focused) document.getElementById(focused)?.focus();
   const same = sheets.find(({ layer }) => layer.layer === before?.sheet.layer.layer);
   const channel = before?.sheet.order[before.at];
   const first = sheets[0];
   if (same && channel !== undefined) await choose(same, same.order.indexOf(channel));
   else if (first) await choose(first, 0);
+}
+
+function looks(): Look {
+  return Object.fromEntries(new FormData(form)) as unknown as Look;
 }
 
 function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
@@ -88,39 +123,35 @@ function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
 }
 
 /** The channels' numbers in the order in which they are shown. */
-function sorted({ data, shape: [height, width, channels] }: Activation, by: Look['sort']): number[] {
-  const order = Array.from({ length: channels }, (_, channel) => channel);
-  if (by === 'index') return order;
-  const measure = new Float64Array(channels).fill(by === 'max' ? -Infinity : 0);
-  for (let cell = 0; cell < height * width; cell++) {
-    for (let channel = 0; channel < channels; channel++) {
-      const value = data[cell * channels + channel]!;
-      measure[channel] = by === 'max' ? Math.max(measure[channel]!, value) : measure[channel]! + value;
-    }
-  }
-  return order.sort((a, b) => measure[b]! - measure[a]!);
+async function ordered(layer: Layer, by: Look['sort'], stats: () => Promise<ChannelStats>, { contribution }: Context): Promise<number[]> {
+  if (by === 'mean' || by === 'max') return descending((await stats())[by]);
+  const parts = by === 'contribution' ? await contribution(layer) : undefined;
+  return parts ? descending(parts) : Array.from({ length: layer.shape[2] }, (_, channel) => channel);
 }
 
 function lane(sheet: Sheet, gains: Record<string, number>): HTMLElement {
   const { layer, canvas } = sheet;
   const [height, width, channels] = layer.shape;
-  const what = `${channels} channels, ${height}x${width}`;
+  const what = `${channels} of ${height}\u00d7${width}`;
   const short = layer.layer.replace(/^inception_\w+\//, '');
-  canvas.tabIndex = 0;
-  canvas.setAttribute('role', 'img');
-  canvas.setAttribute('aria-label', `${layer.layer}: ${what}. Arrow keys walk the channels.`);
+  canvas.id = `sheet-${short.replace(/\W/g, '-')}`;
+  canvas.tabIndex = -1;
+  // A screen reader hears of each channel as of the values of a slider.
+  canvas.setAttribute('role', 'slider');
+  canvas.setAttribute('aria-label', `Channels of ${layer.layer}`);
+  canvas.setAttribute('aria-valuemin', '0');
+  canvas.setAttribute('aria-valuemax', String(channels - 1));
+  canvas.setAttribute('aria-valuenow', String(sheet.order[0] ?? 0));
   canvas.addEventListener('pointermove', (event) => void choose(sheet, under(sheet, event)));
-  canvas.addEventListener('click', (event) => void choose(sheet, under(sheet, event)));
-  canvas.addEventListener('keydown', (event) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: sheet.columns, ArrowUp: -sheet.columns }[event.key];
-    if (by === undefined) return;
-    event.preventDefault();
-    void choose(sheet, (chosen?.sheet === sheet ? chosen.at : 0) + by);
+  canvas.addEventListener('click', (event) => {
+    void choose(sheet, under(sheet, event));
+    canvas.focus({ preventScroll: true });
   });
+  canvas.addEventListener('keydown', (event) => walk(sheet, event));
   const caption = make('figcaption', '', make('b', '', short), make('span', 'soft', what));
   const figure = make('figure', 'lane', caption);
   const gain = gains[layer.layer] ?? 1;
-  if (/^inception_\w+\/(1x1|3x3|5x5|pool_proj)$/.test(layer.layer)) {
+  if (BRANCH.test(layer.layer)) {
     const slider = Object.assign(make('input', ''), { type: 'range', min: '0', max: '2', step: '0.1', value: String(gain) });
     slider.id = `gain-${short}`;
     slider.dataset.branch = layer.layer;
@@ -135,10 +166,27 @@ function lane(sheet: Sheet, gains: Record<string, number>): HTMLElement {
   return figure;
 }
 
+/** Arrow keys walk the tiles, from sheet to sheet at the edges; all sheets are one tab stop. */
+function walk(sheet: Sheet, event: KeyboardEvent): void {
+  const { columns, order } = sheet;
+  const here = chosen?.sheet === sheet ? chosen.at : 0;
+  const last = order.length - 1;
+  const column = here % columns;
+  const neighbour = sheets[sheets.indexOf(sheet) + ({ ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? 0)];
+  const leaves = (event.key === 'ArrowRight' && (column === columns - 1 || here === last)) || (event.key === 'ArrowLeft' && column === 0);
+  const to = { ArrowRight: here + 1, ArrowLeft: here - 1, ArrowDown: here + columns, ArrowUp: here - columns, Home: 0, End: last }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  if (leaves && neighbour) {
+    const row = Math.floor(here / columns);
+    const side = event.key === 'ArrowRight' ? 0 : neighbour.columns - 1;
+    void choose(neighbour, row * neighbour.columns + side).then(() => neighbour.canvas.focus());
+  } else if (to >= 0 && to <= last) void choose(sheet, to);
+}
+
 /** Which tile the pointer is over. */
-function under({ canvas, columns, order, layer }: Sheet, { offsetX, offsetY }: PointerEvent | MouseEvent): number {
+function under({ canvas, columns, order, layer, scale }: Sheet, { offsetX, offsetY }: PointerEvent | MouseEvent): number {
   const zoom = canvas.width / canvas.clientWidth;
-  const scale = Math.max(1, Math.round(28 / layer.shape[1]));
   const [column, row] = [
     Math.floor((offsetX * zoom) / (layer.shape[1] * scale + 1)),
     Math.floor((offsetY * zoom) / (layer.shape[0] * scale + 1)),
@@ -150,19 +198,23 @@ function under({ canvas, columns, order, layer }: Sheet, { offsetX, offsetY }: P
 async function choose(sheet: Sheet, wanted: number): Promise<void> {
   const at = Math.min(sheet.order.length - 1, Math.max(0, wanted));
   if (chosen?.sheet === sheet && chosen.at === at) return;
-  chosen = { sheet, at };
+  const mine = (chosen = { sheet, at });
+  for (const { canvas } of sheets) canvas.tabIndex = canvas === sheet.canvas ? 0 : -1;
   const channel = sheet.order[at] ?? 0;
   const map = document.createElement('canvas');
-  const { colormap } = Object.fromEntries(new FormData(form)) as unknown as Look;
+  let values: number[];
   try {
-    await network?.draw(map, { layer: sheet.layer.layer, channels: [channel], columns: 1, colormap });
+    const { range } = sheet;
+    await network?.draw(map, { layer: sheet.layer.layer, channels: [channel], columns: 1, colormap: looks().colormap, range });
+    values = channelOf(await sheet.values(), channel);
   } catch {
     // The network is gone; the next one draws its own.
     return;
   }
-  if (chosen.sheet !== sheet || chosen.at !== at) return;
+  if (chosen !== mine) return;
+  shown = { sheet, map, values };
   overlay(large, backdrop(), map, 0.65);
-  const values = channelOf(sheet.values, channel);
+  showField(undefined);
   const [low, high, mean] = [Math.min(...values), Math.max(...values), values.reduce((a, b) => a + b, 0) / values.length];
   const peak = values.indexOf(high);
   const width = sheet.layer.shape[1];
@@ -172,12 +224,34 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
     ` least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}; `,
     `${Math.round(active * 100)} % of its cells are above zero.`,
   );
+  sheet.canvas.setAttribute('aria-valuenow', String(channel));
+  sheet.canvas.setAttribute('aria-valuetext', `channel ${channel}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)}`);
   histogram(values, low, high);
   tile.hidden = false;
 }
 
-function channelOf({ data, shape: [height, width, channels] }: Activation, channel: number): number[] {
-  return Array.from({ length: height * width }, (_, cell) => data[cell * channels + channel]!);
+/** Frames what the cell under the pointer sees of the picture; without one, says how much any cell sees. */
+function showField(pointer: PointerEvent | undefined): void {
+  if (!shown || !network) return;
+  const { sheet: { layer }, map, values } = shown;
+  const { size } = network.info;
+  const [height, width] = layer.shape;
+  const [tall, wide] = layer.field;
+  const all = tall >= size && wide >= size;
+  overlay(large, backdrop(), map, 0.65);
+  if (!pointer) {
+    field.textContent = `A cell sees ${all ? 'the whole image' : `${tall}x${wide} of ${size}x${size} pixels`}.`;
+    return;
+  }
+  const row = Math.min(height - 1, Math.max(0, Math.floor((pointer.offsetY / large.clientHeight) * height)));
+  const column = Math.min(width - 1, Math.max(0, Math.floor((pointer.offsetX / large.clientWidth) * width)));
+  const [top, left] = [layer.start[0] + row * layer.jump[0], layer.start[1] + column * layer.jump[1]];
+  const within = (at: number) => Math.min(size, Math.max(0, at));
+  const [above, below, before, after] = [within(top), within(top + tall), within(left), within(left + wide)];
+  frame(large, before / size, above / size, (after - before) / size, (below - above) / size);
+  const whole = after - before === size && below - above === size;
+  const sees = whole ? 'the whole image' : `rows ${above} to ${below - 1}, columns ${before} to ${after - 1}`;
+  field.textContent = `Row ${row}, column ${column}: ${values[row * width + column]!.toFixed(3)}; sees ${sees}.`;
 }
 
 /** How many cells have about which value. */
@@ -197,23 +271,15 @@ function histogram(values: number[], low: number, high: number): void {
   bins.setAttribute('aria-label', `Histogram of ${values.length} values from ${low.toFixed(3)} to ${high.toFixed(3)}`);
 }
 
-/** A map over the square of the picture that the network saw. */
-export function overlay(canvas: HTMLCanvasElement, picture: CanvasImageSource | undefined, map: HTMLCanvasElement, alpha: number): void {
-  const context = canvas.getContext('2d');
-  if (!context) return;
-  const { width, height } = canvas;
-  context.clearRect(0, 0, width, height);
-  if (picture instanceof HTMLImageElement && picture.naturalWidth > 0) {
-    const side = Math.min(picture.naturalWidth, picture.naturalHeight);
-    const [x, y] = [(picture.naturalWidth - side) / 2, (picture.naturalHeight - side) / 2];
-    context.drawImage(picture, x, y, side, side, 0, 0, width, height);
-  }
-  context.globalAlpha = alpha;
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(map, 0, 0, width, height);
-  context.globalAlpha = 1;
+function png(canvas: HTMLCanvasElement, name: string): void {
+  canvas.toBlob((blob) => blob && save(blob, `${name}.png`));
 }
 
 function file({ layer }: Layer): string {
   return layer.replace(/\W+/g, '-');
+}
+
+function once<T>(what: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined;
+  return () => (result ??= what());
 }

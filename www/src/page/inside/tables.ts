@@ -8,12 +8,15 @@ type Cell = string | number;
 const layers = byId('layers', HTMLTableElement);
 const cost = byId('cost', HTMLTableElement);
 const time = byId('time-table', HTMLTableElement);
+const flame = byId('flame', HTMLElement);
 
 let network: GoogLeNet | undefined;
 let by = -1;
 
-export function listen(measure: () => void): void {
-  byId('measure', HTMLButtonElement).addEventListener('click', measure);
+/** Calls back when a run is to be measured, on this engine or on both. */
+export function listen(measure: (both: boolean) => void): void {
+  byId('measure', HTMLButtonElement).addEventListener('click', () => measure(false));
+  byId('measure-other', HTMLButtonElement).addEventListener('click', () => measure(true));
   byId('copy-layers', HTMLButtonElement).addEventListener('click', (event) => {
     const button = event.currentTarget as HTMLButtonElement;
     if (!network) return;
@@ -31,14 +34,18 @@ export function listen(measure: () => void): void {
 }
 
 export function show(net: GoogLeNet): void {
+  if (network !== net) {
+    time.replaceChildren();
+    flame.replaceChildren();
+  }
   network = net;
   showLayers(net);
   showCost(net);
 }
 
 function showLayers({ layers: all }: GoogLeNet): void {
-  const rows = all.map(({ layer, kind, shape, params, macs, inputs }): Cell[] => {
-    return [layer, kind, shape.join('x'), params, macs, inputs.join(', ')];
+  const rows = all.map(({ layer, kind, shape, params, macs, field, inputs }): Cell[] => {
+    return [layer, kind, shape.join('x'), params, macs, field[0], inputs.join(', ')];
   });
   if (by >= 0) {
     rows.sort((a, b) => {
@@ -46,7 +53,7 @@ function showLayers({ layers: all }: GoogLeNet): void {
       return typeof x === 'number' && typeof y === 'number' ? y - x : String(x).localeCompare(String(y), 'en', { numeric: true });
     });
   }
-  fill(layers, ['Layer', 'Kind', 'Output', 'Parameters', 'Multiply-adds', 'Reads'], rows, by);
+  fill(layers, ['Layer', 'Kind', 'Output', 'Parameters', 'Multiply-adds', 'Receptive field', 'Reads'], rows, by);
 }
 
 /** Each module as it is against one whose 3x3 and 5x5 convolutions read the module's input themselves. */
@@ -73,28 +80,73 @@ function directly({ shape, params }: Layer, reduce: Layer, input: Layer): { macs
   return { macs: height * width * weights, params: weights + channels };
 }
 
-export function showTime({ layers: all }: GoogLeNet, steps: StepTime[]): void {
+/** A run's times on one engine. */
+export interface Timed {
+  engine: string;
+  steps: StepTime[];
+}
+
+/** Where the time of one run, or of a run on each engine, goes: as a flame chart and step by step. */
+export function showTime({ layers: all }: GoogLeNet, runs: Timed[]): void {
   const named = new Map(all.map((layer) => [layer.layer, layer]));
-  const total = steps.reduce((sum, { ms }) => sum + ms, 0);
   const macs = all.reduce((sum, layer) => sum + layer.macs, 0);
-  const rows = steps.map(({ node, ms, algorithm }): Cell[] => {
-    const share = (named.get(node)?.macs ?? 0) / macs;
-    return [node, algorithm ?? named.get(node)?.kind ?? '', ms.toFixed(2), percent(ms / total), percent(share)];
+  const totals = runs.map(({ steps }) => steps.reduce((sum, { ms }) => sum + ms, 0));
+  // An engine may fuse what the other does in steps of their own.
+  const order = all.map(({ layer }) => layer).filter((layer) => runs.some(({ steps }) => steps.some(({ node }) => node === layer)));
+  const rows = order.map((node): Cell[] => {
+    const of = runs.map(({ steps }) => steps.find((step) => step.node === node));
+    const times = of.flatMap((step, at) => (step ? [step.ms.toFixed(2), percent(step.ms / totals[at]!)] : ['', '']));
+    return [node, of[0]?.algorithm ?? named.get(node)?.kind ?? '', ...times, percent((named.get(node)?.macs ?? 0) / macs)];
   });
-  fill(time, ['Step', 'How', 'ms', 'Of the time', 'Of the multiply-adds'], rows);
-  [...time.tBodies[0]!.rows].forEach((row, at) => {
-    row.cells[3]!.classList.add('bar');
-    row.cells[3]!.style.setProperty('--part', String(steps[at]!.ms / Math.max(...steps.map(({ ms }) => ms), 1e-9)));
-  });
-  byId('time-total', HTMLElement).textContent =
-    steps.length > 0 ? `${total.toFixed(1)} ms in ${steps.length} steps; threads count each for itself.` : 'This device does not measure its steps.';
+  const heads = runs.flatMap(({ engine }) => [`${engine}, ms`, 'Of its time']);
+  fill(time, ['Step', 'How', ...heads, 'Of the multiply-adds'], rows);
+  const longest = Math.max(...runs[0]!.steps.map(({ ms }) => ms), 1e-9);
+  for (const [at, row] of [...time.tBodies[0]!.rows].entries()) {
+    const cell = row.cells[3]!;
+    cell.classList.add('bar');
+    cell.style.setProperty('--part', String(Number(row.cells[2]!.textContent) / longest));
+    row.dataset.step = order[at];
+  }
+  flame.replaceChildren(...runs.map((run, at) => chart(run, totals[at]!, named)));
+  byId('time-total', HTMLElement).textContent = runs
+    .map(({ engine, steps }, at) => (steps.length > 0 ? `${engine}: ${totals[at]!.toFixed(1)} ms in ${steps.length} steps` : `${engine} does not measure its steps`))
+    .join('; ');
+}
+
+/** Modules over their steps, as wide as they take long, in the order of the run. Threads count each for itself. */
+function chart({ engine, steps }: Timed, total: number, named: Map<string, Layer>): HTMLElement {
+  const box = make('div', 'flame');
+  box.setAttribute('role', 'img');
+  let block: HTMLElement | undefined;
+  let label = '';
+  const sums = new Map<string, number>();
+  for (const { node, ms } of steps) {
+    const { module, branch } = named.get(node) ?? {};
+    const name = module?.replace('inception_', '') ?? node.replace(/[/_].*/, '');
+    if (name !== label) {
+      block = make('div', 'block', make('span', 'block-name', name), make('span', 'steps'));
+      box.append(block);
+      label = name;
+    }
+    sums.set(name, (sums.get(name) ?? 0) + ms);
+    const step = make('span', `step of-${branch ?? 'none'}`);
+    step.style.setProperty('--part', String(ms));
+    step.title = `${node}: ${ms.toFixed(2)} ms, ${percent(ms / total)}`;
+    block!.lastElementChild!.append(step);
+    block!.style.setProperty('--part', String(sums.get(name)! / total));
+    block!.title = `${name}: ${sums.get(name)!.toFixed(2)} ms, ${percent(sums.get(name)! / total)}`;
+  }
+  const longest = [...sums].sort(([, a], [, b]) => b - a).slice(0, 3).map(([name, ms]) => `${name} ${percent(ms / total)}`);
+  box.setAttribute('aria-label', `Time on ${engine}: most in ${longest.join(', ')}`);
+  return make('div', '', make('p', 'soft', engine), box);
 }
 
 function percent(share: number): string {
   return `${(share * 100).toFixed(1)} %`;
 }
 
-function fill(table: HTMLTableElement, titles: string[], rows: Cell[][], sortedBy?: number): void {
+/** Fills a table; where `sortedBy` is given its heads sort it. */
+export function fill(table: HTMLTableElement, titles: string[], rows: Cell[][], sortedBy?: number): void {
   const head = titles.map((title, column) => {
     const th = make('th', '');
     th.scope = 'col';

@@ -3,8 +3,9 @@
 import type { ActivationMap, GoogLeNet } from 'googlenet-web';
 import { byId, make } from '../dom';
 import { names } from '../words';
-import { overlay } from './branches';
+import { overlay, type Shown } from './picture';
 import { save } from './save';
+import { descending } from './values';
 
 const select = byId('class', HTMLSelectElement);
 const part = byId('part', HTMLSelectElement);
@@ -31,24 +32,31 @@ export function offer(labels: string[], index: number): void {
   select.value = String(index);
 }
 
+/** Chooses a class, as if by hand. */
+export function choose(index: number): void {
+  select.value = String(index);
+}
+
 export function chosen(): number {
   return Number(select.value);
 }
 
-export async function show(net: GoogLeNet, picture: CanvasImageSource | undefined, still: () => boolean): Promise<void> {
+export async function show(net: GoogLeNet, picture: Shown | undefined, still: () => boolean): Promise<void> {
   const index = chosen();
   const map = await net.cam(index);
   const { logit, bias, channels, branches } = await net.contributions(index);
   const last = net.layers.findLast(({ module }) => module !== null)?.layer ?? '';
-  const order = [...channels.keys()].sort((a, b) => channels[b]! - channels[a]!).slice(0, CHANNELS);
+  const order = descending(channels).slice(0, CHANNELS);
   const sheet = document.createElement('canvas');
   await net.draw(sheet, { layer: last, channels: order, columns: CHANNELS, scale: 8 });
   if (!still()) return;
   overlay(heat, picture, colours(map, part.value), 1);
+  heat.hidden = false;
+  heat.setAttribute('aria-label', `Where in the picture the score of ${names(net.info.labels[index] ?? '')[0]} comes from`);
   best.width = sheet.width;
   best.height = sheet.height;
   best.getContext('2d')?.drawImage(sheet, 0, 0);
-  bestNames.replaceChildren(...order.map((channel) => make('li', '', `${channel}: ${signed(channels[channel]!)}`)));
+  bestNames.replaceChildren(...order.map((channel) => make('li', '', make('b', '', String(channel)), signed(channels[channel]!))));
   const rows: [string, number][] = [['bias', bias], ...branches.map(({ branch, sum }): [string, number] => [branch, sum])];
   const most = Math.max(...rows.map(([, value]) => Math.abs(value)));
   sums.replaceChildren(...rows.map(([name, value]) => row(name, value, most)), total(logit));
@@ -61,7 +69,8 @@ function colours({ data, shape: [height, width], branches }: ActivationMap, whic
   const most = data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
   const image = new ImageData(width, height);
   values.forEach((value, cell) => {
-    const share = Math.min(1, Math.abs(value) / most);
+    // Squared, so that what matters most stands out.
+    const share = Math.min(1, Math.abs(value) / most) ** 2;
     image.data.set([...(value > 0 ? [214, 40, 40] : [40, 90, 214]), Math.round(share * 200)], cell * 4);
   });
   const canvas = Object.assign(document.createElement('canvas'), { width, height });

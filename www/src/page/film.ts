@@ -1,0 +1,127 @@
+// Several pictures at once: a strip of them with their answers, and all answers as CSV.
+
+import type { Answer } from 'googlenet-web';
+import { byId, make } from './dom';
+import { save } from './inside/save';
+import { names, percent } from './words';
+
+/** A picture of the strip, and what came of it. */
+interface Frame {
+  file: File;
+  answer?: Answer;
+  error?: string;
+}
+
+const box = byId('film', HTMLElement);
+const strip = byId('strip', HTMLOListElement);
+const bar = byId('film-bar', HTMLProgressElement);
+const count = byId('film-count', HTMLElement);
+const stop = byId('film-stop', HTMLButtonElement);
+const csv = byId('film-csv', HTMLButtonElement);
+
+/** More than these stand in the CSV only. */
+const SHOWN = 300;
+const COLUMNS = 5;
+
+let frames: Frame[] = [];
+let running: AbortController | undefined;
+
+/** Calls back with the picture that a person chooses. */
+export function listen(choose: (file: File) => void): void {
+  stop.addEventListener('click', () => running?.abort());
+  csv.addEventListener('click', () => save(new Blob([table(frames)], { type: 'text/csv' }), 'googlenet.csv'));
+  strip.addEventListener('click', ({ target }) => {
+    const at = target instanceof Element ? target.closest<HTMLElement>('[data-frame]')?.dataset.frame : undefined;
+    const frame = at === undefined ? undefined : frames[Number(at)];
+    if (frame && !running) choose(frame.file);
+  });
+}
+
+/** Whether pictures are being looked at. */
+export function busy(): boolean {
+  return running !== undefined;
+}
+
+/** Takes the strip away. */
+export function clear(): void {
+  running?.abort();
+  for (const image of strip.querySelectorAll('img')) URL.revokeObjectURL(image.src);
+  strip.replaceChildren();
+  box.hidden = true;
+}
+
+/** Marks the picture that is shown large. */
+export function mark(file: File | undefined): void {
+  for (const button of strip.querySelectorAll<HTMLElement>('[data-frame]')) {
+    button.setAttribute('aria-pressed', String(frames[Number(button.dataset.frame)]?.file === file));
+  }
+}
+
+/** Looks at one picture after the other, until all are done or it is stopped. Gives the first that could be read. */
+export async function run(files: File[], classify: (file: File) => Promise<Answer>): Promise<File | undefined> {
+  clear();
+  const mine = (running = new AbortController());
+  frames = files.map((file) => ({ file }));
+  const buttons = frames.slice(0, SHOWN).map(({ file }, at) => thumb(file, at));
+  strip.replaceChildren(...buttons.map((button) => make('li', '', button)));
+  box.hidden = false;
+  csv.hidden = true;
+  stop.hidden = false;
+  bar.hidden = false;
+  bar.max = files.length;
+  for (const [at, frame] of frames.entries()) {
+    bar.value = at;
+    count.textContent = `${at} of ${files.length}`;
+    try {
+      frame.answer = await classify(frame.file);
+    } catch (error) {
+      frame.error = error instanceof Error ? error.message : String(error);
+    }
+    if (mine.signal.aborted) break;
+    if (buttons[at]) caption(buttons[at], frame);
+  }
+  if (running !== mine) return undefined;
+  running = undefined;
+  const done = frames.filter(({ answer }) => answer).length;
+  const bad = frames.filter(({ error }) => error).length;
+  count.textContent = `${done} of ${files.length} pictures${bad > 0 ? `, ${bad} unreadable` : ''}`;
+  bar.hidden = true;
+  stop.hidden = true;
+  csv.hidden = false;
+  return frames.find(({ answer }) => answer)?.file;
+}
+
+function thumb(file: File, at: number): HTMLButtonElement {
+  const image = Object.assign(make('img', ''), { src: URL.createObjectURL(file), alt: '', loading: 'lazy', width: 64, height: 64 });
+  const button = make('button', '', image, make('span', 'soft', '\u2026'));
+  button.type = 'button';
+  button.dataset.frame = String(at);
+  button.setAttribute('aria-label', file.name);
+  button.title = file.name;
+  return button;
+}
+
+function caption(button: HTMLElement, { file, answer, error }: Frame): void {
+  const [first] = answer?.top ?? [];
+  const said = first ? `${names(first.label)[0]} ${percent(first.probability)}` : 'unreadable';
+  button.lastElementChild!.textContent = said;
+  button.setAttribute('aria-label', `${file.name}: ${said}`);
+  if (error) button.title = `${file.name}: ${error}`;
+}
+
+/** Comma-separated values (RFC 4180): a row a picture, its likeliest classes, or what was wrong with it. */
+export function table(all: Frame[]): string {
+  const head = ['file', ...Array.from({ length: COLUMNS }, (_, at) => [`class_${at + 1}`, `probability_${at + 1}`]).flat(), 'error'];
+  const rows = all.map(({ file, answer, error }) => {
+    const cells = Array.from({ length: COLUMNS }, (_, at) => answer?.top[at]);
+    const path = file.webkitRelativePath || file.name;
+    return [path, ...cells.flatMap((one) => (one ? [one.label, one.probability.toPrecision(6)] : ['', ''])), error ?? ''];
+  });
+  return [head, ...rows].map((row) => row.map(quoted).join(',')).join('\r\n') + '\r\n';
+}
+
+function quoted(text: string): string {
+  // A spreadsheet would run what begins like a formula.
+  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

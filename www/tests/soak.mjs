@@ -1,0 +1,140 @@
+// Uses the page at random for some minutes, as its first argument says, and watches that its answers stay right, that
+// its memory stays bounded, and that nothing goes unhandled.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { argv } from 'node:process';
+import { launchChromium, serve } from './support.mjs';
+
+const minutes = Number(argv[2] ?? 30);
+const seed = Number(argv[3] ?? 1);
+/** The bundled model's answers; it does not know rockets or cups, but always sees the same in them. */
+const seen = new Map();
+
+const server = await serve();
+const browser = await launchChromium('--js-flags=--expose-gc');
+const context = await browser.newContext({ serviceWorkers: 'block' });
+const page = await context.newPage();
+const faults = [];
+let devices = 0;
+page.on('pageerror', (error) => faults.push(error.message));
+page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+// So that a device can be destroyed from outside.
+page.on('worker', (worker) => {
+  const keep = () => {
+    if (!globalThis.GPUAdapter) return;
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (descriptor) {
+      return (globalThis.device = await requestDevice.call(this, descriptor));
+    };
+  };
+  worker.evaluate(keep).catch(() => {});
+});
+await page.goto(`${server.url}/?backend=cpu`);
+await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+
+// Mulberry32: the same walk for the same seed.
+let state = seed;
+const random = () => {
+  state = (state + 0x6d2b79f5) | 0;
+  let t = Math.imul(state ^ (state >>> 15), state | 1);
+  t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+};
+const any = (of) => of[Math.floor(random() * of.length)];
+const settled = () =>
+  page.waitForFunction(() => document.querySelector('.answer[aria-busy=false]') && document.querySelector('#inside[aria-busy=false]:not([hidden]) #sums .total'), undefined, { timeout: 400_000 });
+const dismiss = () => page.evaluate(() => document.querySelector('#alert-close').click());
+const SAMPLES = ['cat', 'coffee', 'rocket'];
+let current;
+
+/** Looks at a sample and compares the answer with the first time. */
+async function look(name) {
+  current = name;
+  await page.evaluate(() => document.querySelector('#restore').click());
+  await page.click(`[data-sample="samples/${name}.jpg"]`);
+  await page.waitForFunction((name) => location.hash.includes(`${name}.jpg`), name, { timeout: 400_000 });
+  await settled();
+  const [label, share] = await page.$eval('#top li', (li) => [li.querySelector('.name').firstChild.textContent, parseFloat(li.querySelector('.share').textContent)]);
+  const [before, much] = seen.get(name) ?? [label, share];
+  seen.set(name, [before, much]);
+  assert.equal(label, before, `${name} after ${steps} steps`);
+  assert.ok(Math.abs(share - much) < 0.3, `${name}: ${share} % instead of ${much} %`);
+}
+
+const cat = await readFile(new URL('../public/samples/cat.jpg', import.meta.url));
+const ACTIONS = {
+  look: () => look(any(SAMPLES)),
+  again: () => look(current ?? 'cat'),
+  module: async () => page.click(`#map [data-at="${any(['inception_3a', 'inception_4c', 'inception_5b', 'conv1/7x7_s2'])}"]`),
+  tab: () => page.click(`#tab-${any(['why', 'ablation', 'times', 'all-layers', 'costs', 'compare'])}`),
+  weigh: async () => {
+    const box = page.locator('#lanes input[type=checkbox]');
+    if ((await box.count()) > 0) await box.nth(Math.floor(random() * (await box.count()))).click();
+  },
+  resize: () => page.setViewportSize(any([{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 800, height: 600 }])),
+  theme: () => page.click('#theme'),
+  broken: async () => {
+    await page.setInputFiles('#file', { name: 'broken.jpg', mimeType: 'image/jpeg', buffer: cat.subarray(0, Math.floor(random() * 500)) });
+    await page.waitForSelector('#alert:not([hidden])', { timeout: 400_000 });
+    await dismiss();
+  },
+  hasty: async () => {
+    // What is overtaken is dropped.
+    for (let i = 0; i < 4; i++) await page.setInputFiles('#file', { name: `${i}.jpg`, mimeType: 'image/jpeg', buffer: cat });
+  },
+  model: async () => {
+    await page.setInputFiles('#file', { name: 'broken.safetensors', mimeType: '', buffer: Buffer.from(`\x40\0\0\0\0\0\0\0{"${random()}`) });
+    await page.waitForSelector('#alert:not([hidden])', { timeout: 400_000 });
+    await dismiss();
+  },
+  gpu: async () => {
+    if (random() > 0.1) return;
+    await page.getByRole('radio', { name: 'GPU' }).check();
+    await page.waitForSelector('#facts[data-backend=gpu]', { timeout: 400_000 });
+    await settled();
+    const lost = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.device?.destroy() ?? globalThis.device !== undefined).catch(() => false)));
+    devices += lost.filter((one) => one !== false).length;
+    await look('cat');
+    await page.getByRole('radio', { name: 'CPU' }).check();
+    await page.waitForSelector('#facts[data-backend=cpu]', { timeout: 400_000 });
+    await settled();
+    await dismiss();
+  },
+};
+
+/** Bytes of the page and its workers, after what is garbage is gone. */
+async function memory() {
+  await look('cat');
+  const { bytes } = await page.evaluate(async () => {
+    globalThis.gc?.();
+    return performance.measureUserAgentSpecificMemory();
+  });
+  return bytes;
+}
+
+let steps = 0;
+let first;
+await look('cat');
+const begin = Date.now();
+const counts = {};
+try {
+  while (Date.now() - begin < minutes * 60_000) {
+    const name = any(Object.keys(ACTIONS));
+    counts[name] = (counts[name] ?? 0) + 1;
+    await ACTIONS[name]();
+    steps++;
+    if (first === undefined && Date.now() - begin > 60_000) {
+      first = await memory();
+      console.log(`after the first minute: ${(first / 1e6).toFixed(1)} MB, ${steps} steps`);
+    }
+  }
+  const last = await memory();
+  console.log(`after ${minutes} minutes: ${(last / 1e6).toFixed(1)} MB (${((last / first - 1) * 100).toFixed(1)} %), ${steps} steps`);
+  console.log(`${Object.entries(counts).map((entry) => entry.join(' ')).join(', ')}; ${devices} devices destroyed; ${faults.length} unhandled`);
+  assert.deepEqual(faults, []);
+  assert.ok(last < first * 1.05, 'memory grew');
+} finally {
+  await browser.close();
+  server.stop();
+}

@@ -1,0 +1,346 @@
+// The ways a picture comes to the page, and what else a person expects of it, with the bundled model.
+
+import assert from 'node:assert/strict';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { launchChromium, serve } from './support.mjs';
+
+const axe = await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
+/** Gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
+const BUDGET = 450_000;
+
+describe('ways in, and habits', { concurrency: false }, () => {
+  let server, browser, page, folder, other;
+  const faults = [];
+
+  before(async () => {
+    server = await serve();
+    browser = await launchChromium('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream');
+    folder = await mkdtemp(join(tmpdir(), 'googlenet-'));
+    // Another site, with one picture that other pages may read, one that they may not, and a page.
+    const cat = await readFile(sample('cat.jpg'));
+    other = createServer(({ url }, response) => {
+      if (url === '/open/cat.jpg') response.writeHead(200, { 'content-type': 'image/jpeg', 'access-control-allow-origin': '*' }).end(cat);
+      else if (url === '/closed/cat.jpg') response.writeHead(200, { 'content-type': 'image/jpeg' }).end(cat);
+      else if (url === '/page') response.writeHead(200, { 'content-type': 'text/html', 'access-control-allow-origin': '*' }).end('<p>');
+      else response.writeHead(404, { 'access-control-allow-origin': '*' }).end();
+    });
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
+  });
+  after(async () => {
+    await browser?.close();
+    server?.stop();
+    other?.close();
+    if (folder) await rm(folder, { recursive: true });
+  });
+
+  const open = async (hash = '', options = {}) => {
+    await page?.context().close();
+    const context = await browser.newContext({ acceptDownloads: true, permissions: ['camera', 'clipboard-read', 'clipboard-write'], ...options });
+    page = await context.newPage();
+    faults.length = 0;
+    page.on('pageerror', (error) => faults.push(error.message));
+    page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
+    await page.goto(`${server.url}/?backend=cpu#${hash}`);
+    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+  };
+  const settled = () =>
+    page.waitForFunction(() => document.querySelector('#inside[aria-busy="false"]:not([hidden]) #sums .total'), undefined, { timeout: 120_000 });
+  const answered = (label) =>
+    page.waitForFunction((label) => document.querySelector('#top .name')?.firstChild?.textContent === label, label, { timeout: 60_000 });
+  const complaint = async (words) => {
+    await page.waitForSelector('[role=alert]:not([hidden])', { timeout: 30_000 });
+    assert.match(await page.textContent('#alert-text'), words);
+  };
+  const downloaded = async (button) => {
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
+    return readFile(await download.path());
+  };
+
+  test('a button pastes the picture in the clipboard', async () => {
+    await open();
+    await page.evaluate(() => navigator.clipboard.writeText('no picture'));
+    await page.click('#paste');
+    await complaint(/no picture in the clipboard/i);
+    const png = await page.evaluate(async () => {
+      const image = await createImageBitmap(await (await fetch('samples/cat.jpg')).blob());
+      const canvas = new OffscreenCanvas(image.width, image.height);
+      canvas.getContext('2d').drawImage(image, 0, 0);
+      const blob = await canvas.convertToBlob();
+      await navigator.clipboard.write([new ClipboardItem({ 'image/png': blob })]);
+      return blob.size;
+    });
+    assert.ok(png > 1000);
+    await page.click('#paste');
+    await answered('cat');
+    assert.equal(await page.isVisible('[role=alert]'), false);
+  });
+
+  test('an address, where the other site allows it, and a sentence where not', async () => {
+    await open();
+    const at = `http://localhost:${other.address().port}`;
+    await page.click('#address');
+    for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
+      await page.fill('#address-field', at + path);
+      await page.press('#address-field', 'Enter');
+      await complaint(words);
+      await page.click('#alert-close');
+    }
+    await page.fill('#address-field', `${at}/open/cat.jpg`);
+    await page.press('#address-field', 'Enter');
+    await answered('cat');
+    await settled();
+    const link = page.url();
+    assert.match(decodeURIComponent(link), /picture=http:\/\/localhost:\d+\/open\/cat\.jpg/);
+    await open(new URL(link).hash.slice(1));
+    await answered('cat');
+  });
+
+  test('the webcam, live, until it is stopped', async () => {
+    await open();
+    await page.click('#webcam');
+    await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
+    await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
+    const sheet = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
+    const first = await sheet();
+    await page.waitForFunction((first) => document.querySelector('#lanes canvas').toDataURL() !== first, first, { timeout: 30_000 });
+    assert.equal(await page.isVisible('#video'), true);
+    assert.equal(await page.textContent('#webcam'), 'Stop the webcam');
+    await page.click('#webcam');
+    await page.waitForSelector('#preview:not([hidden])');
+    await settled();
+    assert.equal(await page.isVisible('#video'), false);
+    assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
+    assert.deepEqual(faults, []);
+  });
+
+  test('several pictures: a strip, an answer each, and all as CSV', async () => {
+    await open();
+    const broken = join(folder, 'broken, or not.jpg');
+    await writeFile(broken, 'no picture');
+    await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
+    await answered('cat');
+    await settled();
+    assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
+    const rows = (await downloaded('#film-csv')).toString().trim().split('\r\n');
+    assert.equal(rows.length, 4);
+    assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
+    assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
+    assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
+    const shown = await page.textContent('#top .share');
+    assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
+    const cat = await page.textContent('#top .name');
+    await page.click('#strip li:nth-child(3) button');
+    await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
+  });
+
+  test('a folder of pictures, whatever else is in it', async () => {
+    const pictures = join(folder, 'pictures');
+    await mkdir(join(pictures, 'deeper'), { recursive: true });
+    await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
+    await copyFile(sample('coffee.jpg'), join(pictures, 'coffee.jpg'));
+    await writeFile(join(pictures, 'notes.txt'), 'not a picture');
+    await open();
+    await page.setInputFiles('#folder-file', pictures);
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+    assert.match((await downloaded('#film-csv')).toString(), /pictures\/deeper\/cat\.jpg,cat/);
+    // Dropped as a folder, as the browser hears of it.
+    const devtools = await page.context().newCDPSession(page);
+    const data = { items: [], files: [pictures], dragOperationsMask: 1 };
+    for (const type of ['dragEnter', 'dragOver', 'drop']) {
+      await devtools.send('Input.dispatchDragEvent', { type, x: 600, y: 300, data });
+    }
+    await settled();
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+    assert.deepEqual(faults, []);
+  });
+
+  test('the auxiliary heads, and any class by its name', async () => {
+    await open('picture=samples/cat.jpg');
+    await answered('cat');
+    await page.fill('#search-field', 'shi');
+    assert.match(await page.textContent('#search-found'), /ship.*rank \d+/);
+    await page.click('#search-found button');
+    await settled();
+    assert.equal(await page.$eval('#class', (select) => select.selectedOptions[0].text), 'ship');
+    await page.fill('#search-field', 'zebra');
+    assert.match(await page.textContent('#search-found'), /no such class/);
+    assert.equal(await page.isVisible('#heads'), false);
+    await page.check('#with-heads');
+    await page.waitForSelector('#heads:not([hidden])', { timeout: 120_000 });
+    assert.deepEqual(await page.locator('#heads h3').allInnerTexts(), ['loss1, after 4a', 'loss2, after 4d']);
+    assert.equal(await page.locator('#heads li').count(), 10);
+    assert.match(await page.locator('#heads li').first().innerText(), /\w+\s+\d+\.\d%/);
+  });
+
+  test('sorted by contribution, in the range of the module, and walked with keys', async () => {
+    await open('at=inception_5b&picture=samples/cat.jpg');
+    await settled();
+    await page.selectOption('[name=sort]', 'contribution');
+    await settled();
+    const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
+    // The best of all is the first of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
+    const [branch, from] = best[0] < 384 ? ['1x1', 0] : best[0] < 768 ? ['3x3', 384] : best[0] < 896 ? ['5x5', 768] : ['pool_proj', 896];
+    await page.locator(`#sheet-${branch}`).click({ position: { x: 2, y: 2 } });
+    await page.waitForFunction((words) => document.querySelector('#tile-facts').textContent.includes(words), `inception_5b/${branch}, channel ${best[0] - from} `);
+    await page.selectOption('[name=range]', 'module');
+    await settled();
+    assert.equal(await page.locator('#lanes canvas[tabindex="0"]').count(), 1, 'all tiles are one tab stop');
+    await page.focus('#lanes canvas[tabindex="0"]');
+    const here = await page.textContent('#tile-facts b');
+    await page.keyboard.press('ArrowRight');
+    await page.waitForFunction((here) => document.querySelector('#tile-facts b').textContent !== here, here);
+    assert.match(await page.textContent('#tile-field'), /whole image/);
+    // From the module: the one before, its first branch off, and all on again.
+    await page.keyboard.press('[');
+    await settled();
+    assert.equal(await page.textContent('#inside-at'), 'Module 5a');
+    await page.keyboard.press('1');
+    await page.waitForFunction(() => /inception_5a\/1x1 x0/.test(document.querySelector('#changed').textContent));
+    assert.match(await page.textContent('#top .delta'), /[+\u2212]\d+\.\d/);
+    await page.keyboard.press('0');
+    await page.waitForFunction(() => document.querySelector('#changed').textContent === '');
+    await page.keyboard.press('?');
+    assert.equal(await page.isVisible('#keys'), true);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => axe.run());
+    assert.deepEqual(violations.map(({ id }) => id), []);
+    await page.keyboard.press('Escape');
+    assert.equal(await page.isVisible('#keys'), false);
+    assert.deepEqual(faults, []);
+  });
+
+  test('the receptive field of the cell under the pointer', async () => {
+    await open('at=inception_3a&picture=samples/cat.jpg');
+    await settled();
+    assert.match(await page.textContent('#tile-field'), /A cell sees 27x27 of 224x224 pixels/);
+    const before = await page.$eval('#tile-large', (canvas) => canvas.toDataURL());
+    await page.hover('#tile-large', { position: { x: 75, y: 75 } });
+    assert.match(await page.textContent('#tile-field'), /Row 1[34], column 1[34]: -?\d+\.\d{3}; sees rows \d+ to \d+, columns \d+ to \d+/);
+    const [from, to] = /rows (\d+) to (\d+)/.exec(await page.textContent('#tile-field')).slice(1).map(Number);
+    assert.equal(to - from + 1, 27);
+    assert.ok(from < 112 && to > 112, 'it surrounds the cell');
+    assert.notEqual(await page.$eval('#tile-large', (canvas) => canvas.toDataURL()), before);
+    assert.deepEqual(faults, []);
+  });
+
+  test('the theme stays as chosen', async () => {
+    await open('', { colorScheme: 'light' });
+    const paper = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const light = await paper();
+    await page.click('#theme');
+    assert.equal(await paper(), light);
+    await page.click('#theme');
+    assert.equal(await page.textContent('#theme'), 'Theme: dark');
+    const dark = await paper();
+    assert.notEqual(dark, light);
+    await page.reload();
+    assert.equal(await paper(), dark);
+  });
+
+  test('two pictures side by side, and the CPU against the GPU', async () => {
+    await open('at=inception_4a&tab=compare&picture=samples/cat.jpg');
+    await settled();
+    await page.selectOption('#second-sample', 'samples/rocket.jpg');
+    await page.waitForFunction(() => document.querySelectorAll('#pair canvas').length === 8, undefined, { timeout: 60_000 });
+    const [left, right] = await page.$$eval('#pair canvas', (all) => [all[0].toDataURL(), all[4].toDataURL()]);
+    assert.notEqual(left, right);
+    assert.match(await page.textContent('#pair > div'), /cat\.jpg: cat/);
+    await page.click('#differ');
+    await page.waitForSelector('#copy-differ:not([hidden])', { timeout: 300_000 });
+    const off = await page.$$eval('#differences tbody tr', (all) => all.map((tr) => Number(tr.cells[4].textContent)));
+    assert.ok(off.length > 60);
+    assert.ok(off.every((share) => share < 1e-2), 'the engines agree');
+    assert.ok(off.some((share) => share > 0), 'and are two');
+    await page.click('#copy-differ');
+    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /on CPU[^]*on GPU[^]*inception_5b\/output/);
+    assert.deepEqual(faults, []);
+  });
+
+  test('the page works without a network after a visit', { timeout: 120_000 }, async () => {
+    const own = await serve();
+    await page?.context().close();
+    page = await browser.newPage();
+    await page.goto(`${own.url}/?backend=cpu`);
+    // All it keeps is kept when the list of models has come through the service worker, and the engine.
+    const kept = () => page.evaluate(async () => {
+      const all = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
+      return all.flat().map(({ url }) => url);
+    });
+    for (const wanted of ['models/index.json', '.wasm']) {
+      while (!(await kept()).some((url) => url.endsWith(wanted))) await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    own.stop();
+    await assert.rejects(fetch(own.url), 'the server is gone');
+    await page.goto(`${own.url}/?backend=auto`);
+    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+    await page.click('[data-sample="samples/cat.jpg"]');
+    await answered('cat');
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true, 'and has its threads');
+  });
+
+  test('a download that fails can be tried again', async () => {
+    await page?.context().close();
+    page = await browser.newPage();
+    let broken = true;
+    await page.route('**/*.safetensors', (route) => (broken ? route.abort() : route.continue()));
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector('#alert-retry:not([hidden])', { timeout: 120_000 });
+    broken = false;
+    await page.click('#alert-retry');
+    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+    assert.equal(await page.isVisible('[role=alert]'), false);
+  });
+
+  test('no task of the main thread is long during a classification', async (t) => {
+    await open('picture=samples/cat.jpg');
+    await settled();
+    await page.evaluate(() => {
+      globalThis.long = [];
+      new PerformanceObserver((list) => globalThis.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
+    });
+    for (const name of ['rocket', 'coffee', 'cat']) {
+      await page.click(`[data-sample="samples/${name}.jpg"]`);
+      await page.waitForFunction((name) => location.hash.includes(name), name);
+      await settled();
+    }
+    const long = await page.evaluate(() => globalThis.long);
+    t.diagnostic(`long tasks: ${long.map((ms) => ms.toFixed(0)).join(', ') || 'none'}`);
+    assert.deepEqual(long, []);
+    // The observer does see one.
+    await page.evaluate(() => {
+      setTimeout(() => {
+        const end = performance.now() + 80;
+        while (performance.now() < end);
+      });
+    });
+    await page.waitForFunction(() => globalThis.long.length > 0);
+  });
+
+  test('what is downloaded before the weights is within its budget', async (t) => {
+    await page?.context().close();
+    page = await (await browser.newContext({ serviceWorkers: 'block' })).newPage();
+    const sizes = new Map();
+    const bodies = [];
+    page.on('response', (response) => {
+      const { pathname } = new URL(response.url());
+      if (/(\/|\.(js|css|wasm|svg))$/.test(pathname)) bodies.push(response.body().then((body) => sizes.set(pathname, gzipSync(body).length)));
+    });
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+    await Promise.all(bodies);
+    const total = [...sizes.values()].reduce((a, b) => a + b, 0);
+    t.diagnostic(`${total} bytes: ${[...sizes].map(([name, size]) => `${name} ${size}`).join(', ')}`);
+    assert.ok([...sizes.keys()].some((name) => name.endsWith('.wasm')), 'the engine is counted');
+    assert.ok(total < BUDGET, `${total} bytes`);
+  });
+});
