@@ -11,6 +11,8 @@ pub struct Browsers {
     pub chromium: PathBuf,
     pub chromedriver: PathBuf,
     pub firefox: PathBuf,
+    /// WebKit's driver, where there is one: only some Linux distributions have it.
+    pub webkit: Option<PathBuf>,
 }
 
 /// A program or library: what finds it, and the Debian package it comes in.
@@ -47,6 +49,9 @@ const FIREFOX: Need = Need {
     package: "firefox-esr",
 };
 
+const WEBKIT: Need =
+    Need { what: "WebKitGTK's driver", variable: "WEBKIT", names: &["WebKitWebDriver"], package: "webkit2gtk-driver" };
+
 impl Need {
     fn find(&self) -> Option<PathBuf> {
         if let Some(path) = env::var_os(self.variable) {
@@ -65,6 +70,9 @@ pub fn ensure() -> Result<Browsers> {
     if cfg!(target_os = "linux") && !has_vulkan() {
         packages.extend(["mesa-vulkan-drivers", "libvulkan1"]);
     }
+    if cfg!(target_os = "linux") && WEBKIT.find().is_none() {
+        packages.extend([WEBKIT.package, "xvfb", "xauth"]);
+    }
     if !packages.is_empty() && can_apt() {
         shell::run(Command::new("apt-get").args(["update", "-qq"]))?;
         shell::run(
@@ -75,7 +83,9 @@ pub fn ensure() -> Result<Browsers> {
         )?;
     }
     match needs.map(Need::find) {
-        [Some(chromium), Some(chromedriver), Some(firefox)] => Ok(Browsers { chromium, chromedriver, firefox }),
+        [Some(chromium), Some(chromedriver), Some(firefox)] => {
+            Ok(Browsers { chromium, chromedriver, firefox, webkit: WEBKIT.find() })
+        }
         found => {
             let missing = needs.iter().zip(found).filter(|(_, found)| found.is_none());
             let lines = missing.map(|(n, _)| {

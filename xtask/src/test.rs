@@ -177,6 +177,9 @@ fn node_tests(machine: &Machine, folder: &str) -> Result<Command> {
     command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(page::tests(folder)?);
     command.current_dir(repo::www());
     command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
+    if let Some(webkit) = &browsers.webkit {
+        command.env("WEBKIT", webkit);
+    }
     if let Some(reference) = repo::reference() {
         command.env("GOOGLENET_REFERENCE", reference);
     }

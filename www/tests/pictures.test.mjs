@@ -1,0 +1,70 @@
+// Every picture that may come gives the right answer or a clear sentence, and the page goes on.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { cases } from './pictures.mjs';
+import { launchChromium, serve } from './support.mjs';
+
+describe('bad pictures', { concurrency: false }, () => {
+  let server, browser, page;
+  const faults = [];
+
+  before(async () => {
+    server = await serve();
+    browser = await launchChromium();
+    page = await browser.newPage();
+    page.on('pageerror', (error) => faults.push(error.message));
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+  });
+  after(async () => {
+    await browser?.close();
+    server?.stop();
+  });
+
+  /** Gives the page a file; gives the class it names, or the sentence it refuses it with. */
+  const give = async (name, buffer) => {
+    await page.evaluate(() => {
+      document.querySelector('#top').replaceChildren();
+      document.querySelector('#alert-close').click();
+    });
+    await page.setInputFiles('#file', { name, mimeType: name.endsWith('.svg') ? 'image/svg+xml' : 'application/octet-stream', buffer });
+    await page.waitForFunction(() => document.querySelector('#top .name') || !document.querySelector('#alert').hidden, undefined, { timeout: 60_000 });
+    const refused = await page.isVisible('#alert');
+    return refused ? { words: await page.textContent('#alert-text') } : { answer: await page.$eval('#top .name', (name) => name.firstChild.textContent) };
+  };
+
+  test('each case', { timeout: 600_000 }, async (t) => {
+    const draw = async () => {
+      const image = await createImageBitmap(await (await fetch('samples/cat.jpg')).blob());
+      const canvas = new OffscreenCanvas(224, 224);
+      const side = Math.min(image.width, image.height);
+      const context = canvas.getContext('2d');
+      context.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side, 0, 0, 224, 224);
+      return [...context.getImageData(0, 0, 224, 224).data];
+    };
+    const photo = Uint8ClampedArray.from(await page.evaluate(draw));
+    const encode = async (rgba, width, height, type) => {
+      const bytes = await page.evaluate(async ({ rgba, width, height, type }) => {
+        const canvas = new OffscreenCanvas(width, height);
+        canvas.getContext('2d').putImageData(new ImageData(Uint8ClampedArray.from(rgba), width, height), 0, 0);
+        return [...new Uint8Array(await (await canvas.convertToBlob({ type, quality: 0.92 })).arrayBuffer())];
+      }, { rgba: [...rgba], width, height, type });
+      return Buffer.from(bytes);
+    };
+    const all = await cases(photo, encode);
+    assert.ok(all.length >= 60, `${all.length} cases`);
+    const wrong = [];
+    let refusals = 0;
+    for (const { name, bytes, expected } of all) {
+      const { answer, words } = await give(name, bytes);
+      if (words !== undefined) refusals++;
+      const right = words === undefined ? 'answer' in expected && (expected.answer ?? answer) === answer : expected.words?.test(words);
+      if (!right) wrong.push(`${name}: ${answer ?? words}`);
+    }
+    assert.deepEqual(wrong, []);
+    assert.equal((await give('the last.png', all.find(({ name }) => name === 'rgb8.png').bytes)).answer, 'cat', 'the page goes on');
+    assert.deepEqual(faults, []);
+    t.diagnostic(`${all.length} pictures: ${refusals} refused in words, the others answered`);
+  });
+});
