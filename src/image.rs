@@ -8,6 +8,9 @@ use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod decode;
+
 /// A decoded picture: RGBA, 8 bits a channel, rows from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -141,6 +144,8 @@ impl Preprocess {
             "scale, mean and std must be finite"
         } else if self.std.contains(&0.0) {
             "std must not be 0"
+        } else if self.affine().iter().any(|(_, factor, offset)| !(factor * 255.0 + offset).is_finite()) {
+            "scale and mean divided by std must be finite"
         } else {
             return Ok(());
         };

@@ -4,11 +4,10 @@ use googlenet::engine::{Backend, Engine, Info, Options, Output};
 use googlenet::image::{Crop, Image};
 use googlenet::plan::Input;
 use googlenet::{Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageReader};
 use serde::Serialize;
 use std::env;
 use std::fs;
-use std::io::{Cursor, Write};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -91,23 +90,8 @@ fn default_model() -> super::Result<PathBuf> {
 
 fn classify(engine: &mut Engine, path: &Path, crop: Crop) -> Result<Output> {
     let bytes = fs::read(path).map_err(|e| Error::Io(e.to_string()))?;
-    let image = decode(bytes)?;
+    let image = Image::decode(&bytes)?;
     pollster::block_on(engine.run_input(Input::Images(&[&image], crop)))
-}
-
-/// Decodes a picture, whatever its file is called, and turns it as its EXIF says.
-fn decode(bytes: Vec<u8>) -> Result<Image> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| Error::Io(e.to_string()))?;
-    if reader.format().is_none() {
-        return Err(Error::Image("it is no JPEG, PNG, GIF, WebP or BMP".into()));
-    }
-    let image = |e: image::ImageError| Error::Image(e.to_string());
-    let mut decoder = reader.into_decoder().map_err(image)?;
-    let orientation = decoder.orientation().map_err(image)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(image)?;
-    picture.apply_orientation(orientation);
-    let rgba = picture.into_rgba8();
-    Image::new(rgba.width() as usize, rgba.height() as usize, rgba.into_raw())
 }
 
 /// What is said of one picture: as a JSON line, or as text.
