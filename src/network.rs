@@ -5,6 +5,9 @@ use crate::op::{Field, Op};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
+/// Elements of one node's output, so that no product of sizes overflows: 4 GiB.
+const MAX_LEN: usize = 1 << 30;
+
 /// A node's place in [`Network::nodes`].
 pub type NodeId = usize;
 
@@ -87,6 +90,10 @@ impl Network {
         }
         let shapes: Vec<Shape> = inputs.iter().map(|&i| self.nodes[i].shape).collect();
         let shape = op.out_shape(&shapes).map_err(fail)?;
+        let len = [shape.n, shape.h, shape.w, shape.c].iter().try_fold(1usize, |len, &n| len.checked_mul(n));
+        if len.is_none_or(|len| len > MAX_LEN) {
+            return Err(fail(format!("its output of {shape} is too large")));
+        }
         // Where branches meet, a cell sees what any of them does.
         let field = inputs
             .iter()

@@ -6,9 +6,11 @@
 
 use crate::error::{Dims, Error, Result};
 use half::f16;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+
+pub(crate) mod header;
 
 /// The tensors and metadata of one model file. Values are decoded when they are asked for,
 /// so the file's own bytes are all the memory this takes.
@@ -45,23 +47,17 @@ impl Weights {
     /// Parses a safetensors file. The header, every offset and every element type are checked here;
     /// values are checked when they are read.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
-        let format = |e: safetensors::SafeTensorError| Error::Format(e.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
-        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        let file = SafeTensors::deserialize(&bytes).map_err(format)?;
-        let start = bytes.as_ptr() as usize;
+        let (stored, metadata) = header::read(&bytes)?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.iter() {
-            let storage = match view.dtype() {
-                Dtype::F32 => Storage::F32,
-                Dtype::F16 => Storage::F16,
+        for (name, header::Stored { dtype, dims, bytes }) in stored {
+            let storage = match dtype.as_str() {
+                "F32" => Storage::F32,
+                "F16" => Storage::F16,
                 // Its scales may stand anywhere in the file.
-                Dtype::I8 => Storage::Int8(Vec::new()),
-                other => return Err(Error::TensorType { name: name.to_owned(), found: format!("{other:?}") }),
+                "I8" => Storage::Int8(Vec::new()),
+                _ => return Err(Error::TensorType { name, found: dtype }),
             };
-            let at = view.data().as_ptr() as usize - start;
-            let entry = Entry { dims: view.shape().to_vec(), storage, bytes: at..at + view.data().len() };
-            tensors.insert(name.to_owned(), entry);
+            tensors.insert(name, Entry { dims, storage, bytes });
         }
         let mut weights = Weights { bytes, tensors, metadata };
         weights.take_scales()?;
@@ -210,14 +206,30 @@ impl Weights {
         if dims != expected {
             return Err(Error::TensorShape { name: name.to_owned(), expected: expected.into(), found: dims.into() });
         }
-        let (_, values) = self.get(name)?;
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(index) => {
+        match self.tensors.get(name).and_then(|entry| self.not_finite(entry)) {
+            Some((index, found)) => {
                 // By hand: what formats a number is 5 KB of every download.
-                let value = if values[index].is_nan() { "NaN" } else { "an infinity" };
+                let value = if found.is_nan() { "NaN" } else { "an infinity" };
                 Err(Error::NotFinite { name: name.to_owned(), index, value })
             }
             None => Ok(()),
+        }
+    }
+
+    /// The first value that is no number, and where it is. Nothing is decoded into memory for this.
+    fn not_finite(&self, entry: &Entry) -> Option<(usize, f32)> {
+        fn first(values: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
+            values.enumerate().find(|(_, v)| !v.is_finite())
+        }
+        let bytes = &self.bytes[entry.bytes.clone()];
+        match &entry.storage {
+            Storage::F32 => first(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            Storage::F16 => first(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
+            // No int8 is larger than this, so a scale that is finite by it has a finite row.
+            Storage::Int8(scales) => {
+                let (row, value) = first(scales.iter().map(|scale| scale * 128.0))?;
+                Some((row * (bytes.len() / scales.len()), value))
+            }
         }
     }
 

@@ -7,8 +7,11 @@ use zip::result::ZipError;
 
 /// Where `.keras` keeps its weights.
 const WEIGHTS: &str = "model.weights.h5";
-/// Ten times GoogLeNet's size with 1000 classes; what an archive claims beyond it is not unpacked.
-const MAX_BYTES: u64 = 1 << 29;
+/// GoogLeNet's size with 1000 classes and some more; what an archive claims beyond it, and beyond
+/// [`MAX_RATIO`] times its own size, is not unpacked.
+const MAX_BYTES: u64 = 1 << 26;
+/// Random numbers do not deflate to a sixteenth.
+const MAX_RATIO: u64 = 16;
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
@@ -28,9 +31,10 @@ pub(super) fn weights(bytes: &[u8]) -> Result<Vec<u8>> {
         }
         Err(error) => return Err(damaged(error)),
     };
+    let most = (bytes.len() as u64).saturating_mul(MAX_RATIO).saturating_add(MAX_BYTES);
     let mut weights = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut weights).map_err(|e| Error::Import(format!("{WEIGHTS} in it: {e}")))?;
-    if weights.len() as u64 > MAX_BYTES {
+    file.take(most + 1).read_to_end(&mut weights).map_err(|e| Error::Import(format!("{WEIGHTS} in it: {e}")))?;
+    if weights.len() as u64 > most {
         return Err(Error::Import(format!("{WEIGHTS} in it is far larger than GoogLeNet")));
     }
     Ok(weights)

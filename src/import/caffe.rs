@@ -1,7 +1,7 @@
 //! Caffe's `.caffemodel`: a NetParameter with the layers' blobs, in the layer message of before 2014
 //! (V1LayerParameter) or of since then (LayerParameter). Field numbers are those of caffe.proto.
 
-use super::layers::{Flatten, Values, collect};
+use super::layers::{Flatten, Values, collect, product};
 use super::protobuf::{Value, fields};
 use super::{MAX_ITEMS, Source};
 use crate::error::{Dims, Error, Result};
@@ -154,7 +154,8 @@ fn blob(layer: &str, message: &[u8], expected: &[usize]) -> Result<Vec<f32>> {
             _ => {}
         }
     }
-    if values.len() != expected.iter().product::<usize>() {
+    // What is expected has the file's own number of classes in it, so it may be any number.
+    if Some(values.len()) != product(expected) {
         let reason = format!("it has {} values in the file, its shape is {}", values.len(), Dims(dims));
         return Err(Error::Shape { layer: layer.to_owned(), reason });
     }

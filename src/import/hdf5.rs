@@ -11,8 +11,13 @@ use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 
 /// GoogLeNet's file is five levels deep; a damaged one may lead in circles.
 const MAX_DEPTH: usize = 12;
-/// Far above any layer's size; what a damaged file claims beyond it is not allocated.
-const MAX_BYTES: usize = 1 << 28;
+/// What any layer of a thousand classes fits into, in doubles.
+const MAX_BYTES: usize = 1 << 24;
+/// How many times the file's size a layer may be besides: random numbers do not deflate to a sixteenth.
+const MAX_RATIO: usize = 16;
+
+/// What describes a group or a dataset; Keras' are some hundred bytes, and a list of all names some ten thousand.
+const MAX_HEADER: usize = 1 << 20;
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89HDF\r\n\x1a\n")
@@ -41,7 +46,12 @@ impl Layer {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
-    let options = OpenOptions::default().with_max_read_bytes(MAX_BYTES);
+    // What a damaged file claims beyond this is not allocated.
+    let most = bytes.len().saturating_mul(MAX_RATIO).saturating_add(MAX_BYTES);
+    let mut options = OpenOptions::default().with_max_read_bytes(most).with_max_chunk_bytes(most);
+    // Every layer is read once.
+    options.chunk_cache_bytes = 0;
+    options.max_object_header_bytes = MAX_HEADER;
     let file = Hdf5File::from_bytes_with_options(bytes, options).map_err(damaged)?;
     let end = file.superblock().eof_address;
     if end > bytes.len() as u64 {
@@ -74,6 +84,9 @@ fn listed(root: &Group, names: &[String]) -> Result<Vec<Layer>> {
         let group = root.group(name).map_err(damaged)?;
         for weight in strings(&group, "weight_names")?.unwrap_or_default() {
             let (path, last) = weight.rsplit_once('/').unwrap_or(("", &weight));
+            if path.matches('/').count() > MAX_DEPTH {
+                return Err(Error::Import(format!("its variable \"{weight}\" is too deep for GoogLeNet")));
+            }
             let mut at = root.group(name).map_err(damaged)?;
             for part in path.split('/').filter(|part| !part.is_empty()) {
                 at = at.group(part).map_err(damaged)?;

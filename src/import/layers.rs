@@ -23,6 +23,11 @@ pub(super) enum Flatten {
     Chw,
 }
 
+/// How many values a tensor of these dimensions has; `None` where that is no number.
+pub(super) fn product(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, &d| product.checked_mul(d))
+}
+
 /// Asks `find` for every layer of the network that has weights, by its name and its weights' dimensions.
 /// `find` answers with as many values as it was asked for.
 pub(super) fn collect(

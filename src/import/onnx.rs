@@ -65,13 +65,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     }
     let first_layer = overlay.run()?;
     let affine =
-        affine(&graph, first_layer, input, 32).and_then(|channels| plain(&channels)).ok_or_else(|| Error::Shape {
-            layer: "data".into(),
-            reason: format!(
-                "what the graph does to its input before the first convolution is more than one factor and one \
+        affine(&graph, first_layer, input, &mut 100).and_then(|channels| plain(&channels)).ok_or_else(|| {
+            Error::Shape {
+                layer: "data".into(),
+                reason: format!(
+                    "what the graph does to its input before the first convolution is more than one factor and one \
                  offset a channel (it ends in {})",
-                graph.producer(first_layer).map_or("nothing".into(), Node::label)
-            ),
+                    graph.producer(first_layer).map_or("nothing".into(), Node::label)
+                ),
+            }
         })?;
     let mut found = overlay.found;
     let tensors = collect(&network, Flatten::Chw, |name, dims| {

@@ -4,6 +4,9 @@
 
 use crate::error::{Error, Result};
 
+/// Numbers in one list of dimensions, or of indices.
+const MAX_INTS: usize = 1000;
+
 /// A field's value as it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
@@ -122,18 +125,17 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Appends one number, or all of them where they are packed.
+    /// Appends one number, or all of them where they are packed. Dimensions and attributes are few: a list of more
+    /// than [`MAX_INTS`] is damage, and would take eight times its size in memory.
     pub fn ints(self, to: &mut Vec<i64>) -> Result<(), Broken> {
-        match self {
-            Value::Bytes(bytes) => {
-                let mut packed = fields(bytes);
-                while !packed.rest.is_empty() {
-                    to.push(packed.varint().ok_or(Broken { field: None })?.cast_signed());
-                }
-            }
-            _ => to.push(self.int()),
+        let mut packed = fields(self.bytes());
+        if !matches!(self, Value::Bytes(_)) {
+            to.push(self.int());
         }
-        Ok(())
+        while !packed.rest.is_empty() && to.len() <= MAX_INTS {
+            to.push(packed.varint().ok_or(Broken { field: None })?.cast_signed());
+        }
+        if to.len() > MAX_INTS { Err(Broken { field: None }) } else { Ok(()) }
     }
 
     /// Appends one number, or all of them where they are packed.

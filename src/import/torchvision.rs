@@ -5,9 +5,8 @@ use super::layers::{BatchNorm, Flatten, Values, collect};
 use crate::error::{Dims, Error, Result};
 use crate::googlenet::{Spec, Variant};
 use crate::image::{Order, Preprocess};
+use crate::weights::header::{self, Stored};
 use half::{bf16, f16};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 
 /// `BasicConv2d` gives it to every batch norm of the network.
@@ -18,19 +17,23 @@ const EPSILON: f32 = 1e-3;
 const PRETRAINED: Preprocess =
     Preprocess { size: 224, order: Order::Rgb, scale: 1.0 / 255.0, mean: [0.5; 3], std: [0.5; 3], through: None };
 
-type Views<'a> = BTreeMap<String, TensorView<'a>>;
+/// The file, and what of it is still to be read.
+struct Views<'a> {
+    file: &'a [u8],
+    tensors: BTreeMap<String, Stored>,
+}
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
-    SafeTensors::read_metadata(bytes).is_ok_and(|(_, header)| header.info("conv1.conv.weight").is_some())
+    header::names(bytes, "conv1.conv.weight")
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Source> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| Error::Format(e.to_string()))?;
-    let mut views: Views = file.iter().map(|(name, view)| (name.to_owned(), view)).collect();
+    let (mut tensors, _) = header::read(bytes)?;
     // How often batch norm was trained: a count, and no weight.
-    views.retain(|name, _| !name.ends_with(".num_batches_tracked"));
-    let classes = views.get("fc.weight").and_then(|view| view.shape().first()).copied().unwrap_or(1000);
-    let heads = views.keys().any(|name| name.starts_with("aux"));
+    tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+    let classes = tensors.get("fc.weight").and_then(|stored| stored.dims.first()).copied().unwrap_or(1000);
+    let heads = tensors.keys().any(|name| name.starts_with("aux"));
+    let mut views = Views { file: bytes, tensors };
     let spec = Spec { variant: Variant::Torchvision, classes, heads, ..Spec::default() };
     let tensors = collect(&spec.build()?, Flatten::Chw, |name, dims| {
         let at = path(name);
@@ -51,10 +54,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
         norm.fold(&at, &mut values)?;
         Ok(values)
     })?;
-    if let Some((name, extra)) = views.first_key_value() {
+    if let Some((name, extra)) = views.tensors.first_key_value() {
         return Err(Error::ExtraTensor {
             name: name.clone(),
-            found: extra.shape().into(),
+            found: extra.dims.as_slice().into(),
             variant: Variant::Torchvision.to_string(),
         });
     }
@@ -101,19 +104,19 @@ fn path(layer: &str) -> String {
 
 /// Takes a tensor of this shape out of the file.
 fn take(views: &mut Views, name: String, expected: &[usize]) -> Result<Vec<f32>> {
-    let Some(view) = views.remove(&name) else {
+    let Some(stored) = views.tensors.remove(&name) else {
         return Err(Error::MissingTensor { name, expected: expected.into() });
     };
-    if view.shape() != expected {
-        return Err(Error::TensorShape { name, expected: expected.into(), found: Dims(view.shape().to_vec()) });
+    if stored.dims != expected {
+        return Err(Error::TensorShape { name, expected: expected.into(), found: Dims(stored.dims) });
     }
-    let bytes = view.data();
-    Ok(match view.dtype() {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
-        other => return Err(Error::TensorType { name, found: format!("{other:?}") }),
+    let bytes = &views.file[stored.bytes];
+    Ok(match stored.dtype.as_str() {
+        "F32" => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+        "F16" => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+        "BF16" => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+        "F64" => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
+        _ => return Err(Error::TensorType { name, found: stored.dtype }),
     })
 }
 

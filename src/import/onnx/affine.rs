@@ -3,12 +3,15 @@
 use super::graph::Graph;
 
 /// A value as channels of the graph's input, each with a factor and an offset; `None` where it is more than that.
-pub(super) fn affine(graph: &Graph, value: &str, input: &str, depth: usize) -> Option<Vec<(usize, f32, f32)>> {
+/// `budget` is the nodes that may be looked at: torchvision's `transform_input` has 16, and where joins read joins
+/// their number doubles with every one.
+pub(super) fn affine(graph: &Graph, value: &str, input: &str, budget: &mut usize) -> Option<Vec<(usize, f32, f32)>> {
     if value == input {
         return Some((0..3).map(|c| (c, 1.0, 0.0)).collect());
     }
-    let node = graph.producer(value).filter(|_| depth > 0)?;
-    let of = |value: &str| affine(graph, value, input, depth - 1).filter(|channels| channels.len() <= 3);
+    let node = graph.producer(value)?;
+    *budget = budget.checked_sub(1)?;
+    let mut of = |value: &str| affine(graph, value, input, budget).filter(|channels| channels.len() <= 3);
     let first = *node.inputs.first()?;
     let constant = |input: usize| graph.constant(node.inputs.get(input)?);
     match node.op {

@@ -2,9 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::import::MAX_ITEMS;
+use crate::import::layers::product;
 use crate::import::protobuf::{Value, fields};
 use half::{bf16, f16};
 use std::collections::HashMap;
+
+/// Nodes in a row that only pass a value on.
+const MAX_CHAIN: usize = 100;
+/// Attributes, inputs and outputs of all nodes together; GoogLeNet has some 2,000.
+const MAX_PARTS: usize = 10 * MAX_ITEMS;
 
 /// The graph's field in ModelProto.
 const GRAPH: u64 = 7;
@@ -69,11 +75,16 @@ impl<'a> Graph<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let mut graph = Graph::default();
         let mut inputs = Vec::new();
+        let mut parts = 0;
         for field in fields(bytes) {
             let (GRAPH, message) = field? else { continue };
             for field in fields(message.bytes()) {
                 match field? {
-                    (1, value) => graph.nodes.push(node(value.bytes())?),
+                    (1, value) => {
+                        let node = node(value.bytes())?;
+                        parts += node.inputs.len() + node.outputs.len() + node.attributes.len();
+                        graph.nodes.push(node);
+                    }
                     (5, value) => {
                         let constant = constant(value.bytes())?;
                         graph.constants.insert(constant.name, constant);
@@ -82,7 +93,8 @@ impl<'a> Graph<'a> {
                     (12, value) => graph.outputs.push(input(value.bytes())?.0),
                     _ => {}
                 }
-                if graph.nodes.len() + graph.constants.len() + inputs.len() + graph.outputs.len() > MAX_ITEMS {
+                let items = graph.nodes.len() + graph.constants.len() + inputs.len() + graph.outputs.len();
+                if items > MAX_ITEMS || parts > MAX_PARTS {
                     return Err(Error::Import("its graph has far more nodes than GoogLeNet".into()));
                 }
             }
@@ -114,8 +126,8 @@ impl<'a> Graph<'a> {
 
     /// The value before nodes of these kinds, which only pass on what they read first.
     pub fn through(&self, mut value: &'a str, ops: &[&str]) -> &'a str {
-        // A damaged graph may be circular.
-        for _ in 0..self.nodes.len() {
+        // A damaged graph may be circular, and no exporter leaves chains of nodes that do nothing.
+        for _ in 0..MAX_CHAIN {
             match self.producer(value) {
                 Some(node) if ops.contains(&node.op) && !node.inputs.is_empty() => value = node.inputs[0],
                 _ => break,
@@ -175,8 +187,7 @@ impl Constant<'_> {
                 _ => {}
             }
         }
-        let claimed = self.dims.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
-        if claimed != Some(values.len()) {
+        if product(&self.dims) != Some(values.len()) {
             let reason = format!("the tensor \"{}\" does not have as many values as its shape says", self.name);
             return Err(Error::Import(reason));
         }
