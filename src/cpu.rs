@@ -90,6 +90,7 @@ enum Kernel {
 /// A piece of memory for each thread, as much as the hungriest task needs.
 struct Scratch(Vec<(AtomicBool, Buffer)>);
 
+#[allow(unsafe_code, reason = "each thread has a scratch buffer of its own")]
 impl Scratch {
     fn new(threads: usize, floats: usize) -> Self {
         Scratch((0..threads).map(|_| (AtomicBool::new(false), Buffer::zeros(floats))).collect())
@@ -117,6 +118,7 @@ impl Layer {
     }
 }
 
+#[allow(unsafe_code, reason = "tasks write their own part of buffers that the plan keeps apart")]
 impl Cpu {
     /// Packs the model's weights for the instruction set found here. The team shares the steps.
     pub fn new(model: &Model, team: Team) -> Result<Self> {

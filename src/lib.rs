@@ -11,6 +11,9 @@
 //! - [`explain`]: class activation maps, contributions, ablation: arithmetic over activations
 //! - `wasm`: the only file that knows JavaScript
 
+// The files that need it say so, and why; all of them are the CPU's.
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
+
 pub mod cpu;
 pub mod engine;
 pub mod error;

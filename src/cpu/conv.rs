@@ -1,5 +1,7 @@
 //! Convolution: which algorithm a layer takes, and how its work is divided.
 
+#![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
+
 use super::gemm::{CHAIN, Packed, Rows};
 use super::simd::Isa;
 use super::view::{Out, View};

@@ -1,5 +1,7 @@
 //! Dense layers: one matrix product for the whole batch. The work is divided by panels of outputs.
 
+#![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
+
 use super::gemm::{CHAIN, Packed, Rows};
 use super::simd::Isa;
 use super::view::{Out, View};

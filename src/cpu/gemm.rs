@@ -5,6 +5,7 @@
 //! rows past one panel after the other, a strip takes them a few at a time, and a tile keeps its part
 //! of C in registers.
 
+#![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own rows of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::memory::Floats;

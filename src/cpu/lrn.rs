@@ -1,5 +1,6 @@
 //! Local response normalisation across channels. The work is divided by pixels.
 
+#![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::simd::{Isa, Vector, Work};

@@ -1,5 +1,6 @@
 //! Where the CPU engine keeps its floats: aligned, and writable in parts by several threads at once.
 
+#![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::view::Out;

@@ -1,6 +1,7 @@
 //! Maximum and average pooling, vectorised over channels. The work is divided by lines of the output, counted
 //! through the batch.
 
+#![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::simd::{Isa, Vector, Work};

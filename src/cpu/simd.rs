@@ -3,6 +3,7 @@
 //! A kernel is a [`Work`]: generic over the vector, inlined into a function that the compiler may
 //! use the instruction set's registers in. [`Isa::run`] picks the one for this machine.
 
+#![allow(unsafe_code, reason = "vectors are loaded and stored through pointers, with instructions that were detected")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use std::fmt;
@@ -364,6 +365,7 @@ mod x86 {
 
             // SAFETY of every block below: only `avx2` and `avx512` use these types, and they run only
             // where the instructions were detected; pointers are the caller's.
+            #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all")]
             impl Vector for $name {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;

@@ -1,5 +1,6 @@
 //! A node's values where they lie: a channel slice of a buffer.
 
+#![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::gemm::RowsMut;

@@ -3,6 +3,7 @@
 //! Summed over channels, the products of a tile's points are n² matrix products: tiles by input channels times input
 //! channels by output channels.
 
+#![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own tiles of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::gemm::{Tiles, down, product};

@@ -4,6 +4,7 @@
 //! it is. A helper enters an open run by adding itself to the word; the caller closes the run when no
 //! task is left, and waits only for those inside. A helper that is slow to wake is never waited for.
 
+#![allow(unsafe_code, reason = "threads run a task of their caller's, who waits for them")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use std::cell::UnsafeCell;
