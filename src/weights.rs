@@ -225,11 +225,9 @@ impl Weights {
         match &entry.storage {
             Storage::F32 => first(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
             Storage::F16 => first(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-            // No int8 is larger than this, so a scale that is finite by it has a finite row.
-            Storage::Int8(scales) => {
-                let (row, value) = first(scales.iter().map(|scale| scale * 128.0))?;
-                Some((row * (bytes.len() / scales.len()), value))
-            }
+            // No int8 is larger than 128, so nearly always the scales are all there is to look at.
+            Storage::Int8(scales) if scales.iter().all(|scale| (scale * 128.0).is_finite()) => None,
+            Storage::Int8(_) => first(self.values(entry).into_iter()),
         }
     }
 
@@ -327,6 +325,14 @@ mod tests {
         assert_eq!(fails(&[]).detail(), Some("w_scale"));
         assert_eq!(fails(&[("w_scale", vec![1], vec![0.5])]).code(), "tensor-shape");
         assert_eq!(fails(&[("w_scale", vec![2], vec![0.5, f32::INFINITY])]).code(), "not-finite");
+
+        // A scale that makes infinities of some values is refused where it does.
+        assert_eq!(good.check("w", &[2, 2]), Ok(()));
+        let large = write(&[("w_scale", vec![2], vec![f32::MAX / 2.0, f32::MAX / 3.5])]).unwrap();
+        let infinite = Error::NotFinite { name: "w".into(), index: 3, value: "an infinity" };
+        assert_eq!(large.check("w", &[2, 2]), Err(infinite));
+        let largest = write(&[("w_scale", vec![2], vec![f32::MAX / 2.0, f32::MAX / 4.0])]).unwrap();
+        assert_eq!(largest.check("w", &[2, 2]), Ok(()));
 
         let int8 = |name, data| (name, TensorView::new(Dtype::I8, vec![2], data).unwrap());
         let nested = serialize([int8("w", &[1, 2]), int8("w_scale", &[3, 4])], None).unwrap();

@@ -186,10 +186,10 @@ fn good() -> Vec<Case> {
     // Two pixels, the second of the palette's second colour.
     let palette = chunk(b"PLTE", &[0, 0, 255, 255, 0, 0]);
     for (depth, row) in [(1, 0b0100_0000), (2, 0b0001_0000), (4, 1)] {
-        let file = png([2, 1], depth, 3, &[palette.clone()], &[0, row]);
+        let file = png([2, 1], depth, 3, std::slice::from_ref(&palette), &[0, row]);
         cases.push(shows(&format!("palette{depth}.png"), file, [2, 1], [1, 0], RED, 0));
     }
-    let file = png([2, 1], 8, 3, &[palette.clone()], &[0, 0, 1]);
+    let file = png([2, 1], 8, 3, std::slice::from_ref(&palette), &[0, 0, 1]);
     cases.push(shows("palette8.png", file, [2, 1], [1, 0], RED, 0));
     let file = png([2, 1], 8, 3, &[palette.clone(), chunk(b"tRNS", &[255, 7])], &[0, 0, 1]);
     cases.push(shows("palette-transparent.png", file, [2, 1], [1, 0], [255, 0, 0, 7], 0));

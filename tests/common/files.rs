@@ -1,8 +1,11 @@
 //! GoogLeNets as other frameworks write them, made here: with values that are all zero, or without any.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use googlenet::googlenet::{Spec, Variant};
 use googlenet::network::Network;
 use googlenet::op::{Op, Padding, Window};
+use serde_json::json;
 
 /// The network whose files these are.
 pub fn network(variant: Variant) -> Network {
@@ -110,7 +113,11 @@ fn window(w: &Window) -> Vec<Vec<u8>> {
 
 /// BVLC's network as an ONNX graph, its values in f16.
 pub fn onnx(values: bool) -> Vec<u8> {
-    let network = network(Variant::Caffe);
+    onnx_of(&network(Variant::Caffe), values)
+}
+
+/// A network that pads explicitly as an ONNX graph.
+pub fn onnx_of(network: &Network, values: bool) -> Vec<u8> {
     let mut graph = Message::default();
     let value_info = |name: &str, dims: &[u64]| {
         let shape = dims.iter().fold(Message::default(), |s, &d| s.bytes(1, Message::default().int(1, d).0));
@@ -262,7 +269,7 @@ fn keras_dims(dims: &[usize]) -> Vec<usize> {
 /// Keras' network as Keras 3 writes it. The paths are ours.
 pub fn keras() -> Vec<u8> {
     let mut file = Hdf5::default();
-    let (mut root, mut module): (Vec<(String, u64)>, Vec<(String, u64)>) = Default::default();
+    let (mut root, mut module) = (Vec::new(), Vec::new());
     let mut open = String::new();
     let mut close = |file: &mut Hdf5, open: &str, module: &mut Vec<(String, u64)>| {
         let at = file.group(&std::mem::take(module), &[]);
@@ -306,8 +313,30 @@ pub fn tf_keras() -> Vec<u8> {
     file.finish(root)
 }
 
+/// A safetensors file.
+pub fn together(header: &str, values: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), values].concat()
+}
+
+/// Tensors of each type that there is.
+pub fn small() -> Vec<u8> {
+    let header = json!({
+        "__metadata__": {"variant": "keras"},
+        "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        "b": {"dtype": "F16", "shape": [4], "data_offsets": [16, 24]},
+        "c": {"dtype": "I8", "shape": [2, 4], "data_offsets": [24, 32]},
+        "c_scale": {"dtype": "F32", "shape": [2], "data_offsets": [32, 40]},
+    });
+    let values: Vec<u8> = [1.0f32, -2.0, 3.0, 4.5].iter().flat_map(|v| v.to_le_bytes()).collect();
+    together(
+        &header.to_string(),
+        &[&values, &[0, 60, 0, 60, 0, 60, 0, 60, 1, 2, 3, 4, 5, 6, 7, 8][..], &values[..8]].concat(),
+    )
+}
+
 /// A zip archive of one stored file.
-pub fn zip(name: &str, data: &[u8], crc: u32) -> Vec<u8> {
+pub fn zip(name: &str, data: &[u8]) -> Vec<u8> {
+    let crc = crc32(data);
     let mut common = [20u16, 0, 0, 0, 0].map(u16::to_le_bytes).concat();
     [crc, data.len() as u32, data.len() as u32].iter().for_each(|v| common.extend(v.to_le_bytes()));
     common.extend((name.len() as u32).to_le_bytes());
@@ -319,4 +348,11 @@ pub fn zip(name: &str, data: &[u8], crc: u32) -> Vec<u8> {
     file.extend([len.to_le_bytes(), directory.to_le_bytes()].concat());
     file.extend([0; 2]);
     file
+}
+
+/// The checksum of zip archives, bit by bit.
+pub fn crc32(data: &[u8]) -> u32 {
+    !data.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
 }

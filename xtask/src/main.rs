@@ -1,12 +1,16 @@
-//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy`, `screenshots`, `soak` and `bench`.
-//! Nothing else has to be typed on a machine that has rustup and Node.
+//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy`, `screenshots`, `soak`, `bench`, `fuzz`
+//! and `licences`. Nothing else has to be typed on a machine that has rustup and Node.
+
+#![forbid(unsafe_code)]
 
 mod accuracy;
 mod bench;
 mod browsers;
 mod bundled;
 mod fetch;
+mod fuzz;
 mod imagenet;
+mod licences;
 mod models;
 mod package;
 mod page;
@@ -50,6 +54,10 @@ enum Command {
     /// Measure the engine against others
     #[command(subcommand)]
     Bench(Bench),
+    /// Run every parser, the picture path and the plan builder against made-up input
+    Fuzz(fuzz::Options),
+    /// Check the licences of everything that is depended on
+    Licences,
 }
 
 #[derive(Subcommand)]
@@ -80,6 +88,8 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Bench(Bench::Cpu(options)) => bench::cpu(&options),
         Command::Bench(Bench::Gpu(options)) => bench::gpu(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Licences => licences::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

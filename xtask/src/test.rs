@@ -1,7 +1,7 @@
 //! `cargo xtask test`
 
 use crate::browsers::{self, Browsers};
-use crate::{imagenet, package, page, python, repo, shell, wasm};
+use crate::{imagenet, licences, package, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, bail};
 use std::cell::OnceCell;
 use std::env;
@@ -21,10 +21,11 @@ struct Step {
     run: fn(&Machine) -> Result<()>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "fmt", what: "Rust is formatted", run: fmt },
     Step { name: "clippy", what: "clippy, native", run: clippy },
     Step { name: "clippy-wasm", what: "clippy, wasm32", run: clippy_wasm },
+    Step { name: "licences", what: "what everything depended on is under", run: |_| licences::run() },
     Step { name: "native", what: "native tests", run: native },
     Step { name: "importers", what: "files that Keras, Caffe's schema, ONNX and torchvision wrote", run: importers },
     Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", run: ops },

@@ -1,0 +1,129 @@
+//! `cargo xtask licences`: what everything that is built from, or shipped, may be under.
+
+use crate::{repo, shell};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+
+/// What asks for a notice at most. Read for what is built here and for what only tests and builds use.
+const ALLOWED: [&str; 13] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "BlueOak-1.0.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+/// Node programs that build and check the page and are no part of it: a licence that binds who changes their files
+/// (lightningcss and axe-core), a table of browsers' versions that asks for a credit (caniuse-lite), Python's own
+/// (argparse).
+const TOOLS: [&str; 3] = ["MPL-2.0", "CC-BY-4.0", "Python-2.0"];
+
+/// Checks every crate of `Cargo.lock`, for every platform, and every package of the page's lock files.
+pub fn run() -> Result<()> {
+    let mut counts = BTreeMap::new();
+    let mut refused = Vec::new();
+    let mut check = |package: &str, licence: Option<&str>, tool: bool| {
+        let licence = licence.unwrap_or("none");
+        *counts.entry(licence.to_owned()).or_insert(0) += 1;
+        let extra = |one: &str| tool && TOOLS.contains(&one);
+        if !allows(licence, &|one| ALLOWED.contains(&one) || extra(one)) {
+            refused.push(format!("{package}: {licence}"));
+        }
+    };
+    let json = shell::output(&mut shell::cargo(&["metadata", "--locked", "--format-version=1"]));
+    let metadata: Value = serde_json::from_str(&json.context("cargo metadata failed")?)?;
+    for package in metadata["packages"].as_array().context("cargo metadata lists no packages")? {
+        let name = format!("{} {}", package["name"], package["version"]).replace('"', "");
+        check(&name, package["license"].as_str(), false);
+    }
+    for name in ["package-lock.json", "docs/package-lock.json"] {
+        let lock: Value = serde_json::from_slice(&fs::read(repo::www().join(name)).with_context(|| name.to_owned())?)?;
+        for (path, package) in lock["packages"].as_object().context("the lock file lists no packages")? {
+            // The first is the page itself.
+            let Some((_, package_name)) = path.rsplit_once("node_modules/") else { continue };
+            check(package_name, package["license"].as_str(), package["dev"] == true || name.starts_with("docs/"));
+        }
+    }
+    for (licence, count) in &counts {
+        println!("{count:>5}  {licence}");
+    }
+    if !refused.is_empty() {
+        bail!("not on the list of licences:\n{}", refused.join("\n"));
+    }
+    println!("{} packages, all on the list", counts.values().sum::<usize>());
+    Ok(())
+}
+
+/// Whether a licence expression (SPDX's, or with the slash of before) can be met with licences that are allowed.
+fn allows(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
+    let expression = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let mut words: Vec<&str> = expression.split_whitespace().rev().collect();
+    let met = any(&mut words, allowed);
+    met && words.is_empty()
+}
+
+/// Alternatives, of which one has to be met. All are read, whichever it is.
+fn any(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
+    let mut met = all(words, allowed);
+    while words.pop_if(|word| *word == "OR").is_some() {
+        met |= all(words, allowed);
+    }
+    met
+}
+
+fn all(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
+    let mut met = one(words, allowed);
+    while words.pop_if(|word| *word == "AND").is_some() {
+        met &= one(words, allowed);
+    }
+    met
+}
+
+fn one(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
+    match words.pop() {
+        Some("(") => {
+            let met = any(words, allowed);
+            words.pop() == Some(")") && met
+        }
+        Some(licence) if words.pop_if(|word| *word == "WITH").is_some() => {
+            words.pop().is_some_and(|exception| allowed(&format!("{licence} WITH {exception}")))
+        }
+        Some(licence) => allowed(licence),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_met_by_what_is_allowed() {
+        let met = |expression| allows(expression, &|one| ALLOWED.contains(&one));
+        for good in [
+            "MIT",
+            "Unlicense/MIT",
+            "MIT OR GPL-3.0",
+            "GPL-3.0 OR (MIT AND Zlib)",
+            "(MIT OR Apache-2.0) AND Unicode-3.0",
+            "Apache-2.0 WITH LLVM-exception OR GPL-2.0",
+        ] {
+            assert!(met(good), "{good}");
+        }
+        for bad in
+            ["", "none", "GPL-3.0", "MIT AND GPL-3.0", "(MIT", "MIT MIT", "MIT OR", "GPL-2.0 WITH LLVM-exception"]
+        {
+            assert!(!met(bad), "{bad}");
+        }
+    }
+}
