@@ -242,6 +242,7 @@ impl Gpu {
         }
 
         let timed = timed && recording.timer.is_some();
+        let due = recording.due(work);
         let mut uploaded_ms = 0.0;
         let (noted, watch) = device.watch(|| {
             recording.set_gains(device, gains);
@@ -261,9 +262,9 @@ impl Gpu {
                 }
                 Work::Stale(_) => {}
             }
-            let dispatches = recording.encode(&mut encoder, work, timed);
+            let dispatches = recording.encode(&mut encoder, &due, timed);
             device.count(|counts| counts.dispatches += dispatches);
-            let times = recording.times(work, timed, resize_timed);
+            let times = if timed { 0 } else { due.len() }..due.len() + usize::from(resize_timed);
             recording.collect(&mut encoder, times.clone());
             device.submit(encoder);
             times
@@ -274,10 +275,10 @@ impl Gpu {
         watch.result().await?;
         let (heads, times) = read?;
 
-        let (step_times, resize_times) = times.split_at(recording.times(work, timed, false).len());
+        let (step_times, resize_times) = times.split_at(if timed { due.len() } else { 0 });
         let preprocess_ms = uploaded_ms + resize_times.iter().sum::<f64>();
         let run_ms = (milliseconds(start) - preprocess_ms).max(0.0);
-        let steps = recording.step_times(work, step_times);
+        let steps = recording.step_times(&due, step_times);
         Ok(Run { heads, steps, preprocess_ms, run_ms })
     }
 

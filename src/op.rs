@@ -218,16 +218,27 @@ impl Op {
     /// that input's.
     pub fn receptive_field(&self, input: Field, shape: Shape) -> Field {
         let map = [shape.h, shape.w];
-        match self {
+        let (kernel, stride, pad) = match self {
+            // One that does not fit has no output, and no cell to ask about.
             Op::Conv { window: w, .. } | Op::MaxPool(w) | Op::AvgPool { window: w, .. } => {
-                // One that does not fit has no output, and no cell to ask about.
-                let pad = w.on(map).map_or([0; 2], |geometry| geometry.pad);
-                [0, 1].map(|a| input.axis(a).slid(w.kernel[a], w.stride[a], pad[a] as isize)).into()
+                (w.kernel, w.stride, w.on(map).map_or([0; 2], |geometry| geometry.pad))
             }
-            Op::AdaptiveAvgPool { out } => [0, 1].map(|a| input.axis(a).divided(map[a], out[a])).into(),
-            Op::Dense { .. } => [0, 1].map(|a| input.axis(a).slid(map[a], 1, 0)).into(),
-            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax => input,
+            // Regions that are not all of one size, or not evenly spaced, are held by evenly spaced windows, the last of
+            // which ends with the map.
+            Op::AdaptiveAvgPool { out } => {
+                let stride = [map[0] / out[0], map[1] / out[1]];
+                ([0, 1].map(|a| map[a] - (out[a] - 1) * stride[a]), stride, [0; 2])
+            }
+            Op::Dense { .. } => (map, [1; 2], [0; 2]),
+            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax => return input,
+        };
+        let mut field = input;
+        for a in [0, 1] {
+            field.size[a] += (kernel[a].max(1) - 1) * input.jump[a];
+            field.jump[a] *= stride[a];
+            field.start[a] -= (pad[a] * input.jump[a]) as isize;
         }
+        field
     }
 }
 
@@ -247,56 +258,16 @@ impl Field {
     /// A pixel of the input sees itself.
     pub const PIXEL: Field = Field { size: [1, 1], jump: [1, 1], start: [0, 0] };
 
-    /// What a cell sees of which both of these are inputs.
-    pub fn union(self, other: Field) -> Field {
-        [0, 1].map(|a| self.axis(a).union(other.axis(a))).into()
-    }
-
-    fn axis(self, axis: usize) -> Axis {
-        Axis { size: self.size[axis], jump: self.jump[axis], start: self.start[axis] }
-    }
-}
-
-impl From<[Axis; 2]> for Field {
-    fn from([y, x]: [Axis; 2]) -> Self {
-        Field { size: [y.size, x.size], jump: [y.jump, x.jump], start: [y.start, x.start] }
-    }
-}
-
-/// A [`Field`] along one axis.
-#[derive(Clone, Copy)]
-struct Axis {
-    size: usize,
-    jump: usize,
-    start: isize,
-}
-
-impl Axis {
-    /// Of `kernel` cells of this, `stride` from one to the next, the first one `pad` cells before the first of this.
-    fn slid(self, kernel: usize, stride: usize, pad: isize) -> Axis {
-        Axis {
-            size: self.size + (kernel.max(1) - 1) * self.jump,
-            jump: self.jump * stride,
-            start: self.start - pad * self.jump as isize,
+    /// What a cell sees of which both of these are inputs. Neighbours are as far apart in either, as layers that are
+    /// joined are of one size.
+    pub fn union(mut self, other: Field) -> Field {
+        for a in [0, 1] {
+            let end = |field: &Field| field.start[a] + field.size[a] as isize;
+            let end = end(&self).max(end(&other));
+            self.start[a] = self.start[a].min(other.start[a]);
+            self.size[a] = (end - self.start[a]) as usize;
         }
-    }
-
-    /// Of the regions of an adaptive pool. Where these are not all of one size, or not evenly spaced, the evenly spaced
-    /// windows that hold them.
-    fn divided(self, size: usize, out: usize) -> Axis {
-        let stride = (size / out).max(1);
-        let past = |i: usize, cell: usize| cell as isize - (i * stride) as isize;
-        let ranges = || (0..out).map(|i| (i, adaptive_range(i, size, out)));
-        let first = ranges().map(|(i, (from, _))| past(i, from)).min().unwrap_or(0);
-        let end = ranges().map(|(i, (_, to))| past(i, to)).max().unwrap_or(first);
-        self.slid((end - first) as usize, stride, -first)
-    }
-
-    /// Neighbours are as far apart in either, as layers that are joined are of one size.
-    fn union(self, other: Axis) -> Axis {
-        let end = |axis: Axis| axis.start + axis.size as isize;
-        let start = self.start.min(other.start);
-        Axis { size: (end(self).max(end(other)) - start) as usize, jump: self.jump.max(other.jump), start }
+        self
     }
 }
 

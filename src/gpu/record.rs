@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder, ComputePass};
+use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
 /// Everything of one plan that lives on the GPU.
 pub struct Recording {
@@ -131,26 +131,20 @@ impl Recording {
         self.inputs.iter().copied().find(|input| input.buffer == place.buffer).unwrap_or(place)
     }
 
-    /// The spans that are run.
-    fn due(&self, work: Work<'_>) -> impl Iterator<Item = &Span> {
-        self.spans.iter().filter(move |span| span.nodes.iter().any(|&(node, _)| work.includes(node)))
+    /// The spans that this takes: what one computes together is stale together, as it reads the same.
+    pub fn due(&self, work: Work<'_>) -> Vec<usize> {
+        let due = |&span: &usize| self.spans[span].nodes.iter().any(|&(node, _)| work.includes(node));
+        (0..self.spans.len()).filter(due).collect()
     }
 
-    /// Each step's time of what the spans that were run took, in their order.
-    pub fn step_times(&self, work: Work<'_>, spans: &[f64]) -> Vec<StepTime> {
-        let each = self.due(work).zip(spans);
+    /// Each step's time of what these spans took, in their order.
+    pub fn step_times(&self, due: &[usize], times: &[f64]) -> Vec<StepTime> {
+        let each = due.iter().map(|&span| &self.spans[span]).zip(times);
         each.flat_map(|(span, ms)| span.nodes.iter().map(move |&(node, part)| StepTime { node, ms: ms * part }))
             .collect()
     }
 
-    /// The times that a run notes: those of the spans it runs, that of the preprocessing, both or none. All steps run
-    /// where there is preprocessing.
-    pub fn times(&self, work: Work<'_>, steps: bool, preprocess: bool) -> Range<usize> {
-        let count = self.due(work).count();
-        (if steps { 0 } else { count })..count + usize::from(preprocess)
-    }
-
-    /// Where the preprocessing's time is noted.
+    /// Where the preprocessing's time is noted: after those of all spans.
     pub fn preprocess_time(&self) -> usize {
         self.spans.len()
     }
@@ -163,28 +157,21 @@ impl Recording {
         }
     }
 
-    /// Encodes the steps to be run: in one pass, or in a pass a span where they are timed. Gives the number of dispatches.
-    pub fn encode(&self, encoder: &mut CommandEncoder, work: Work<'_>, timed: bool) -> usize {
-        let run = |pass: &mut ComputePass<'_>, span: &Span| {
-            for dispatch in &self.dispatches[span.jobs.clone()] {
-                dispatch.kernel.dispatch(pass, &dispatch.bound, dispatch.grid);
-            }
-        };
-        match &self.timer {
-            Some(timer) if timed => {
-                for (i, span) in self.due(work).enumerate() {
-                    let timestamp_writes = timer.writes(i, true, true);
-                    let mut pass =
-                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-                    run(&mut pass, span);
-                }
-            }
-            _ => {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                self.due(work).for_each(|span| run(&mut pass, span));
+    /// Encodes these spans: in one pass, or in a pass each where they are timed. Gives the number of dispatches.
+    pub fn encode(&self, encoder: &mut CommandEncoder, due: &[usize], timed: bool) -> usize {
+        let timer = self.timer.as_ref().filter(|_| timed);
+        // A pass has so many of them.
+        let size = if timer.is_some() { 1 } else { due.len().max(1) };
+        let mut dispatches = 0;
+        for (i, spans) in due.chunks(size).enumerate() {
+            let timestamp_writes = timer.and_then(|timer| timer.writes(i, true, true));
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            for dispatch in spans.iter().flat_map(|&span| &self.dispatches[self.spans[span].jobs.clone()]) {
+                dispatch.kernel.dispatch(&mut pass, &dispatch.bound, dispatch.grid);
+                dispatches += 1;
             }
         }
-        self.due(work).map(|span| span.jobs.len()).sum()
+        dispatches
     }
 
     /// Encodes one workgroup of each dispatch: drivers finish compiling a shader when it first runs.
