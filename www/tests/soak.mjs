@@ -69,8 +69,7 @@ const ACTIONS = {
   module: async () => page.click(`#map [data-at="${any(['inception_3a', 'inception_4c', 'inception_5b', 'conv1/7x7_s2'])}"]`),
   tab: () => page.click(`#tab-${any(['why', 'ablation', 'times', 'all-layers', 'costs', 'compare'])}`),
   weigh: async () => {
-    const box = page.locator('#lanes input[type=checkbox]');
-    if ((await box.count()) > 0) await box.nth(Math.floor(random() * (await box.count()))).click();
+    await page.evaluate((at) => [...document.querySelectorAll('#lanes input[type=checkbox]')].at(at)?.click(), Math.floor(random() * 4));
   },
   resize: () => page.setViewportSize(any([{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 800, height: 600 }])),
   theme: () => page.click('#theme'),
