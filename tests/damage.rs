@@ -414,7 +414,7 @@ fn classes_are_not_counted_in_an_empty_tensor() {
 
 /// Memory beside the file: the network in f32 as it is found, as it is collected, and as it is written and kept; the
 /// file itself once more for HDF5.
-const IMPORT: usize = 160 << 20;
+const IMPORT: usize = 96 << 20;
 
 #[test]
 fn every_byte_of_a_caffemodel() {
