@@ -3,7 +3,7 @@
 import type { Activation, ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
 import { byId, make } from '../dom';
 import { frame, overlay, type Shown } from './picture';
-import { npy, save } from './save';
+import { npy, save, savePng } from './save';
 import { channelOf, descending, extent } from './values';
 
 /** How a sheet is drawn. */
@@ -63,10 +63,10 @@ export function listen(redraw: () => void, gain: (branch: string, value: number)
   large.addEventListener('pointermove', (event) => showField(event));
   large.addEventListener('pointerleave', () => showField(undefined));
   byId('save-png', HTMLButtonElement).addEventListener('click', () => {
-    if (chosen) png(chosen.sheet.canvas, file(chosen.sheet.layer));
+    if (chosen) savePng(chosen.sheet.canvas, file(chosen.sheet.layer));
   });
   byId('save-tile', HTMLButtonElement).addEventListener('click', () => {
-    if (chosen) png(large, `${file(chosen.sheet.layer)}-${chosen.sheet.order[chosen.at]}`);
+    if (chosen) savePng(large, `${file(chosen.sheet.layer)}-${chosen.sheet.order[chosen.at]}`);
   });
   byId('save-npy', HTMLButtonElement).addEventListener('click', async () => {
     if (chosen) save(npy(await chosen.sheet.values()), `${file(chosen.sheet.layer)}.npy`);
@@ -269,10 +269,6 @@ function histogram(values: number[], low: number, high: number): void {
   };
   bins.replaceChildren(...counts.map(bar));
   bins.setAttribute('aria-label', `Histogram of ${values.length} values from ${low.toFixed(3)} to ${high.toFixed(3)}`);
-}
-
-function png(canvas: HTMLCanvasElement, name: string): void {
-  canvas.toBlob((blob) => blob && save(blob, `${name}.png`));
 }
 
 function file({ layer }: Layer): string {

@@ -5,13 +5,14 @@ import { byId, make } from '../dom';
 import { fetched } from '../sources';
 import { names, percent } from '../words';
 import { branchesOf } from './branches';
+import { copy } from './save';
 import { fill } from './tables';
 import { extent } from './values';
 
 const pair = byId('pair', HTMLElement);
 const table = byId('differences', HTMLTableElement);
 const run = byId('differ', HTMLButtonElement);
-const copy = byId('copy-differ', HTMLButtonElement);
+const copyButton = byId('copy-differ', HTMLButtonElement);
 const bar = byId('differ-bar', HTMLProgressElement);
 const progress = byId('differ-progress', HTMLElement);
 
@@ -35,12 +36,7 @@ export function listen(paired: () => void, differ: () => void, refuse: (why: unk
     if (sample.value) fetched(sample.value).then(took, refuse);
   });
   run.addEventListener('click', differ);
-  copy.addEventListener('click', () => {
-    navigator.clipboard.writeText(report).then(
-      () => (copy.textContent = 'Copied'),
-      () => (copy.textContent = 'The browser does not allow it'),
-    );
-  });
+  copyButton.addEventListener('click', () => copy(report, copyButton));
 }
 
 /** Whether there is a second picture. */
@@ -51,7 +47,7 @@ export function paired(): boolean {
 /** Forgets what was compared. */
 export function clear(): void {
   table.replaceChildren();
-  copy.hidden = true;
+  copyButton.hidden = true;
   progress.textContent = '';
 }
 
@@ -108,8 +104,8 @@ export async function differ(net: GoogLeNet, other: GoogLeNet, still: () => bool
   const about = [engine(net.info), engine(other.info), navigator.userAgent];
   report = [...about, '', heads.join('\t'), ...rows.map((row) => row.join('\t'))].join('\n');
   progress.textContent = `${about[0]} against ${about[1]}`;
-  copy.hidden = false;
-  copy.textContent = 'Copy as text';
+  copyButton.hidden = false;
+  copyButton.textContent = 'Copy as text';
 }
 
 function engine({ backend, adapter, threads, model }: Info): string {

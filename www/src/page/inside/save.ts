@@ -11,6 +11,19 @@ export function save(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+/** Hands over what a canvas shows. */
+export function savePng(canvas: HTMLCanvasElement, name: string): void {
+  canvas.toBlob((blob) => blob && save(blob, `${name}.png`));
+}
+
+/** Copies text; the button says what came of it. */
+export function copy(text: string, button: HTMLButtonElement): void {
+  navigator.clipboard.writeText(text).then(
+    () => (button.textContent = 'Copied'),
+    () => (button.textContent = 'The browser does not allow it'),
+  );
+}
+
 /** A tensor as NumPy's format 1.0 has it: the header's length makes the data begin at a multiple of 64. */
 export function npy({ data, shape }: Activation): Blob {
   const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(', ')}), }`;

@@ -2,6 +2,7 @@
 
 import type { GoogLeNet, Layer, StepTime } from 'googlenet-web';
 import { byId, make } from '../dom';
+import { copy } from './save';
 
 type Cell = string | number;
 
@@ -19,11 +20,7 @@ export function listen(measure: (both: boolean) => void): void {
   byId('measure-other', HTMLButtonElement).addEventListener('click', () => measure(true));
   byId('copy-layers', HTMLButtonElement).addEventListener('click', (event) => {
     const button = event.currentTarget as HTMLButtonElement;
-    if (!network) return;
-    navigator.clipboard.writeText(network.summary()).then(
-      () => (button.textContent = 'Copied'),
-      () => (button.textContent = 'The browser does not allow it'),
-    );
+    if (network) copy(network.summary(), button);
   });
   layers.addEventListener('click', ({ target }) => {
     const column = target instanceof HTMLElement ? target.closest<HTMLElement>('[data-column]')?.dataset.column : undefined;

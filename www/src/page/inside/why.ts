@@ -4,7 +4,7 @@ import type { ActivationMap, GoogLeNet } from 'googlenet-web';
 import { byId, make } from '../dom';
 import { names } from '../words';
 import { overlay, type Shown } from './picture';
-import { save } from './save';
+import { savePng } from './save';
 import { descending } from './values';
 
 const select = byId('class', HTMLSelectElement);
@@ -20,7 +20,7 @@ export function listen(change: () => void): void {
   select.addEventListener('change', change);
   part.addEventListener('change', change);
   byId('save-heat', HTMLButtonElement).addEventListener('click', () => {
-    heat.toBlob((blob) => blob && save(blob, 'heat-map.png'));
+    savePng(heat, 'heat-map');
   });
 }
 
