@@ -3,6 +3,7 @@
 use crate::{repo, shell};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use spdx::{Expression, ParseMode};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -64,43 +65,10 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Whether a licence expression (SPDX's, or with the slash of before) can be met with licences that are allowed.
+/// Whether a licence expression, SPDX's or with the slash of before it, can be met with licences that are allowed.
 fn allows(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
-    let expression = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
-    let mut words: Vec<&str> = expression.split_whitespace().rev().collect();
-    let met = any(&mut words, allowed);
-    met && words.is_empty()
-}
-
-/// Alternatives, of which one has to be met. All are read, whichever it is.
-fn any(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
-    let mut met = all(words, allowed);
-    while words.pop_if(|word| *word == "OR").is_some() {
-        met |= all(words, allowed);
-    }
-    met
-}
-
-fn all(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
-    let mut met = one(words, allowed);
-    while words.pop_if(|word| *word == "AND").is_some() {
-        met &= one(words, allowed);
-    }
-    met
-}
-
-fn one(words: &mut Vec<&str>, allowed: &dyn Fn(&str) -> bool) -> bool {
-    match words.pop() {
-        Some("(") => {
-            let met = any(words, allowed);
-            words.pop() == Some(")") && met
-        }
-        Some(licence) if words.pop_if(|word| *word == "WITH").is_some() => {
-            words.pop().is_some_and(|exception| allowed(&format!("{licence} WITH {exception}")))
-        }
-        Some(licence) => allowed(licence),
-        None => false,
-    }
+    let met = |expression: Expression| expression.evaluate(|licence| allowed(&licence.to_string()));
+    Expression::parse_mode(expression, ParseMode::LAX).is_ok_and(met)
 }
 
 #[cfg(test)]
