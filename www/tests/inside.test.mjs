@@ -1,46 +1,25 @@
 // What the page shows of the inside of the network, with the bundled model.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { after, before, describe, test } from 'node:test';
-import { launchChromium, serve } from './support.mjs';
-
-const axe = await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+import { describe, test } from 'node:test';
+import { downloaded, newPage, setting, settled, violations, visit, walkTabs } from './support.mjs';
 
 describe('inside the network', { concurrency: false }, () => {
-  let server, browser, page;
-  const faults = [];
-
-  before(async () => {
-    server = await serve();
-    browser = await launchChromium();
-  });
-  after(async () => {
-    await browser?.close();
-    server?.stop();
-  });
+  const here = setting();
+  let page;
 
   /** Opens a link in a page of its own, and waits until all is drawn. */
   const open = async (hash, { backend = 'cpu', ...options } = {}) => {
     await page?.context().close();
-    page = await (await browser.newContext({ acceptDownloads: true, ...options })).newPage();
-    faults.length = 0;
-    page.on('pageerror', (error) => faults.push(error.message));
-    page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
-    await page.goto(`${server.url}/?backend=${backend}#${hash}`);
-    await settled();
+    page = await newPage(here.browser, options);
+    await visit(page, `${here.server.url}/?backend=${backend}#${hash}`);
+    await settled(page);
   };
-  const settled = () =>
-    page.waitForFunction(() => document.querySelector('#inside[aria-busy="false"] #sums .total'), undefined, { timeout: 300_000 });
   const probabilities = () =>
     page.$$eval('#top li', (all) => Object.fromEntries(all.map((li) => [li.querySelector('.name').firstChild.textContent, parseFloat(li.querySelector('.share').textContent)])));
   /** The pixels of the first sheet, as one text. */
   const pixels = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
   const changed = () => page.waitForFunction(() => document.querySelector('#changed').textContent !== '', undefined, { timeout: 300_000 });
-  const downloaded = async (button) => {
-    const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
-    return { name: download.suggestedFilename(), bytes: await readFile(await download.path()) };
-  };
 
   for (const backend of ['cpu', 'gpu']) {
     test(`four branches, and the answer without one of them, on the ${backend}`, async () => {
@@ -50,16 +29,16 @@ describe('inside the network', { concurrency: false }, () => {
       const [before, sheet] = [await probabilities(), await pixels()];
       await page.uncheck('#on-1x1');
       await changed();
-      await settled();
+      await settled(page);
       const without = await probabilities();
       assert.notDeepEqual(without, before);
       assert.ok(Math.abs((without.cat ?? 0) - before.cat) > 1, 'the cat is no longer as likely');
       assert.equal(await pixels(), sheet, 'a branch that is off stays visible');
       await page.click('#restore');
       await page.waitForFunction(() => document.querySelector('#changed').textContent === '');
-      await settled();
+      await settled(page);
       assert.deepEqual(await probabilities(), before);
-      assert.deepEqual(faults, []);
+      assert.deepEqual(page.faults, []);
     });
   }
 
@@ -70,13 +49,13 @@ describe('inside the network', { concurrency: false }, () => {
     await page.waitForFunction((cat) => document.querySelector('#lanes canvas').toDataURL() !== cat, cat);
     await open('picture=samples/rocket.jpg');
     assert.notEqual(await pixels(), cat);
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('a link opens the same view', async () => {
     await open('at=inception_4b&class=3&gain=inception_4b/3x3:0.5&picture=samples/cat.jpg');
     await changed();
-    await settled();
+    await settled(page);
     assert.equal(await page.textContent('#inside-at'), 'Module 4b');
     assert.equal(await page.inputValue('#gain-3x3'), '0.5');
     const state = new URLSearchParams(new URL(page.url()).hash.slice(1));
@@ -85,7 +64,7 @@ describe('inside the network', { concurrency: false }, () => {
     await open('at=nothing&class=900&gain=inception_9z/1x1:0&picture=samples/cat.jpg');
     assert.equal(await page.textContent('#inside-at'), 'Module 3a', 'nonsense in a link does no harm');
     assert.equal(await page.isVisible('[role=alert]'), false);
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('contributions add up to the score', async () => {
@@ -113,12 +92,12 @@ describe('inside the network', { concurrency: false }, () => {
     await page.click('#matrix-run');
     await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
     assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('what is saved is what the network has', async () => {
     await open('at=inception_3a&picture=samples/cat.jpg');
-    const { name, bytes } = await downloaded('#save-npy');
+    const { name, bytes } = await downloaded(page, '#save-npy');
     assert.equal(name, 'inception_3a-1x1.npy');
     assert.equal(bytes.subarray(1, 6).toString(), 'NUMPY');
     const length = bytes.readUInt16LE(8);
@@ -128,23 +107,23 @@ describe('inside the network', { concurrency: false }, () => {
     assert.equal(values.length, 28 * 28 * 64);
     const most = values.reduce((most, value, i) => (i % 64 === 0 ? Math.max(most, value) : most), 0);
     assert.match(await page.textContent('#tile-facts'), new RegExp(`greatest ${most.toFixed(3)}`));
-    const png = await downloaded('#save-png');
+    const png = await downloaded(page, '#save-png');
     assert.equal(png.bytes.subarray(1, 4).toString(), 'PNG');
     await page.click('#tab-all-layers');
-    const answer = JSON.parse((await downloaded('#save-answer')).bytes);
+    const answer = JSON.parse((await downloaded(page, '#save-answer')).bytes);
     assert.equal(answer.top[0].label, 'cat');
   });
 
   test('nothing is asked of any other origin', async () => {
     await page?.context().close();
-    page = await browser.newPage();
+    page = await newPage(here.browser);
     const strangers = [];
     page.on('request', (request) => {
       const url = request.url();
-      if (!url.startsWith(server.url) && !/^(blob|data):/.test(url)) strangers.push(url);
+      if (!url.startsWith(here.server.url) && !/^(blob|data):/.test(url)) strangers.push(url);
     });
-    await page.goto(`${server.url}/?backend=cpu#picture=samples/cat.jpg`);
-    await settled();
+    await page.goto(`${here.server.url}/?backend=cpu#picture=samples/cat.jpg`);
+    await settled(page);
     assert.deepEqual(strangers, []);
   });
 
@@ -152,20 +131,7 @@ describe('inside the network', { concurrency: false }, () => {
     test(`axe finds nothing, in the ${colorScheme}`, async () => {
       for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
         await open('picture=samples/cat.jpg', { colorScheme, viewport });
-        await page.evaluate(axe);
-        for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
-          await page.click(`#tab-${tab}`);
-          if (tab === 'ablation') {
-            await page.click('#matrix-run');
-            await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
-          }
-          if (tab === 'times') {
-            await page.click('#measure');
-            await page.waitForSelector('#time-table td');
-          }
-          const { violations } = await page.evaluate(() => axe.run());
-          assert.deepEqual(violations.map(({ id, nodes }) => `${tab}: ${id}: ${nodes[0].html}`), []);
-        }
+        await walkTabs(page, async (tab) => assert.deepEqual([tab, ...(await violations(page))], [tab]));
         assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0);
       }
     });
