@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::team::Team;
 use crate::error::{Error, Result};
-use crate::gpu::{Counts, Gpu, Warm};
+use crate::gpu::{Counts, Drawn, Gpu, Warm};
 use crate::image::{Crop, Image};
 use crate::model::Model;
 use crate::network::NodeId;
@@ -48,6 +48,9 @@ pub struct Options {
     /// Threads that share a step on the CPU; unasked a thread a core, at most eight. In a browser no more
     /// than helper workers have arrived, see [`Engine::set_threads`].
     pub threads: Option<NonZeroUsize>,
+    /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
+    /// upstream as it is; each run copies every branch once for it.
+    pub join: Join,
 }
 
 /// What an engine runs on, and why.
@@ -121,6 +124,8 @@ pub struct Engine {
     gains: Vec<f32>,
     /// Those of the last run.
     applied: Vec<f32>,
+    /// Of the next plan; once branches were weighed they keep places of their own.
+    join: Join,
     timed: bool,
     /// The plan in force, and whether a run has filled it.
     plan: Option<Plan>,
@@ -167,6 +172,7 @@ impl Engine {
             info,
             applied: gains.clone(),
             gains,
+            join: options.join,
             timed: false,
             plan: None,
             filled: false,
@@ -248,7 +254,7 @@ impl Engine {
 
     /// Takes on the plan for one picture, so that the first finds everything ready.
     async fn get_ready(&mut self) -> Result<()> {
-        self.prepare(1, Join::Direct)?;
+        self.prepare(1)?;
         match &mut self.runner {
             Runner::Gpu(gpu) => gpu.ready().await,
             Runner::Cpu(_) => Ok(()),
@@ -281,14 +287,17 @@ impl Engine {
     /// Runs pictures or tensors, as many as come together.
     pub async fn run_input(&mut self, input: Input<'_>) -> Result<Output> {
         self.check(&input)?;
-        let join = if self.gains.iter().any(|&g| g != 1.0) { Join::Gains } else { Join::Direct };
-        self.prepare(input.batch(), self.plan.as_ref().map_or(join, |p| p.join.max(join)))?;
+        if self.gains.iter().any(|&gain| gain != 1.0) {
+            self.join = Join::Gains;
+        }
+        self.prepare(input.batch())?;
         self.execute(Work::All(input)).await
     }
 
     /// Runs the last input again with the gains as they are now. Only what they change is computed: the joins of the
     /// branches that are weighed otherwise than in the last run, and what lies downstream of these. The first time that
-    /// a gain differs from 1, branches take places of their own, and everything is.
+    /// a gain differs from 1, branches take places of their own, and everything is; unless they had them from the
+    /// beginning, as by [`Options::join`].
     pub async fn rerun(&mut self) -> Result<Output> {
         let Some(plan) = self.plan.as_ref().filter(|_| self.filled) else {
             return Err(Error::Argument("there is nothing to run again: run a picture first".into()));
@@ -322,8 +331,9 @@ impl Engine {
         })
     }
 
-    /// Takes on the plan for this batch and this way of joining, unless it is in force.
-    fn prepare(&mut self, batch: usize, join: Join) -> Result<()> {
+    /// Takes on the plan for this batch, unless it is in force.
+    fn prepare(&mut self, batch: usize) -> Result<()> {
+        let join = self.join;
         if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
             return Ok(());
         }
@@ -376,15 +386,28 @@ impl Engine {
         }
     }
 
-    /// Draws channels of what a node gave in the last run: width, height, RGBA.
+    /// Draws channels of what a node gave in the last run.
     pub async fn draw(&self, node: &str, sheet: &Sheet) -> Result<Image> {
+        let [width, height] = self.sheet_size(node, sheet)?;
+        match self.draw_or_leave(node, sheet, false).await? {
+            Drawn::Rgba(rgba) => Image::new(width, height, rgba),
+            #[cfg(target_arch = "wasm32")]
+            Drawn::Resident(_) => unreachable!("it was not to stay"),
+        }
+    }
+
+    /// The same as RGBA; or where it may `stay`, and in a browser's GPU can, as what a canvas takes from there.
+    pub async fn draw_or_leave(&self, node: &str, sheet: &Sheet, stay: bool) -> Result<Drawn> {
         let place = self.place(node)?;
-        let [width, height] = sheet.size(place.shape)?;
-        let rgba = match &self.runner {
-            Runner::Cpu(cpu) => cpu.draw(place, sheet)?,
-            Runner::Gpu(gpu) => gpu.draw(place, sheet).await?,
-        };
-        Image::new(width, height, rgba)
+        match &self.runner {
+            Runner::Cpu(cpu) => cpu.draw(place, sheet).map(Drawn::Rgba),
+            Runner::Gpu(gpu) => gpu.draw(place, sheet, stay).await,
+        }
+    }
+
+    /// Width and height of a sheet of a node, in pixels.
+    pub fn sheet_size(&self, node: &str, sheet: &Sheet) -> Result<[usize; 2]> {
+        sheet.size(self.place(node)?.shape)
     }
 
     fn place(&self, node: &str) -> Result<crate::plan::Place> {
