@@ -178,22 +178,22 @@ const FILL = {
   },
 };
 
-/** Opens one tab after the other, filled, and calls back at each. */
-export async function walkTabs(page, look) {
+/** Opens one tab after the other, fills them unless they are, and calls back at each. */
+export async function walkTabs(page, look, { filled = false } = {}) {
   for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
     await page.click(`#tab-${tab}`);
-    await FILL[tab]?.(page);
+    if (!filled) await FILL[tab]?.(page);
     await settled(page);
     await look(tab);
   }
 }
 
-/** What axe-core finds wrong. */
-export async function violations(page) {
+/** What axe-core finds wrong, with all of the page or with a part. */
+export async function violations(page, part = 'html') {
   if (!(await page.evaluate(() => 'axe' in window))) {
     await page.evaluate(await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
   }
-  const { violations } = await page.evaluate(() => axe.run());
+  const { violations } = await page.evaluate((part) => axe.run(part), part);
   return violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`);
 }
 

@@ -41,12 +41,9 @@ describe('ways in, and habits', { concurrency: false }, () => {
     await visit(page, `${here.server.url}/?backend=${backend}#${hash}`);
   };
 
-  test('a button pastes the picture in the clipboard', async () => {
-    await open();
-    await page.evaluate(() => navigator.clipboard.writeText('no picture'));
-    await page.click('#paste');
-    assert.match(await complaint(page), /no picture in the clipboard/i);
-    const png = await page.evaluate(async () => {
+  /** Puts a picture into the clipboard, as PNG. */
+  const copyCat = async () => {
+    const size = await page.evaluate(async () => {
       const image = await createImageBitmap(await (await fetch('samples/cat.jpg')).blob());
       const canvas = new OffscreenCanvas(image.width, image.height);
       canvas.getContext('2d').drawImage(image, 0, 0);
@@ -54,88 +51,128 @@ describe('ways in, and habits', { concurrency: false }, () => {
       await navigator.clipboard.write([new ClipboardItem({ 'image/png': blob })]);
       return blob.size;
     });
-    assert.ok(png > 1000);
-    await page.click('#paste');
-    await answered(page, 'cat');
-    assert.equal(await page.isVisible('[role=alert]'), false);
-  });
+    assert.ok(size > 1000);
+  };
 
-  test('an address, where the other site allows it, and a sentence where not', async () => {
-    await open();
-    const at = `http://localhost:${other.address().port}`;
-    await page.click('#address');
-    for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
-      await page.fill('#address-field', at + path);
+  describe('on the CPU', { concurrency: false }, () => {
+    before(() => open());
+
+    test('a button pastes the picture in the clipboard', async () => {
+      await page.evaluate(() => navigator.clipboard.writeText('no picture'));
+      await page.click('#paste');
+      assert.match(await complaint(page), /no picture in the clipboard/i);
+      await copyCat();
+      await page.click('#paste');
+      await answered(page, 'cat');
+      assert.equal(await page.isVisible('[role=alert]'), false);
+    });
+
+    test('the webcam, live, until it is stopped', async () => {
+      await page.click('#webcam');
+      await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
+      await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
+      const sheet = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
+      const first = await sheet();
+      await page.waitForFunction((first) => document.querySelector('#lanes canvas').toDataURL() !== first, first, { timeout: 30_000 });
+      assert.equal(await page.isVisible('#video'), true);
+      assert.equal(await page.textContent('#webcam'), 'Stop the webcam');
+      await page.click('#webcam');
+      await page.waitForSelector('#preview:not([hidden])');
+      await settled(page);
+      assert.equal(await page.isVisible('#video'), false);
+      assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
+      assert.deepEqual(page.faults, []);
+    });
+
+    test('several pictures: a strip, an answer each, and all as CSV', async () => {
+      const broken = join(folder, 'broken, or not.jpg');
+      await writeFile(broken, 'no picture');
+      await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
+      await answered(page, 'cat');
+      await settled(page);
+      assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
+      const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
+      assert.equal(rows.length, 4);
+      assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
+      assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
+      assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
+      const shown = await page.textContent('#top .share');
+      assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
+      const cat = await page.textContent('#top .name');
+      await page.click('#strip li:nth-child(3) button');
+      await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
+    });
+
+    test('a folder of pictures, whatever else is in it', async () => {
+      const pictures = join(folder, 'pictures');
+      await mkdir(join(pictures, 'deeper'), { recursive: true });
+      await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
+      await copyFile(sample('coffee.jpg'), join(pictures, 'coffee.jpg'));
+      await writeFile(join(pictures, 'notes.txt'), 'not a picture');
+      await page.setInputFiles('#folder-file', pictures);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+      assert.match((await downloaded(page, '#film-csv')).bytes.toString(), /pictures\/deeper\/cat\.jpg,cat/);
+      // Dropped as a folder, as the browser hears of it.
+      await drop(page, pictures);
+      await settled(page);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+      assert.deepEqual(page.faults, []);
+    });
+
+    test('an address, where the other site allows it, and a sentence where not', async () => {
+      const at = `http://localhost:${other.address().port}`;
+      await page.click('#address');
+      for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
+        await page.fill('#address-field', at + path);
+        await page.press('#address-field', 'Enter');
+        assert.match(await complaint(page), words);
+        await page.click('#alert-close');
+      }
+      await page.fill('#address-field', `${at}/open/cat.jpg`);
       await page.press('#address-field', 'Enter');
-      assert.match(await complaint(page), words);
-      await page.click('#alert-close');
-    }
-    await page.fill('#address-field', `${at}/open/cat.jpg`);
-    await page.press('#address-field', 'Enter');
-    await answered(page, 'cat');
-    await settled(page);
-    const link = page.url();
-    assert.match(decodeURIComponent(link), /picture=http:\/\/localhost:\d+\/open\/cat\.jpg/);
-    await open(new URL(link).hash.slice(1));
-    await answered(page, 'cat');
+      await answered(page, 'cat');
+      await settled(page);
+      const link = page.url();
+      assert.match(decodeURIComponent(link), /picture=http:\/\/localhost:\d+\/open\/cat\.jpg/);
+      await open(new URL(link).hash.slice(1));
+      await answered(page, 'cat');
+    });
   });
 
-  test('the webcam, live, until it is stopped', async () => {
-    await open();
+  // One load and few pictures, as the software adapter takes seconds for each.
+  test('every way in, on the GPU', { timeout: 400_000 }, async () => {
+    await open('', { backend: 'gpu' });
+    assert.equal(await page.getAttribute('#facts', 'data-backend'), 'gpu');
+    const names = async (way, cat, how) => {
+      await page.evaluate(() => document.querySelector('#top').replaceChildren());
+      await how();
+      await page.waitForSelector('#top .name', { timeout: 60_000 });
+      assert.equal((await page.textContent('#top .name')) === 'cat', cat, way);
+      assert.equal(await page.isVisible('[role=alert]'), false, way);
+    };
+    await names('picker', true, () => page.setInputFiles('#file', sample('cat.jpg')));
+    await names('drop', false, () => drop(page, sample('rocket.jpg')));
+    await copyCat();
+    await names('key', true, () => page.keyboard.press('Control+V'));
+    await names('sample', false, () => page.click('[data-sample="samples/rocket.jpg"]'));
+    await names('button', true, () => page.click('#paste'));
+    await names('another sample', false, () => page.click('[data-sample="samples/rocket.jpg"]'));
+    await page.click('#address');
+    await page.fill('#address-field', `http://localhost:${other.address().port}/open/cat.jpg`);
+    await names('address', true, () => page.press('#address-field', 'Enter'));
+    await page.setInputFiles('#file', [sample('rocket.jpg'), sample('cat.jpg')]);
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
+    assert.deepEqual([rows.length, /^cat\.jpg,cat,0\.\d+,/.test(rows[2]), /^rocket\.jpg,cat/.test(rows[1])], [3, true, false]);
+    await settled(page);
     await page.click('#webcam');
-    await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
-    await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
-    const sheet = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
-    const first = await sheet();
-    await page.waitForFunction((first) => document.querySelector('#lanes canvas').toDataURL() !== first, first, { timeout: 30_000 });
-    assert.equal(await page.isVisible('#video'), true);
-    assert.equal(await page.textContent('#webcam'), 'Stop the webcam');
+    await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent), undefined, { timeout: 60_000 });
     await page.click('#webcam');
     await page.waitForSelector('#preview:not([hidden])');
-    await settled(page);
-    assert.equal(await page.isVisible('#video'), false);
-    assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
-    assert.deepEqual(page.faults, []);
-  });
-
-  test('several pictures: a strip, an answer each, and all as CSV', async () => {
-    await open();
-    const broken = join(folder, 'broken, or not.jpg');
-    await writeFile(broken, 'no picture');
-    await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
-    await answered(page, 'cat');
-    await settled(page);
-    assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
-    const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
-    assert.equal(rows.length, 4);
-    assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
-    assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
-    assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
-    const shown = await page.textContent('#top .share');
-    assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
-    const cat = await page.textContent('#top .name');
-    await page.click('#strip li:nth-child(3) button');
-    await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
-  });
-
-  test('a folder of pictures, whatever else is in it', async () => {
-    const pictures = join(folder, 'pictures');
-    await mkdir(join(pictures, 'deeper'), { recursive: true });
-    await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
-    await copyFile(sample('coffee.jpg'), join(pictures, 'coffee.jpg'));
-    await writeFile(join(pictures, 'notes.txt'), 'not a picture');
-    await open();
-    await page.setInputFiles('#folder-file', pictures);
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
-    assert.match((await downloaded(page, '#film-csv')).bytes.toString(), /pictures\/deeper\/cat\.jpg,cat/);
-    // Dropped as a folder, as the browser hears of it.
-    await drop(page, pictures);
-    await settled(page);
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
     assert.deepEqual(page.faults, []);
   });
 
