@@ -24,15 +24,25 @@ export function presents(): boolean {
   return context !== null;
 }
 
-/** The sheet, which is gone from the engine's memory then. Only where `presents` says so. */
-export function present({ device, pixels, pitch, width, height }: Resident): ImageBitmap {
-  const canvas = context!.canvas as OffscreenCanvas;
-  Object.assign(canvas, { width, height });
-  // Gaps are clear black, all else is opaque: the same in either mode that a canvas may have.
-  context!.configure({ device, format: 'rgba8unorm', usage: COPY_DST, alphaMode: 'premultiplied' });
-  const encoder = device.createCommandEncoder();
-  encoder.copyBufferToTexture({ buffer: pixels, bytesPerRow: pitch }, { texture: context!.getCurrentTexture() }, [width, height]);
-  device.queue.submit([encoder.finish()]);
-  pixels.destroy();
-  return canvas.transferToImageBitmap();
+/**
+ * The sheet, which is gone from the GPU's memory then. Only where `presents` says so; none where the browser cannot after
+ * all, which is not tried again.
+ */
+export function present({ device, pixels, pitch, width, height }: Resident): ImageBitmap | undefined {
+  try {
+    const canvas = context!.canvas as OffscreenCanvas;
+    Object.assign(canvas, { width, height });
+    // Gaps are clear black, all else is opaque: the same in either mode that a canvas may have.
+    context!.configure({ device, format: 'rgba8unorm', usage: COPY_DST, alphaMode: 'premultiplied' });
+    const encoder = device.createCommandEncoder();
+    encoder.copyBufferToTexture({ buffer: pixels, bytesPerRow: pitch }, { texture: context!.getCurrentTexture() }, [width, height]);
+    device.queue.submit([encoder.finish()]);
+    return canvas.transferToImageBitmap();
+  } catch (error) {
+    console.warn('GoogLeNet reads its tiles back:', error);
+    context = null;
+    return undefined;
+  } finally {
+    pixels.destroy();
+  }
 }

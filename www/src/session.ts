@@ -164,8 +164,11 @@ export class Session {
     draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
       const ends = Float32Array.from(range);
       return this.#onLast(async (engine) => {
-        const sheet: Resident | Sheet = await engine.draw(layer, image, channels, columns, scale, gap, colormap, ends, presents());
-        return 'pixels' in sheet ? present(sheet) : sheet;
+        const draw = (stay: boolean): Promise<Resident | Sheet> => {
+          return engine.draw(layer, image, channels, columns, scale, gap, colormap, ends, stay);
+        };
+        const sheet = await draw(presents());
+        return 'pixels' in sheet ? (present(sheet) ?? ((await draw(false)) as Sheet)) : sheet;
       });
     },
     explain: async ({ index }) => (await this.#onLast((engine) => engine.explain(index))) as Explanation,

@@ -48,6 +48,24 @@ describe('inside the network', { concurrency: false }, () => {
         assert.deepEqual(await thumbs(), map);
       });
 
+      test('of the map only what a switch changes is drawn anew', async () => {
+        const modules = ['inception_3a', 'inception_5b'];
+        const canvas = (at) => `#map li:has([data-at="${at}"]) canvas`;
+        const blank = (at) => page.$eval(canvas(at), (one) => one.getContext('2d').getImageData(0, 0, 1, 1).data[3] === 0);
+        for (const at of modules) await page.$eval(canvas(at), (one) => one.getContext('2d').clearRect(0, 0, one.width, one.height));
+        assert.deepEqual([await blank(modules[0]), await blank(modules[1])], [true, true]);
+        await page.uncheck('#map [data-branch="inception_5b/1x1"]');
+        await changed();
+        await settled(page);
+        assert.deepEqual([await blank(modules[0]), await blank(modules[1])], [true, false]);
+        await page.click('#restore');
+        await settled(page);
+        // Another picture changes all.
+        await page.click('[data-sample="samples/cat.jpg"]');
+        await page.waitForFunction((canvas) => document.querySelector(canvas).getContext('2d').getImageData(0, 0, 1, 1).data[3] > 0, canvas(modules[0]), { timeout: 60_000 });
+        await settled(page);
+      });
+
       test('contributions add up to the score', async () => {
         const sums = await page.$$eval('#sums .number', (all) => all.map((n) => parseFloat(n.textContent.replace('\u2212', '-'))));
         const score = sums.pop();

@@ -195,8 +195,14 @@ describe('ways in, and habits', { concurrency: false }, () => {
   });
 
   test('sorted by contribution, in the range of the module, and walked with keys', async () => {
-    await open('at=inception_5b&picture=samples/cat.jpg');
+    const offered = () => page.$eval('#by-contribution', (option) => !option.disabled);
+    await open('at=inception_5a&picture=samples/cat.jpg');
     await settled(page);
+    assert.equal(await offered(), false);
+    await page.keyboard.press(']');
+    await settled(page);
+    assert.equal(await page.textContent('#inside-at'), 'Module 5b');
+    assert.equal(await offered(), true);
     await page.selectOption('[name=sort]', 'contribution');
     await settled(page);
     const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
@@ -216,6 +222,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
     await page.keyboard.press('[');
     await settled(page);
     assert.equal(await page.textContent('#inside-at'), 'Module 5a');
+    assert.equal(await page.inputValue('#sort'), 'index', 'only 5b has the order by contribution');
     await page.keyboard.press('1');
     await page.waitForFunction(() => /inception_5a\/1x1 x0/.test(document.querySelector('#changed').textContent));
     assert.match(await page.textContent('#top .delta'), /[+\u2212]\d+\.\d/);

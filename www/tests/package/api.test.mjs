@@ -304,6 +304,25 @@ describe('the API', { concurrency: false }, () => {
     t.diagnostic(`every branch off in turn: ${ran.part.toFixed(0)} ms, as whole runs ${ran.whole.toFixed(0)} ms; nothing changed: ${last.toFixed(2)} ms`);
   });
 
+  test('loaded for ablation, already the first runs only what lies downstream; profile tells what ran', SETTING, async () => {
+    const ran = await page.evaluate(async () => {
+      const ran = {};
+      for (const ablation of [true, false]) {
+        const net = await GoogLeNet.load({ backend: 'wasm', heads: false, ablation });
+        await net.profile();
+        const { top } = await net.classify('cat.jpg');
+        const off = await net.ablate({ 'inception_5b/1x1': 0 });
+        ran[ablation] = { steps: (await net.profile(false)).map(({ node }) => node), before: top[0], off: off.top[0], layers: net.layers.length };
+        net.free();
+      }
+      return ran;
+    });
+    assert.deepEqual(ran.true.steps, ['inception_5b/output', 'pool5/7x7_s1', 'loss3/classifier', 'prob']);
+    assert.equal(ran.false.steps.length, ran.false.layers - 1, 'otherwise everything is run');
+    assert.deepEqual([ran.true.before, ran.true.off], [ran.false.before, ran.false.off]);
+    assert.notDeepEqual(ran.true.off, ran.true.before);
+  });
+
   test('calls may come at once: they queue', SETTING, async () => {
     const labels = await page.evaluate(async () => {
       const calls = Array.from({ length: 12 }, () => net.classify('cat.jpg', { top: 1 }));

@@ -129,10 +129,10 @@ async function hung(options: LoadOptions, picture: string): Promise<{ label: str
 
 /** What drawing on the GPU comes to. */
 interface Tiles {
-  /** How often something was read back while sheets were drawn, and for one layer's values. */
-  maps: [drawing: number, reading: number];
-  /** The share of pixels that the CPU colours otherwise, and those of another picture. */
-  differing: [same: number, other: number];
+  /** How often something was read back while three sheets were drawn, for one layer's values, and without a canvas. */
+  maps: [drawing: number, reading: number, without: number];
+  /** The share of bytes that are otherwise without a canvas, on the CPU, and of another picture. */
+  differing: [without: number, cpu: number, other: number];
 }
 
 /** Draws sheets of a picture on the GPU, and on the CPU those of the same picture and of another. */
@@ -159,23 +159,27 @@ async function tiles(model: string, pictures: [string, string]): Promise<Tiles> 
     return { maps, pixels: canvases.flatMap((canvas) => [...canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height).data]) };
   };
   const blobs = await Promise.all(pictures.map(async (picture) => (await fetch(picture)).blob()));
+  const { transferToImageBitmap } = OffscreenCanvas.prototype;
   try {
     await open({ model, backend: 'gpu', heads: false, worker: false });
     await net!.classify(blobs[0]!);
     const gpu = await drawn();
+    // The engines add in different orders, which may move a value to the next of the 256 colours.
+    const differs = ({ pixels }: typeof gpu) => pixels.filter((value, at) => !(Math.abs(value - gpu.pixels[at]!) <= 8)).length / pixels.length;
     const reading = await counted(() => net!.activation('inception_3a/3x3'));
+    OffscreenCanvas.prototype.transferToImageBitmap = () => {
+      throw new Error('it cannot');
+    };
+    const without = await drawn();
     await open({ model, backend: 'cpu', heads: false });
-    const differing: number[] = [];
-    for (const blob of blobs) {
-      await net!.classify(blob);
-      const { pixels } = await drawn();
-      if (pixels.length !== gpu.pixels.length) throw new Error('the sheets are of other sizes');
-      // The engines add in different orders, which may move a value to the next of the 256 colours.
-      differing.push(pixels.filter((value, at) => Math.abs(value - gpu.pixels[at]!) > 8).length / pixels.length);
-    }
-    return { maps: [gpu.maps, reading], differing: differing as [number, number] };
+    await net!.classify(blobs[0]!);
+    const cpu = await drawn();
+    await net!.classify(blobs[1]!);
+    const other = await drawn();
+    return { maps: [gpu.maps, reading, without.maps], differing: [differs(without), differs(cpu), differs(other)] };
   } finally {
     GPUBuffer.prototype.mapAsync = mapAsync;
+    OffscreenCanvas.prototype.transferToImageBitmap = transferToImageBitmap;
   }
 }
 
