@@ -130,13 +130,15 @@ impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line.
-    /// `warm` is a GPU that was opened meanwhile.
+    /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
+    /// CPU does; unasked one that is hardware must.
     pub async fn load(
         model: Vec<u8>,
         backend: String,
         heads: bool,
         labels: Option<String>,
         warm: Option<Warm>,
+        check: Option<bool>,
     ) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
@@ -144,7 +146,7 @@ impl Engine {
             let model = Model::labelled(model, labels.as_deref())?;
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
-            let options = Options { backend, threads: Some(NonZeroUsize::MIN) };
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN), check };
             let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };

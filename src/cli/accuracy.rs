@@ -87,7 +87,7 @@ fn rows(path: &PathBuf) -> super::Result<Vec<Image>> {
 /// Every picture's answer, in order. Each thread has an engine of its own, which has no other.
 fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads>, Error> {
     let work = Mutex::new(pictures.chunks(BATCH).enumerate());
-    let alone = Options { backend: Backend::Cpu, threads: Some(NonZeroUsize::MIN) };
+    let alone = Options { backend: Backend::Cpu, threads: Some(NonZeroUsize::MIN), ..Options::default() };
     let worker = || -> Result<Vec<(usize, Vec<Heads>)>, Error> {
         let mut engine = pollster::block_on(Engine::with(model.clone(), alone))?;
         let mut done = Vec::new();

@@ -46,7 +46,7 @@ pub fn run(args: Args) -> super::Result {
     };
     // Nobody asks the auxiliary heads.
     let model = super::load(&path)?.without_heads()?;
-    let options = Options { backend: args.backend, threads: args.threads };
+    let options = Options { backend: args.backend, threads: args.threads, ..Options::default() };
     let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
     if !args.json {
         let Info { backend, adapter, reason, threads } = engine.info();

@@ -59,6 +59,7 @@ export class Session {
   #tune = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
   #withHeads = true;
+  #check: boolean | undefined;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
   constructor(post: (reply: Reply, moved?: Transferable[]) => void, summon?: Summon) {
@@ -180,6 +181,7 @@ export class Session {
     const passed = () => performance.now() - since;
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
     this.#wasmUrl = wasmUrl;
+    this.#check = args.check;
     const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
     // Where both fail, the download's failure is told.
     module.catch(() => {});
@@ -244,10 +246,10 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used it up all the same.
     const once = () => [warm, (warm = undefined)][0];
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once())).catch((error: unknown) => {
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once(), this.#check)).catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;
-      return this.#labelled((labels) => load(bytes, on, heads, labels, undefined));
+      return this.#labelled((labels) => load(bytes, on, heads, labels, undefined, this.#check));
     });
     await this.#recall(next);
     this.#asked = backend;
