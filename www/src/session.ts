@@ -29,7 +29,6 @@ const IDLE = 1500;
 /** Milliseconds in which a GPU must have run a picture, and in which software that stands in for one must. */
 const PATIENCE = 20_000;
 const SLOW = 300_000;
-const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
 
 /** Bytes of pictures that are kept for the case that the GPU is lost. */
 const KEPT = 100 << 20;
@@ -50,6 +49,8 @@ export class Session {
 
   #wasm: Engines | undefined;
   #engine: Engine | undefined;
+  /** Milliseconds for a picture. */
+  #patience = PATIENCE;
   /** What was asked for. Kept so that a change of backend needs no second download. */
   #file: Uint8Array | undefined;
   #asked = 'auto';
@@ -255,6 +256,7 @@ export class Session {
     this.#asked = backend;
     release(this.#engine);
     this.#engine = next;
+    this.#patience = next.can_tune() ? PATIENCE : SLOW;
     if (this.#file !== bytes) this.#replay = this.#gains = undefined;
     this.#file = bytes;
     this.#withHeads = heads;
@@ -332,9 +334,8 @@ export class Session {
 
   /** Fails where the GPU does not come back. */
   async #watched<T>(work: Promise<T>, pictures: number): Promise<T> {
-    const { backend, adapter } = this.#info();
-    if (backend !== 'webgpu') return work;
-    const patience = (SOFTWARE.test(adapter) ? SLOW : PATIENCE) * pictures;
+    if (this.#info().backend !== 'webgpu') return work;
+    const patience = this.#patience * pictures;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
       const message = `The GPU did not answer within ${patience / 1000} s.`;

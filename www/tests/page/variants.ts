@@ -127,6 +127,24 @@ async function hung(options: LoadOptions, picture: string): Promise<{ label: str
   }
 }
 
+/** A GPU that passes for hardware but computes nothing: what is used instead, and why. */
+async function idle(options: LoadOptions): Promise<{ backend: string; reason: string; adapter: string }> {
+  const { submit } = GPUQueue.prototype;
+  const info = Object.getOwnPropertyDescriptors(GPUAdapterInfo.prototype);
+  for (const name of ['vendor', 'architecture', 'device', 'description']) {
+    Object.defineProperty(GPUAdapterInfo.prototype, name, { configurable: true, get: () => 'A GPU' });
+  }
+  Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { configurable: true, get: () => false });
+  GPUQueue.prototype.submit = () => undefined;
+  try {
+    await open({ ...options, backend: 'auto', worker: false });
+    return net!.info;
+  } finally {
+    GPUQueue.prototype.submit = submit;
+    Object.defineProperties(GPUAdapterInfo.prototype, info);
+  }
+}
+
 /** What a worker says next. */
 function heard<T>(worker: Worker): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -161,4 +179,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, idle, team } });
