@@ -13,7 +13,7 @@ use crate::tensor::{Shape, Tensor};
 /// What is compared: it takes every operation to get there but those of the classifier.
 const LAYER: &str = "inception_3a/output";
 /// Side of the picture's corner that the CPU computes: a twelfth of the work, and what a few cells of the layer see.
-const CORNER: usize = 64;
+const CORNER: usize = 56;
 /// How far a value may be off, as a part of the largest: a hundred times what rounding does.
 const TOLERANCE: f32 = 1e-3;
 
@@ -140,7 +140,7 @@ mod tests {
     fn the_corner_is_as_on_the_whole_picture() {
         let model = model();
         let check = SelfCheck::new(&model).unwrap().unwrap();
-        assert!(check.cells >= 4, "{} cells", check.cells);
+        assert!(check.cells >= 3, "{} cells", check.cells);
         let mut cpu = Cpu::new(&model, Team::new(1)).unwrap();
         let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
         cpu.prepare(&plan).unwrap();

@@ -109,7 +109,9 @@ const ACTIONS = {
  */
 async function memory() {
   await look('cat');
-  for (const at of [page, ...page.workers()]) await at.evaluate(() => globalThis.gc?.()).catch(() => {});
+  // A helper that waits for work does not answer.
+  const collect = (at) => Promise.race([at.evaluate(() => globalThis.gc?.()).catch(() => {}), page.waitForTimeout(1000)]);
+  await Promise.all([page, ...page.workers()].map(collect));
   const { processInfo } = await system.send('SystemInfo.getProcessInfo');
   const held = processInfo.filter(({ type }) => type === 'renderer' || type === 'GPU');
   const shares = await Promise.all(held.map(({ id }) => readFile(`/proc/${id}/smaps_rollup`, 'utf8')));
