@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::team::Team;
 use crate::error::{Error, Result};
-use crate::gpu::{Counts, Gpu, Warm};
+use crate::gpu::{Counts, Drawn, Gpu, Warm};
 use crate::image::{Crop, Image};
 use crate::model::Model;
 use crate::network::NodeId;
@@ -52,6 +52,9 @@ pub struct Options {
     /// Whether a GPU has to compute, before it is used, part of a test picture as the CPU does. Unasked one that is
     /// hardware: a software adapter takes long for it, and has nothing that breaks.
     pub check: Option<bool>,
+    /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
+    /// upstream as it is; each run copies every branch once for it.
+    pub join: Join,
 }
 
 /// What an engine runs on, and why.
@@ -125,6 +128,8 @@ pub struct Engine {
     gains: Vec<f32>,
     /// Those of the last run.
     applied: Vec<f32>,
+    /// Of the next plan; once branches were weighed they keep places of their own.
+    join: Join,
     timed: bool,
     /// The plan in force, and whether a run has filled it.
     plan: Option<Plan>,
@@ -171,6 +176,7 @@ impl Engine {
             info,
             applied: gains.clone(),
             gains,
+            join: options.join,
             timed: false,
             plan,
             filled: false,
@@ -189,12 +195,11 @@ impl Engine {
         match options.backend {
             Backend::Cpu => cpu("the CPU was asked for".into()),
             Backend::Gpu => {
-                let ready = Self::ready(Gpu::load(warm().await?, model).await?, model, options.check).await?;
+                let ready = Self::ready(Gpu::load(warm().await?, model).await?, model, options).await?;
                 gpu(ready, "the GPU was asked for")
             }
             Backend::Auto => {
-                let ready =
-                    async { Self::ready(Gpu::hardware(warm().await?, model).await?, model, options.check).await };
+                let ready = async { Self::ready(Gpu::hardware(warm().await?, model).await?, model, options).await };
                 match ready.await {
                     Ok(ready) => gpu(ready, "there is a GPU"),
                     Err(e) => cpu(e.to_string()),
@@ -204,11 +209,11 @@ impl Engine {
     }
 
     /// Has a GPU take on the plan for one picture, so that the first finds everything ready, and checks it.
-    async fn ready(mut gpu: Gpu, model: &Model, check: Option<bool>) -> Result<(Gpu, Plan)> {
-        let plan = Plan::new(&model.network, 1, Join::Direct)?;
+    async fn ready(mut gpu: Gpu, model: &Model, options: Options) -> Result<(Gpu, Plan)> {
+        let plan = Plan::new(&model.network, 1, options.join)?;
         gpu.prepare(&plan)?;
         // The CPU computes its part while the driver compiles.
-        let check = if check.unwrap_or(gpu.is_hardware()) { SelfCheck::new(model)? } else { None };
+        let check = if options.check.unwrap_or(gpu.is_hardware()) { SelfCheck::new(model)? } else { None };
         gpu.ready().await?;
         if let Some(check) = check {
             check.run(&mut gpu, &plan).await?;
@@ -258,7 +263,7 @@ impl Engine {
         let Runner::Gpu(gpu) = &mut self.runner else { return Ok(()) };
         gpu.set_tuning(kept)?;
         self.outdated = true;
-        self.prepare(1, Join::Direct)?;
+        self.prepare(1)?;
         match &mut self.runner {
             Runner::Gpu(gpu) => gpu.ready().await,
             Runner::Cpu(_) => Ok(()),
@@ -291,14 +296,17 @@ impl Engine {
     /// Runs pictures or tensors, as many as come together.
     pub async fn run_input(&mut self, input: Input<'_>) -> Result<Output> {
         self.check(&input)?;
-        let join = if self.gains.iter().any(|&g| g != 1.0) { Join::Gains } else { Join::Direct };
-        self.prepare(input.batch(), self.plan.as_ref().map_or(join, |p| p.join.max(join)))?;
+        if self.gains.iter().any(|&gain| gain != 1.0) {
+            self.join = Join::Gains;
+        }
+        self.prepare(input.batch())?;
         self.execute(Work::All(input)).await
     }
 
     /// Runs the last input again with the gains as they are now. Only what they change is computed: the joins of the
     /// branches that are weighed otherwise than in the last run, and what lies downstream of these. The first time that
-    /// a gain differs from 1, branches take places of their own, and everything is.
+    /// a gain differs from 1, branches take places of their own, and everything is; unless they had them from the
+    /// beginning, as by [`Options::join`].
     pub async fn rerun(&mut self) -> Result<Output> {
         let Some(plan) = self.plan.as_ref().filter(|_| self.filled) else {
             return Err(Error::Argument("there is nothing to run again: run a picture first".into()));
@@ -332,8 +340,9 @@ impl Engine {
         })
     }
 
-    /// Takes on the plan for this batch and this way of joining, unless it is in force.
-    fn prepare(&mut self, batch: usize, join: Join) -> Result<()> {
+    /// Takes on the plan for this batch, unless it is in force.
+    fn prepare(&mut self, batch: usize) -> Result<()> {
+        let join = self.join;
         if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
             return Ok(());
         }
@@ -386,15 +395,28 @@ impl Engine {
         }
     }
 
-    /// Draws channels of what a node gave in the last run: width, height, RGBA.
+    /// Draws channels of what a node gave in the last run.
     pub async fn draw(&self, node: &str, sheet: &Sheet) -> Result<Image> {
+        let [width, height] = self.sheet_size(node, sheet)?;
+        match self.draw_or_leave(node, sheet, false).await? {
+            Drawn::Rgba(rgba) => Image::new(width, height, rgba),
+            #[cfg(target_arch = "wasm32")]
+            Drawn::Resident(_) => unreachable!("it was not to stay"),
+        }
+    }
+
+    /// The same as RGBA; or where it may `stay`, and in a browser's GPU can, as what a canvas takes from there.
+    pub async fn draw_or_leave(&self, node: &str, sheet: &Sheet, stay: bool) -> Result<Drawn> {
         let place = self.place(node)?;
-        let [width, height] = sheet.size(place.shape)?;
-        let rgba = match &self.runner {
-            Runner::Cpu(cpu) => cpu.draw(place, sheet)?,
-            Runner::Gpu(gpu) => gpu.draw(place, sheet).await?,
-        };
-        Image::new(width, height, rgba)
+        match &self.runner {
+            Runner::Cpu(cpu) => cpu.draw(place, sheet).map(Drawn::Rgba),
+            Runner::Gpu(gpu) => gpu.draw(place, sheet, stay).await,
+        }
+    }
+
+    /// Width and height of a sheet of a node, in pixels.
+    pub fn sheet_size(&self, node: &str, sheet: &Sheet) -> Result<[usize; 2]> {
+        sheet.size(self.place(node)?.shape)
     }
 
     fn place(&self, node: &str) -> Result<crate::plan::Place> {

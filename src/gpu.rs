@@ -29,6 +29,7 @@ use kernels::Kernels;
 use picture::Picture;
 use record::Recording;
 use std::collections::HashMap;
+pub use tiles::Drawn;
 use tune::Tuning;
 use web_time::Instant;
 use wgpu::{BufferUsages, CommandEncoder};
@@ -303,12 +304,12 @@ impl Gpu {
         tensor
     }
 
-    /// RGBA of a sheet of what stands in a place; its size is [`Sheet::size`].
-    pub async fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
+    /// A sheet of what stands in a place; its size is [`Sheet::size`]. In a browser it may stay on the GPU.
+    pub async fn draw(&self, place: Place, sheet: &Sheet, stay: bool) -> Result<Drawn> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
         let place = recording.place(place);
-        tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet).await
+        tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet, stay).await
     }
 }
 

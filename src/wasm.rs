@@ -9,10 +9,10 @@ use crate::cpu::team;
 use crate::engine::{self, Algorithm, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
 use crate::explain::{Ablation, Classifier};
-use crate::gpu;
+use crate::gpu::{self, Drawn};
 use crate::image::Image;
 use crate::model::Model;
-use crate::plan::{Input, StepTime};
+use crate::plan::{Input, Join, StepTime};
 use crate::summary;
 use crate::tensor::Tensor;
 use crate::tiles::{Colormap, Range, Sheet};
@@ -129,7 +129,7 @@ impl Warm {
 impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
-    /// metadata `labels`, unless these are given, one a line.
+    /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
     /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
     /// CPU does; unasked one that is hardware must.
     pub async fn load(
@@ -137,6 +137,7 @@ impl Engine {
         backend: String,
         heads: bool,
         labels: Option<String>,
+        ablation: bool,
         warm: Option<Warm>,
         check: Option<bool>,
     ) -> Result<Engine, JsValue> {
@@ -146,7 +147,8 @@ impl Engine {
             let model = Model::labelled(model, labels.as_deref())?;
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
-            let options = Options { backend, threads: Some(NonZeroUsize::MIN), check };
+            let join = if ablation { Join::Gains } else { Join::Direct };
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check };
             let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
@@ -269,7 +271,7 @@ impl Engine {
         Ok(heads.into())
     }
 
-    /// The time of each step of the last run, in order: `[{node, ms}]`, on the CPU with `algorithm` and the
+    /// The time of each step of the last run, be it `ablate`'s, in order: `[{node, ms}]`, on the CPU with `algorithm` and the
     /// multiply-adds it executes a picture; empty where that run was not timed. `timed` says whether the next ones
     /// are. Off at first, as measuring costs.
     pub fn profile(&self, timed: bool) -> Result<JsValue, JsValue> {
@@ -293,8 +295,10 @@ impl Engine {
         Ok(out.into())
     }
 
-    /// Draws channels of what a node gave for a picture of the last run: `{data, width, height}`, RGBA. No channels
-    /// are all. `range` is empty for each channel's own, one number for the whole sheet's, or two, its ends.
+    /// Draws channels of what a node gave for a picture of the last run: `{width, height, data}`, RGBA; on a GPU,
+    /// where `resident` says that it can be taken from there, `{width, height, device, pixels, pitch}`, a buffer of
+    /// rows of so many bytes. No channels are all. `range` is empty for each channel's own, one number for the
+    /// whole sheet's, or two, its ends.
     #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
     pub async fn draw(
         &self,
@@ -306,6 +310,7 @@ impl Engine {
         gap: usize,
         colormap: String,
         range: Vec<f32>,
+        resident: bool,
     ) -> Result<JsValue, JsValue> {
         let engine = &self.take()?.engine;
         let draw = async {
@@ -324,13 +329,22 @@ impl Engine {
                 [_] => Range::Sheet,
                 [low, high, ..] => Range::Fixed(low, high),
             };
-            engine.draw(&node, &Sheet { image, channels, columns, scale, gap, colormap, range }).await
+            let sheet = Sheet { image, channels, columns, scale, gap, colormap, range };
+            let drawn = engine.draw_or_leave(&node, &sheet, resident).await?;
+            Ok((drawn, engine.sheet_size(&node, &sheet)?))
         };
-        let drawn = draw.await.map_err(thrown)?;
         let out = Object::new();
-        set(&out, "data", &Uint8ClampedArray::from(drawn.rgba()))?;
-        set(&out, "width", &drawn.width().into())?;
-        set(&out, "height", &drawn.height().into())?;
+        let (drawn, [width, height]) = draw.await.map_err(thrown)?;
+        match drawn {
+            Drawn::Rgba(rgba) => set(&out, "data", &Uint8ClampedArray::from(&*rgba))?,
+            Drawn::Resident(left) => {
+                set(&out, "device", &left.device)?;
+                set(&out, "pixels", &left.pixels)?;
+                set(&out, "pitch", &left.pitch.into())?;
+            }
+        }
+        set(&out, "width", &width.into())?;
+        set(&out, "height", &height.into())?;
         Ok(out.into())
     }
 
@@ -347,7 +361,8 @@ impl Engine {
         let mut loaded = self.take()?;
         let Loaded { engine, ablation, .. } = &mut *loaded;
         let gains: Vec<_> = branches.into_iter().zip(gains).collect();
-        let (untouched, output) = ablation.run(engine, &gains).await.map_err(thrown)?;
+        let (untouched, mut output) = ablation.run(engine, &gains).await.map_err(thrown)?;
+        self.steps.replace(std::mem::take(&mut output.steps));
         let answer = Answer::of(&output, engine, 0, top);
         let before = Answer::of(untouched, engine, 0, top).top;
         let all = untouched.answer().map_or(&[][..], |head| head.probabilities.image(0));

@@ -36,8 +36,11 @@ static ALLOCATOR: Counting = Counting;
 fn engine(threads: usize) -> Engine {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10.safetensors");
     let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
-    block_on(Engine::with(model, Options { backend: Backend::Cpu, threads: NonZeroUsize::new(threads), check: None }))
-        .unwrap()
+    block_on(Engine::with(
+        model,
+        Options { backend: Backend::Cpu, threads: NonZeroUsize::new(threads), ..Options::default() },
+    ))
+    .unwrap()
 }
 
 // One test, since the counters are the process's.

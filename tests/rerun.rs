@@ -5,10 +5,10 @@
 mod common;
 
 use common::{Rng, Tolerance, cases, compare};
-use googlenet::engine::{Backend, Engine, Output};
+use googlenet::engine::{Backend, Engine, Options, Output};
 use googlenet::googlenet::{Row, Spec, TABLE, Variant};
 use googlenet::model::Model;
-use googlenet::plan::Input;
+use googlenet::plan::{Input, Join};
 use googlenet::tensor::Tensor;
 use googlenet::weights::Weights;
 use pollster::block_on;
@@ -28,7 +28,11 @@ fn subject(batch: usize) -> (Model, Tensor) {
 }
 
 fn load(model: &Model, backend: Backend) -> Engine {
-    let mut engine = block_on(Engine::new(model.clone(), backend)).unwrap();
+    load_with(model, Options { backend, ..Options::default() })
+}
+
+fn load_with(model: &Model, options: Options) -> Engine {
+    let mut engine = block_on(Engine::with(model.clone(), options)).unwrap();
     engine.set_timed(true);
     engine
 }
@@ -165,6 +169,25 @@ fn runs_the_steps_downstream_and_no_others() {
         rerun(&mut engine, &[gain(6)]);
         let moved = rerun(&mut engine, &[gain(4)]);
         assert!(!timed || steps(&engine, &moved) == downstream(&engine, 4));
+    }
+}
+
+#[test]
+fn where_branches_have_places_of_their_own_so_does_the_first_gain() {
+    let (model, input) = subject(1);
+    for backend in BACKENDS {
+        let mut direct = load(&model, backend);
+        let mut engine = load_with(&model, Options { backend, join: Join::Gains, ..Options::default() });
+        let untouched = run(&mut engine, &input);
+        assert_eq!(untouched.heads, run(&mut direct, &input).heads, "{backend:?}");
+        let gain = (format!("{}/3x3", TABLE[6].module()), 0.5);
+        let [first, whole] = [&mut engine, &mut direct].map(|engine| rerun(engine, std::slice::from_ref(&gain)));
+        assert_eq!(first.heads, whole.heads, "{backend:?}");
+        assert_ne!(first.heads, untouched.heads, "{backend:?}");
+        if !untouched.steps.is_empty() {
+            assert_eq!(steps(&engine, &first), downstream(&engine, 6), "{backend:?}");
+            assert!(whole.steps.len() > first.steps.len(), "{backend:?}");
+        }
     }
 }
 

@@ -61,7 +61,7 @@ export class GoogLeNet {
    * @throws {@link GoogLeNetError} with what is wrong: the model, the connection, the GPU that was asked for.
    */
   static async load(options: LoadOptions = {}): Promise<GoogLeNet> {
-    const { backend = 'auto', heads = true, threads, simd = 'auto', tune = true, check } = options;
+    const { backend = 'auto', heads = true, ablation = false, threads, simd = 'auto', tune = true, check } = options;
     const { onProgress, signal, wasmUrl, workerUrl } = options;
     if (!BACKENDS.includes(backend)) throw bad(`"${backend}" is no backend; there are auto, webgpu and wasm.`);
     if (options.f16) {
@@ -75,7 +75,7 @@ export class GoogLeNet {
       const listener = (reply: Reply) => net.#receive(reply);
       net.#channel = worker ? elsewhere(listener, workerUrl) : await here(listener);
       const folder = wasmUrl === undefined ? undefined : directory(wasmUrl);
-      const args = { model, backend, heads, threads, simd, tune, check, wasmUrl: folder };
+      const args = { model, backend, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
       net.#loaded = await net.#call('load', args, { onProgress, signal });
       return net;
     } catch (error) {
@@ -181,7 +181,9 @@ export class GoogLeNet {
   }
 
   /**
-   * Draws channels of a layer as tiles, from what it gave for the last picture. The canvas takes the sheet's size.
+   * Draws channels of a layer as tiles, from what it gave for the last picture. The canvas takes the sheet's size. What
+   * a GPU has computed it also draws, and nothing is read back; but for sheets of more than 8192 pixels a side or 32 MB,
+   * and on Chromium's software adapter.
    *
    * @param canvas - With a 2D context, or none yet.
    */
@@ -191,11 +193,14 @@ export class GoogLeNet {
     const { columns = Math.ceil(Math.sqrt(count)) } = options;
     const ends = { channel: [], sheet: [0] }[range as string] ?? [...(range as [number, number])];
     const sheet = { layer, image, channels: Uint32Array.from(channels), columns, scale, gap, colormap, range: ends };
-    const { data, width, height } = await this.#call('draw', sheet);
+    const drawn = await this.#call('draw', sheet);
+    const { width, height } = drawn;
     Object.assign(canvas, { width, height });
     const context = canvas.getContext('2d') as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
     if (!context) throw bad('The canvas has a context already that is not 2d.');
-    context.putImageData(new ImageData(data, width, height), 0, 0);
+    if ('data' in drawn) return context.putImageData(new ImageData(drawn.data, width, height), 0, 0);
+    context.drawImage(drawn, 0, 0);
+    drawn.close();
   }
 
   /**
@@ -226,8 +231,8 @@ export class GoogLeNet {
 
   /**
    * Runs the last picture again with what branches hand on multiplied: 0 switches one off, 1 leaves it as it is.
-   * Branches that are not named have 1. Only what lies downstream of a gain that has changed is run, but for the first
-   * time, when everything is. The gains stay, for whatever is run or read next, until the next call of this:
+   * Branches that are not named have 1. Only what lies downstream of a gain that has changed is run; the first time
+   * everything is, unless the network was loaded with `ablation`. The gains stay, for whatever is run or read next, until the next call of this:
    * `ablate({})` restores the network.
    *
    * @param gains - By each branch's last layer: `{ "inception_3a/1x1": 0 }`; also `/3x3`, `/5x5` and `/pool_proj`.
@@ -247,7 +252,7 @@ export class GoogLeNet {
   }
 
   /**
-   * How long each step of the last run took, in order. Runs are timed from the first call of this on, as measuring costs:
+   * How long each step of the last run took, in order; of `ablate`, those that were run again. Runs are timed from the first call of this on, as measuring costs:
    * before it there is nothing to give. `profile(false)` ends that.
    */
   profile(timed = true): Promise<StepTime[]> {

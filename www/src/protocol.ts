@@ -17,12 +17,8 @@ export interface Loaded {
   layers: Layer[];
 }
 
-/** A sheet of tiles as RGBA. */
-export interface Sheet {
-  data: Uint8ClampedArray<ArrayBuffer>;
-  width: number;
-  height: number;
-}
+/** A sheet of tiles: what the GPU has drawn, or RGBA. */
+export type Sheet = ImageBitmap | { data: Uint8ClampedArray<ArrayBuffer>; width: number; height: number };
 
 /** `draw`'s arguments as the engine takes them. */
 export interface SheetOptions {
@@ -54,6 +50,7 @@ export interface Calls {
       model: ModelPlace;
       backend: Backend;
       heads: boolean;
+      ablation: boolean;
       threads: number | undefined;
       simd: Simd;
       tune: boolean;

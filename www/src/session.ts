@@ -5,6 +5,7 @@ import { download } from './download.js';
 import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
 import { pixels } from './pixels.js';
+import { present, presents, type Resident } from './present.js';
 import type { Call, Calls, Explanation, Loaded, ModelPlace, Reply, Request, Sheet } from './protocol.js';
 import { keep, kept } from './tuning.js';
 import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from './types.js';
@@ -61,6 +62,7 @@ export class Session {
   #idle: ReturnType<typeof setTimeout> | undefined;
   #withHeads = true;
   #check: boolean | undefined;
+  #ablation = false;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
   constructor(post: (reply: Reply, moved?: Transferable[]) => void, summon?: Summon) {
@@ -163,7 +165,10 @@ export class Session {
     },
     draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
       const ends = Float32Array.from(range);
-      return (await this.#onLast((engine) => engine.draw(layer, image, channels, columns, scale, gap, colormap, ends))) as Sheet;
+      return this.#onLast(async (engine) => {
+        const sheet: Resident | Sheet = await engine.draw(layer, image, channels, columns, scale, gap, colormap, ends, presents());
+        return 'pixels' in sheet ? present(sheet) : sheet;
+      });
     },
     explain: async ({ index }) => (await this.#onLast((engine) => engine.explain(index))) as Explanation,
     ablate: async ({ gains, top }) => {
@@ -177,12 +182,13 @@ export class Session {
   };
 
   async #load(args: Calls['load']['args'], report: Report): Promise<Loaded> {
-    const { model, backend, heads, simd, threads, wasmUrl } = args;
+    const { model, backend, heads, ablation, simd, threads, wasmUrl } = args;
     const since = performance.now();
     const passed = () => performance.now() - since;
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
     this.#wasmUrl = wasmUrl;
     this.#check = args.check;
+    this.#ablation = ablation;
     const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
     // Where both fail, the download's failure is told.
     module.catch(() => {});
@@ -247,10 +253,10 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used it up all the same.
     const once = () => [warm, (warm = undefined)][0];
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, once(), this.#check)).catch((error: unknown) => {
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, once(), this.#check)).catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;
-      return this.#labelled((labels) => load(bytes, on, heads, labels, undefined, this.#check));
+      return this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, undefined, this.#check));
     });
     await this.#recall(next);
     this.#asked = backend;
@@ -365,6 +371,7 @@ function available(backend: string): string {
 
 /** What of a result need not be copied. */
 function movable(result: unknown): Transferable[] {
+  if (globalThis.ImageBitmap && result instanceof ImageBitmap) return [result];
   const { data } = (result ?? {}) as { data?: unknown };
   return ArrayBuffer.isView(data) ? [data.buffer as ArrayBuffer] : [];
 }

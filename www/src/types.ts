@@ -105,6 +105,11 @@ export interface LoadOptions {
    * bundled model 12 MB instead of 21 MB to download. Unasked they are.
    */
   heads?: boolean;
+  /**
+   * Whether {@link GoogLeNet.ablate} is going to be called: already its first call then runs only what lies downstream.
+   * Each run copies every branch once for it. Unasked not.
+   */
+  ablation?: boolean;
   /** Whether to run in a worker. Unasked so, where there are workers; otherwise on the calling thread. */
   worker?: boolean;
   /**

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { launchChromium, launchFirefox, serve } from './support.mjs';
+import { launchChromium, launchFirefox, serve, visitTests } from './support.mjs';
 
 /** What a probability may differ by: two engines add in different orders. */
 const ALLOWED = 1e-3;
@@ -38,9 +38,7 @@ try {
 async function run(where, backend, launch, pictures) {
   const browser = await launch();
   try {
-    const page = await browser.newPage();
-    await page.goto(`${server.url}/tests/index.html`);
-    await page.waitForFunction(() => 'sample' in window);
+    const page = await visitTests(browser, server.url, 'sample');
     const open = ([backend]) => window.sample.open('/models/cifar10.safetensors', backend, '/cifar10/test_batch.png');
     const info = await page.evaluate(open, [backend]);
     assert.equal(info.backend, { cpu: 'wasm', gpu: 'webgpu' }[backend]);

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { after, before, describe, test } from 'node:test';
-import { launchChromium, launchFirefox, serve } from './support.mjs';
+import { describe, test } from 'node:test';
+import { launchChromium, launchFirefox, setting } from './support.mjs';
 
 /** WebKitGTK through its WebDriver, as far as the tests need it: goes to pages and evaluates functions in them. */
 async function launchWebKit() {
@@ -42,20 +42,11 @@ const ENGINES = [
 for (const [name, launch, backends] of ENGINES) {
   const skip = name === 'WebKit' && !process.env.WEBKIT ? 'skipped: WEBKIT is not set' : false;
   describe(`the page in ${name}`, { concurrency: false, skip }, () => {
-    let server, browser;
-
-    before(async () => {
-      server = await serve();
-      browser = await launch();
-    });
-    after(async () => {
-      await browser?.close();
-      server?.stop();
-    });
+    const here = setting(launch);
 
     for (const backend of backends) {
       test(`names a photograph and draws its branches on the ${backend}`, { timeout: 300_000 }, async (t) => {
-        const page = await browser.newPage();
+        const page = await here.browser.newPage();
         const until = async (what, ...args) => {
           for (const end = Date.now() + 120_000; ; ) {
             const value = await page.evaluate(what, ...args);
@@ -64,7 +55,7 @@ for (const [name, launch, backends] of ENGINES) {
             await new Promise((resolve) => setTimeout(resolve, 250));
           }
         };
-        await page.goto(`${server.url}/?backend=${backend}`);
+        await page.goto(`${here.server.url}/?backend=${backend}`);
         const running = await until(() => document.querySelector('#facts[data-backend]')?.innerText);
         assert.equal(await page.evaluate(() => document.querySelector('#facts').dataset.backend), backend);
         const look = async (sample, classes) => {

@@ -1,8 +1,8 @@
 // A GPU that is lost, and one that does not come back.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { launchFirefox, serve } from './support.mjs';
+import { before, describe, test } from 'node:test';
+import { launchFirefox, setting, visitTests } from './support.mjs';
 
 const GPU = { model: '/models/cifar10-noheads.safetensors', backend: 'gpu', heads: false };
 const PICTURE = '/samples/cat.jpg';
@@ -11,18 +11,11 @@ const TIMES = Number(process.env.FAULTS ?? 10);
 
 // Firefox's software adapter is fast enough for many runs of the whole network.
 describe('GPU faults', { concurrency: false }, () => {
-  let server, browser, page;
+  const here = setting(launchFirefox);
+  let page;
 
   before(async () => {
-    server = await serve();
-    browser = await launchFirefox();
-    page = await browser.newPage();
-    await page.goto(`${server.url}/tests/index.html`);
-    await page.waitForFunction(() => 'variants' in window);
-  });
-  after(async () => {
-    await browser?.close();
-    server?.stop();
+    page = await visitTests(here.browser, here.server.url, 'variants');
   });
   const call = (name, ...args) => page.evaluate(([name, args]) => window.variants[name](...args), [name, args]);
 

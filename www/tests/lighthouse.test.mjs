@@ -1,29 +1,20 @@
 // Lighthouse's opinion of the page.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import lighthouse from 'lighthouse';
 import puppeteer from 'puppeteer-core';
-import { isSteady, serve } from './support.mjs';
+import { isSteady, setting } from './support.mjs';
 
 const LEAST = { accessibility: 95, 'best-practices': 95, seo: 95, performance: 90 };
 
 describe('Lighthouse', { concurrency: false }, () => {
-  let server, browser;
-
-  before(async () => {
-    server = await serve();
-    browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
-  });
-  after(async () => {
-    await browser?.close();
-    server?.stop();
-  });
+  const here = setting(() => puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] }));
 
   test('the page as it loads, before the weights', { timeout: 300_000 }, async (t) => {
-    const { port } = new URL(browser.wsEndpoint());
+    const { port } = new URL(here.browser.wsEndpoint());
     const run = async (flags) => {
-      const { lhr } = await lighthouse(`${server.url}/?backend=cpu`, { port: Number(port), logLevel: 'error', output: 'json', ...flags }, undefined);
+      const { lhr } = await lighthouse(`${here.server.url}/?backend=cpu`, { port: Number(port), logLevel: 'error', output: 'json', ...flags }, undefined);
       const failed = Object.values(lhr.audits).filter(({ score, scoreDisplayMode }) => scoreDisplayMode === 'binary' && score === 0);
       return { scores: Object.fromEntries(Object.entries(lhr.categories).map(([id, { score }]) => [id, Math.round(score * 100)])), failed };
     };

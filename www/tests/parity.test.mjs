@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, describe, test } from 'node:test';
-import { compared, launchChromium, launchFirefox, photo, serve } from './support.mjs';
+import { before, describe, test } from 'node:test';
+import { compared, launchChromium, launchFirefox, photo, setting, visitTests } from './support.mjs';
 
 const MODELS = {
   caffe: { model: '/models/imagenet.safetensors', golden: '/reference/imagenet/golden_chelsea.safetensors', layers: 84 },
@@ -19,18 +19,11 @@ const ENGINES = [
 
 for (const { where, backend, launch } of ENGINES) {
   describe(where, { ...compared, concurrency: false }, () => {
-    let server, browser, page;
+    const here = setting(launch);
+    let page;
 
     before(async () => {
-      server = await serve();
-      browser = await launch();
-      page = await browser.newPage();
-      await page.goto(`${server.url}/tests/index.html`);
-      await page.waitForFunction(() => 'parity' in window);
-    });
-    after(async () => {
-      await browser?.close();
-      server?.stop();
+      page = await visitTests(here.browser, here.server.url, 'parity');
     });
 
     const open = async (model) => {

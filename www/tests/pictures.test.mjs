@@ -1,25 +1,17 @@
 // Every picture that may come gives the right answer or a clear sentence, and the page goes on.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { cases } from './pictures.mjs';
-import { launchChromium, serve } from './support.mjs';
+import { newPage, setting, visit } from './support.mjs';
 
 describe('bad pictures', { concurrency: false }, () => {
-  let server, browser, page;
-  const faults = [];
+  const here = setting();
+  let page;
 
   before(async () => {
-    server = await serve();
-    browser = await launchChromium();
-    page = await browser.newPage();
-    page.on('pageerror', (error) => faults.push(error.message));
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
-  });
-  after(async () => {
-    await browser?.close();
-    server?.stop();
+    page = await newPage(here.browser);
+    await visit(page, `${here.server.url}/?backend=cpu`);
   });
 
   /** Gives the page a file; gives the class it names, or the sentence it refuses it with. */
@@ -64,7 +56,7 @@ describe('bad pictures', { concurrency: false }, () => {
     }
     assert.deepEqual(wrong, []);
     assert.equal((await give('the last.png', all.find(({ name }) => name === 'rgb8.png').bytes)).answer, 'cat', 'the page goes on');
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
     t.diagnostic(`${all.length} pictures: ${refusals} refused in words, the others answered`);
   });
 });

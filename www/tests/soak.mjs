@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { argv } from 'node:process';
-import { launchChromium, serve } from './support.mjs';
+import { launchChromium, newPage, serve, settled, visit } from './support.mjs';
 
 const minutes = Number(argv[2] ?? 30);
 const seed = Number(argv[3] ?? 1);
@@ -13,13 +13,9 @@ const seen = new Map();
 
 const server = await serve();
 const browser = await launchChromium('--js-flags=--expose-gc');
-const context = await browser.newContext({ serviceWorkers: 'block' });
-const page = await context.newPage();
+const page = await newPage(browser, { serviceWorkers: 'block' });
 const system = await browser.newBrowserCDPSession();
-const faults = [];
 let devices = 0;
-page.on('pageerror', (error) => faults.push(error.message));
-page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
 // So that a device can be destroyed from outside.
 page.on('worker', (worker) => {
   const keep = () => {
@@ -31,8 +27,7 @@ page.on('worker', (worker) => {
   };
   worker.evaluate(keep).catch(() => {});
 });
-await page.goto(`${server.url}/?backend=cpu`);
-await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+await visit(page, `${server.url}/?backend=cpu`);
 
 // Mulberry32: the same walk for the same seed.
 let state = seed;
@@ -43,8 +38,6 @@ const random = () => {
   return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
 };
 const any = (of) => of[Math.floor(random() * of.length)];
-const settled = () =>
-  page.waitForFunction(() => document.querySelector('.answer[aria-busy=false]') && document.querySelector('#inside[aria-busy=false]:not([hidden]) #sums .total'), undefined, { timeout: 400_000 });
 const dismiss = () => page.evaluate(() => document.querySelector('#alert-close').click());
 const SAMPLES = ['cat', 'coffee', 'rocket'];
 let current;
@@ -55,7 +48,7 @@ async function look(name) {
   await page.evaluate(() => document.querySelector('#restore').click());
   await page.click(`[data-sample="samples/${name}.jpg"]`);
   await page.waitForFunction((name) => location.hash.includes(`${name}.jpg`), name, { timeout: 400_000 });
-  await settled();
+  await settled(page);
   const [label, share] = await page.$eval('#top li', (li) => [li.querySelector('.name').firstChild.textContent, parseFloat(li.querySelector('.share').textContent)]);
   const [before, much] = seen.get(name) ?? [label, share];
   seen.set(name, [before, much]);
@@ -92,13 +85,13 @@ const ACTIONS = {
     if (random() > 0.1) return;
     await page.getByRole('radio', { name: 'GPU' }).check();
     await page.waitForSelector('#facts[data-backend=gpu]', { timeout: 400_000 });
-    await settled();
+    await settled(page);
     const lost = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.device?.destroy() ?? globalThis.device !== undefined).catch(() => false)));
     devices += lost.filter((one) => one !== false).length;
     await look('cat');
     await page.getByRole('radio', { name: 'CPU' }).check();
     await page.waitForSelector('#facts[data-backend=cpu]', { timeout: 400_000 });
-    await settled();
+    await settled(page);
     await dismiss();
   },
 };
@@ -136,8 +129,8 @@ try {
   }
   const last = await memory();
   console.log(`after ${minutes} minutes: ${(last / 1e6).toFixed(1)} MB (${((last / first - 1) * 100).toFixed(1)} %), ${steps} steps`);
-  console.log(`${Object.entries(counts).map((entry) => entry.join(' ')).join(', ')}; ${devices} devices destroyed; ${faults.length} unhandled`);
-  assert.deepEqual(faults, []);
+  console.log(`${Object.entries(counts).map((entry) => entry.join(' ')).join(', ')}; ${devices} devices destroyed; ${page.faults.length} unhandled`);
+  assert.deepEqual(page.faults, []);
   assert.ok(last < first * 1.05, 'memory grew');
 } finally {
   await browser.close();

@@ -2,9 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
 import puppeteer from 'puppeteer-core';
 
@@ -85,6 +87,114 @@ export function launchFirefox() {
       'gfx.webgpu.ignore-blocklist': true,
     },
   });
+}
+
+/** A server and a browser for the tests of the `describe` that this is called in, who find them in what it gives. */
+export function setting(launch = launchChromium) {
+  const here = { server: undefined, browser: undefined };
+  before(async () => {
+    here.server = await serve();
+    here.browser = await launch();
+  });
+  after(async () => {
+    await here.browser?.close();
+    here.server?.stop();
+  });
+  return here;
+}
+
+/** A page of Chromium's in a context of its own; `faults` gets what nobody has caught, and what is told as an error. */
+export async function newPage(browser, options = {}) {
+  const page = await (await browser.newContext({ acceptDownloads: true, ...options })).newPage();
+  page.faults = [];
+  page.on('pageerror', (error) => page.faults.push(error.message));
+  page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
+  return page;
+}
+
+/** Goes to an address of the page, and waits for the network. */
+export async function visit(page, url) {
+  await page.goto(url);
+  await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+}
+
+/** Goes to the tests' own page, where their functions are in `window`. */
+export async function visitTests(browser, url, functions) {
+  const page = await browser.newPage();
+  await page.goto(`${url}/tests/index.html`);
+  await page.waitForFunction(`'${functions}' in window`);
+  return page;
+}
+
+/** Waits until all is drawn. */
+export function settled(page) {
+  const drawn = () => document.querySelector('.answer[aria-busy="false"]') && document.querySelector('#inside[aria-busy="false"]:not([hidden]) #sums .total');
+  return page.waitForFunction(drawn, undefined, { timeout: 300_000 });
+}
+
+/** Waits until a class is the likeliest. */
+export function answered(page, label, timeout = 60_000) {
+  const first = (label) => document.querySelector('#top .name')?.firstChild?.textContent === label;
+  return page.waitForFunction(first, label, { timeout });
+}
+
+/** Waits for a complaint; gives its words. */
+export async function complaint(page) {
+  await page.waitForSelector('[role=alert]:not([hidden])', { timeout: 60_000 });
+  return page.textContent('#alert-text');
+}
+
+/** Drops a file or a folder from the disk on the window, as the browser itself hears of it. */
+export async function drop(page, path) {
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files: [path], dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop']) {
+    await devtools.send('Input.dispatchDragEvent', { type, x: 600, y: 300, data });
+  }
+}
+
+/** Presses a button that saves; gives the file's name and bytes. */
+export async function downloaded(page, button) {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
+  return { name: download.suggestedFilename(), bytes: await readFile(await download.path()) };
+}
+
+/** A picture that the page offers. */
+export const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
+
+/** What fills a tab that is filled on request. */
+const FILL = {
+  ablation: async (page) => {
+    await page.click('#matrix-run');
+    await page.waitForFunction(() => document.querySelectorAll('#matrix td').length === 36, undefined, { timeout: 120_000 });
+  },
+  times: async (page) => {
+    await page.click('#measure');
+    await page.waitForSelector('#time-table td');
+  },
+  compare: async (page) => {
+    await page.selectOption('#second-sample', 'samples/rocket.jpg');
+    await page.waitForFunction(() => document.querySelectorAll('#pair canvas').length === 8, undefined, { timeout: 60_000 });
+  },
+};
+
+/** Opens one tab after the other, fills them unless they are, and calls back at each. */
+export async function walkTabs(page, look, { filled = false } = {}) {
+  for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
+    await page.click(`#tab-${tab}`);
+    if (!filled) await FILL[tab]?.(page);
+    await settled(page);
+    await look(tab);
+  }
+}
+
+/** What axe-core finds wrong, with all of the page or with a part. */
+export async function violations(page, part = 'html') {
+  if (!(await page.evaluate(() => 'axe' in window))) {
+    await page.evaluate(await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
+  }
+  const { violations } = await page.evaluate((part) => axe.run(part), part);
+  return violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`);
 }
 
 /** Whether this machine has nothing else to do: the same piece of work takes about as long each time. */

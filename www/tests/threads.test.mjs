@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
-import { after, before, describe, test } from 'node:test';
-import { disguise, launchChromium, launchFirefox, serve } from './support.mjs';
+import { after, describe, test } from 'node:test';
+import { disguise, launchChromium, launchFirefox, setting, visitTests } from './support.mjs';
 
 const MODEL = '/models/cifar10-noheads.safetensors';
 const PICTURE = '/samples/cat.jpg';
@@ -13,29 +13,20 @@ const SETTING = { timeout: 120_000 };
 
 for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', launchFirefox]]) {
   describe(`threads in ${browserName}`, { concurrency: false }, () => {
-    let server, browser, page;
+    const here = setting(launch);
+    let page;
     const disguised = [];
 
-    before(async () => {
-      server = await serve();
-      browser = await launch();
-    });
-    after(async () => {
-      await browser?.close();
-      disguised.forEach((site) => site.stop());
-      server?.stop();
-    });
+    after(() => disguised.forEach((site) => site.stop()));
 
     /** Opens the tests' page on a site. */
     const visit = async (url) => {
       await page?.close();
-      page = await browser.newPage();
-      await page.goto(`${url}/tests/index.html`);
-      await page.waitForFunction(() => 'variants' in window);
+      page = await visitTests(here.browser, url, 'variants');
     };
     /** The site with other headers. */
     const visitAs = async (change) => {
-      const site = await disguise(server.url, change);
+      const site = await disguise(here.server.url, change);
       disguised.push(site);
       await visit(site.url);
     };
@@ -43,7 +34,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     const run = (options, picture = PICTURE) => call('run', { ...CPU, ...options }, picture);
 
     test('one thread and two give the same answer, bit for bit', SETTING, async (t) => {
-      await visit(server.url);
+      await visit(here.server.url);
       const [one, two] = [await run({ threads: 1 }), await run({ threads: 2 })];
       assert.equal(one.info.threads, 1);
       assert.equal(two.info.threads, 2);
@@ -56,7 +47,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('plain and relaxed SIMD give the same answer', SETTING, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       for (const threads of [1, 2]) {
         const [plain, relaxed] = [await run({ simd: 'plain', threads }), await run({ simd: 'relaxed', threads })];
         assert.match(plain.info.adapter, /simd128/);
@@ -67,7 +58,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('steps are timed when asked for', SETTING, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       const { profiles: [before, timed] } = await run({ threads: 1 });
       assert.deepEqual(before, []);
       assert.ok(timed.some(({ node }) => node === 'inception_4b/3x3') && timed.every(({ ms }) => ms >= 0));
@@ -82,7 +73,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       assert.equal(await page.evaluate(() => crossOriginIsolated), false);
       const { info, probabilities } = await run({ threads: 2 });
       assert.equal(info.threads, 1);
-      await visit(server.url);
+      await visit(here.server.url);
       assert.deepEqual((await run({ threads: 2 })).probabilities, probabilities);
     });
 
@@ -95,7 +86,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('as many threads as asked for, at most eight unasked', SETTING, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       const cores = await page.evaluate(() => navigator.hardwareConcurrency);
       assert.equal((await call('open', CPU)).threads, Math.min(cores, 8));
       assert.equal((await call('open', { ...CPU, threads: 5 })).threads, 5);
@@ -111,7 +102,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('the team of threads runs every task once', SETTING, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       for (let threads = 1; threads <= 8; threads++) {
         const { size, wrong } = await call('team', { threads });
         assert.equal(wrong, '', `${threads} threads`);
@@ -120,7 +111,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('a task that throws on a helper ends the run', SETTING, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       // One of them is the caller's, the other a helper's.
       for (const failing of [0, 1]) {
         assert.match((await call('team', { threads: 2, failing })).wrong, /RuntimeError/);
@@ -128,7 +119,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     test('closing and moving end the helpers', { ...SETTING, skip: process.platform !== 'linux' }, async () => {
-      await visit(server.url);
+      await visit(here.server.url);
       const none = await workers();
       await call('open', { ...CPU, threads: 4 });
       await settled(none + 4);

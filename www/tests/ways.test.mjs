@@ -7,20 +7,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { isSteady, launchChromium, serve } from './support.mjs';
+import {
+  answered, complaint, downloaded, drop, isSteady, launchChromium, newPage, sample, serve, setting, settled, violations, visit,
+} from './support.mjs';
 
-const axe = await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
-const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
 /** Gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
 const BUDGET = 450_000;
 
 describe('ways in, and habits', { concurrency: false }, () => {
-  let server, browser, page, folder, other;
-  const faults = [];
+  const here = setting(() => launchChromium('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'));
+  let page, folder, other;
 
   before(async () => {
-    server = await serve();
-    browser = await launchChromium('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream');
     folder = await mkdtemp(join(tmpdir(), 'googlenet-'));
     // Another site, with one picture that other pages may read, one that they may not, and a page.
     const cat = await readFile(sample('cat.jpg'));
@@ -33,41 +31,19 @@ describe('ways in, and habits', { concurrency: false }, () => {
     await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
   });
   after(async () => {
-    await browser?.close();
-    server?.stop();
-    other?.close();
-    if (folder) await rm(folder, { recursive: true });
+    other.close();
+    await rm(folder, { recursive: true });
   });
 
-  const open = async (hash = '', options = {}) => {
+  const open = async (hash = '', { backend = 'cpu', ...options } = {}) => {
     await page?.context().close();
-    const context = await browser.newContext({ acceptDownloads: true, permissions: ['camera', 'clipboard-read', 'clipboard-write'], ...options });
-    page = await context.newPage();
-    faults.length = 0;
-    page.on('pageerror', (error) => faults.push(error.message));
-    page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
-    await page.goto(`${server.url}/?backend=cpu#${hash}`);
-    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
-  };
-  const settled = () =>
-    page.waitForFunction(() => document.querySelector('#inside[aria-busy="false"]:not([hidden]) #sums .total'), undefined, { timeout: 120_000 });
-  const answered = (label) =>
-    page.waitForFunction((label) => document.querySelector('#top .name')?.firstChild?.textContent === label, label, { timeout: 60_000 });
-  const complaint = async (words) => {
-    await page.waitForSelector('[role=alert]:not([hidden])', { timeout: 30_000 });
-    assert.match(await page.textContent('#alert-text'), words);
-  };
-  const downloaded = async (button) => {
-    const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
-    return readFile(await download.path());
+    page = await newPage(here.browser, { permissions: ['camera', 'clipboard-read', 'clipboard-write'], ...options });
+    await visit(page, `${here.server.url}/?backend=${backend}#${hash}`);
   };
 
-  test('a button pastes the picture in the clipboard', async () => {
-    await open();
-    await page.evaluate(() => navigator.clipboard.writeText('no picture'));
-    await page.click('#paste');
-    await complaint(/no picture in the clipboard/i);
-    const png = await page.evaluate(async () => {
+  /** Puts a picture into the clipboard, as PNG. */
+  const copyCat = async () => {
+    const size = await page.evaluate(async () => {
       const image = await createImageBitmap(await (await fetch('samples/cat.jpg')).blob());
       const canvas = new OffscreenCanvas(image.width, image.height);
       canvas.getContext('2d').drawImage(image, 0, 0);
@@ -75,102 +51,138 @@ describe('ways in, and habits', { concurrency: false }, () => {
       await navigator.clipboard.write([new ClipboardItem({ 'image/png': blob })]);
       return blob.size;
     });
-    assert.ok(png > 1000);
-    await page.click('#paste');
-    await answered('cat');
-    assert.equal(await page.isVisible('[role=alert]'), false);
-  });
+    assert.ok(size > 1000);
+  };
 
-  test('an address, where the other site allows it, and a sentence where not', async () => {
-    await open();
-    const at = `http://localhost:${other.address().port}`;
-    await page.click('#address');
-    for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
-      await page.fill('#address-field', at + path);
+  describe('on the CPU', { concurrency: false }, () => {
+    before(() => open());
+
+    test('a button pastes the picture in the clipboard', async () => {
+      await page.evaluate(() => navigator.clipboard.writeText('no picture'));
+      await page.click('#paste');
+      assert.match(await complaint(page), /no picture in the clipboard/i);
+      await copyCat();
+      await page.click('#paste');
+      await answered(page, 'cat');
+      assert.equal(await page.isVisible('[role=alert]'), false);
+    });
+
+    test('the webcam, live, until it is stopped', async () => {
+      await page.click('#webcam');
+      await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
+      await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
+      const sheet = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
+      const first = await sheet();
+      await page.waitForFunction((first) => document.querySelector('#lanes canvas').toDataURL() !== first, first, { timeout: 30_000 });
+      assert.equal(await page.isVisible('#video'), true);
+      assert.equal(await page.textContent('#webcam'), 'Stop the webcam');
+      await page.click('#webcam');
+      await page.waitForSelector('#preview:not([hidden])');
+      await settled(page);
+      assert.equal(await page.isVisible('#video'), false);
+      assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
+      assert.deepEqual(page.faults, []);
+    });
+
+    test('several pictures: a strip, an answer each, and all as CSV', async () => {
+      const broken = join(folder, 'broken, or not.jpg');
+      await writeFile(broken, 'no picture');
+      await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
+      await answered(page, 'cat');
+      await settled(page);
+      assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
+      const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
+      assert.equal(rows.length, 4);
+      assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
+      assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
+      assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
+      const shown = await page.textContent('#top .share');
+      assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
+      const cat = await page.textContent('#top .name');
+      await page.click('#strip li:nth-child(3) button');
+      await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
+    });
+
+    test('a folder of pictures, whatever else is in it', async () => {
+      const pictures = join(folder, 'pictures');
+      await mkdir(join(pictures, 'deeper'), { recursive: true });
+      await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
+      await copyFile(sample('coffee.jpg'), join(pictures, 'coffee.jpg'));
+      await writeFile(join(pictures, 'notes.txt'), 'not a picture');
+      await page.setInputFiles('#folder-file', pictures);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+      assert.match((await downloaded(page, '#film-csv')).bytes.toString(), /pictures\/deeper\/cat\.jpg,cat/);
+      // Dropped as a folder, as the browser hears of it.
+      await drop(page, pictures);
+      await settled(page);
+      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+      assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
+      assert.deepEqual(page.faults, []);
+    });
+
+    test('an address, where the other site allows it, and a sentence where not', async () => {
+      const at = `http://localhost:${other.address().port}`;
+      await page.click('#address');
+      for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
+        await page.fill('#address-field', at + path);
+        await page.press('#address-field', 'Enter');
+        assert.match(await complaint(page), words);
+        await page.click('#alert-close');
+      }
+      await page.fill('#address-field', `${at}/open/cat.jpg`);
       await page.press('#address-field', 'Enter');
-      await complaint(words);
-      await page.click('#alert-close');
-    }
-    await page.fill('#address-field', `${at}/open/cat.jpg`);
-    await page.press('#address-field', 'Enter');
-    await answered('cat');
-    await settled();
-    const link = page.url();
-    assert.match(decodeURIComponent(link), /picture=http:\/\/localhost:\d+\/open\/cat\.jpg/);
-    await open(new URL(link).hash.slice(1));
-    await answered('cat');
+      await answered(page, 'cat');
+      await settled(page);
+      const link = page.url();
+      assert.match(decodeURIComponent(link), /picture=http:\/\/localhost:\d+\/open\/cat\.jpg/);
+      await open(new URL(link).hash.slice(1));
+      await answered(page, 'cat');
+    });
   });
 
-  test('the webcam, live, until it is stopped', async () => {
-    await open();
+  // One load and few pictures, as the software adapter takes seconds for each.
+  test('every way in, on the GPU', { timeout: 400_000 }, async () => {
+    await open('', { backend: 'gpu' });
+    assert.equal(await page.getAttribute('#facts', 'data-backend'), 'gpu');
+    const names = async (way, cat, how) => {
+      await page.evaluate(() => document.querySelector('#top').replaceChildren());
+      await how();
+      await page.waitForSelector('#top .name', { timeout: 60_000 });
+      assert.equal((await page.textContent('#top .name')) === 'cat', cat, way);
+      assert.equal(await page.isVisible('[role=alert]'), false, way);
+    };
+    await names('picker', true, () => page.setInputFiles('#file', sample('cat.jpg')));
+    await names('drop', false, () => drop(page, sample('rocket.jpg')));
+    await copyCat();
+    await names('key', true, () => page.keyboard.press('Control+V'));
+    await names('sample', false, () => page.click('[data-sample="samples/rocket.jpg"]'));
+    await names('button', true, () => page.click('#paste'));
+    await names('another sample', false, () => page.click('[data-sample="samples/rocket.jpg"]'));
+    await page.click('#address');
+    await page.fill('#address-field', `http://localhost:${other.address().port}/open/cat.jpg`);
+    await names('address', true, () => page.press('#address-field', 'Enter'));
+    await page.setInputFiles('#file', [sample('rocket.jpg'), sample('cat.jpg')]);
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
+    assert.deepEqual([rows.length, /^cat\.jpg,cat,0\.\d+,/.test(rows[2]), /^rocket\.jpg,cat/.test(rows[1])], [3, true, false]);
+    await settled(page);
     await page.click('#webcam');
-    await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
-    await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
-    const sheet = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
-    const first = await sheet();
-    await page.waitForFunction((first) => document.querySelector('#lanes canvas').toDataURL() !== first, first, { timeout: 30_000 });
-    assert.equal(await page.isVisible('#video'), true);
-    assert.equal(await page.textContent('#webcam'), 'Stop the webcam');
+    await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent), undefined, { timeout: 60_000 });
     await page.click('#webcam');
     await page.waitForSelector('#preview:not([hidden])');
-    await settled();
-    assert.equal(await page.isVisible('#video'), false);
-    assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
-    assert.deepEqual(faults, []);
-  });
-
-  test('several pictures: a strip, an answer each, and all as CSV', async () => {
-    await open();
-    const broken = join(folder, 'broken, or not.jpg');
-    await writeFile(broken, 'no picture');
-    await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
-    await answered('cat');
-    await settled();
-    assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
-    const rows = (await downloaded('#film-csv')).toString().trim().split('\r\n');
-    assert.equal(rows.length, 4);
-    assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
-    assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
-    assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
-    const shown = await page.textContent('#top .share');
-    assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
-    const cat = await page.textContent('#top .name');
-    await page.click('#strip li:nth-child(3) button');
-    await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
-  });
-
-  test('a folder of pictures, whatever else is in it', async () => {
-    const pictures = join(folder, 'pictures');
-    await mkdir(join(pictures, 'deeper'), { recursive: true });
-    await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
-    await copyFile(sample('coffee.jpg'), join(pictures, 'coffee.jpg'));
-    await writeFile(join(pictures, 'notes.txt'), 'not a picture');
-    await open();
-    await page.setInputFiles('#folder-file', pictures);
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
-    assert.match((await downloaded('#film-csv')).toString(), /pictures\/deeper\/cat\.jpg,cat/);
-    // Dropped as a folder, as the browser hears of it.
-    const devtools = await page.context().newCDPSession(page);
-    const data = { items: [], files: [pictures], dragOperationsMask: 1 };
-    for (const type of ['dragEnter', 'dragOver', 'drop']) {
-      await devtools.send('Input.dispatchDragEvent', { type, x: 600, y: 300, data });
-    }
-    await settled();
-    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-    assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('the auxiliary heads, and any class by its name', async () => {
     await open('picture=samples/cat.jpg');
-    await answered('cat');
+    await answered(page, 'cat');
     await page.fill('#search-field', 'shi');
     assert.match(await page.textContent('#search-found'), /ship.*rank \d+/);
     await page.click('#search-found button');
-    await settled();
+    await settled(page);
     assert.equal(await page.$eval('#class', (select) => select.selectedOptions[0].text), 'ship');
     await page.fill('#search-field', 'zebra');
     assert.match(await page.textContent('#search-found'), /no such class/);
@@ -184,16 +196,16 @@ describe('ways in, and habits', { concurrency: false }, () => {
 
   test('sorted by contribution, in the range of the module, and walked with keys', async () => {
     await open('at=inception_5b&picture=samples/cat.jpg');
-    await settled();
+    await settled(page);
     await page.selectOption('[name=sort]', 'contribution');
-    await settled();
+    await settled(page);
     const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
     // The best of all is the first of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
     const [branch, from] = best[0] < 384 ? ['1x1', 0] : best[0] < 768 ? ['3x3', 384] : best[0] < 896 ? ['5x5', 768] : ['pool_proj', 896];
     await page.locator(`#sheet-${branch}`).click({ position: { x: 2, y: 2 } });
     await page.waitForFunction((words) => document.querySelector('#tile-facts').textContent.includes(words), `inception_5b/${branch}, channel ${best[0] - from} `);
     await page.selectOption('[name=range]', 'module');
-    await settled();
+    await settled(page);
     assert.equal(await page.locator('#lanes canvas[tabindex="0"]').count(), 1, 'all tiles are one tab stop');
     await page.focus('#lanes canvas[tabindex="0"]');
     const here = await page.textContent('#tile-facts b');
@@ -202,7 +214,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
     assert.match(await page.textContent('#tile-field'), /whole image/);
     // From the module: the one before, its first branch off, and all on again.
     await page.keyboard.press('[');
-    await settled();
+    await settled(page);
     assert.equal(await page.textContent('#inside-at'), 'Module 5a');
     await page.keyboard.press('1');
     await page.waitForFunction(() => /inception_5a\/1x1 x0/.test(document.querySelector('#changed').textContent));
@@ -211,17 +223,15 @@ describe('ways in, and habits', { concurrency: false }, () => {
     await page.waitForFunction(() => document.querySelector('#changed').textContent === '');
     await page.keyboard.press('?');
     assert.equal(await page.isVisible('#keys'), true);
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => axe.run());
-    assert.deepEqual(violations.map(({ id }) => id), []);
+    assert.deepEqual(await violations(page), []);
     await page.keyboard.press('Escape');
     assert.equal(await page.isVisible('#keys'), false);
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('the receptive field of the cell under the pointer', async () => {
     await open('at=inception_3a&picture=samples/cat.jpg');
-    await settled();
+    await settled(page);
     assert.match(await page.textContent('#tile-field'), /A cell sees 27x27 of 224x224 pixels/);
     const before = await page.$eval('#tile-large', (canvas) => canvas.toDataURL());
     await page.hover('#tile-large', { position: { x: 75, y: 75 } });
@@ -230,7 +240,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
     assert.equal(to - from + 1, 27);
     assert.ok(from < 112 && to > 112, 'it surrounds the cell');
     assert.notEqual(await page.$eval('#tile-large', (canvas) => canvas.toDataURL()), before);
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('the theme stays as chosen', async () => {
@@ -249,7 +259,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
 
   test('two pictures side by side, and the CPU against the GPU', async () => {
     await open('at=inception_4a&tab=compare&picture=samples/cat.jpg');
-    await settled();
+    await settled(page);
     await page.selectOption('#second-sample', 'samples/rocket.jpg');
     await page.waitForFunction(() => document.querySelectorAll('#pair canvas').length === 8, undefined, { timeout: 60_000 });
     const [left, right] = await page.$$eval('#pair canvas', (all) => [all[0].toDataURL(), all[4].toDataURL()]);
@@ -263,13 +273,13 @@ describe('ways in, and habits', { concurrency: false }, () => {
     assert.ok(off.some((share) => share > 0), 'and are two');
     await page.click('#copy-differ');
     assert.match(await page.evaluate(() => navigator.clipboard.readText()), /on CPU[^]*on GPU[^]*inception_5b\/output/);
-    assert.deepEqual(faults, []);
+    assert.deepEqual(page.faults, []);
   });
 
   test('the page works without a network after a visit', { timeout: 120_000 }, async () => {
     const own = await serve();
     await page?.context().close();
-    page = await browser.newPage();
+    page = await newPage(here.browser);
     await page.goto(`${own.url}/?backend=cpu`);
     // All it keeps is kept when the list of models has come through the service worker, and the engine.
     const kept = () => page.evaluate(async () => {
@@ -281,19 +291,18 @@ describe('ways in, and habits', { concurrency: false }, () => {
     }
     own.stop();
     await assert.rejects(fetch(own.url), 'the server is gone');
-    await page.goto(`${own.url}/?backend=auto`);
-    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+    await visit(page, `${own.url}/?backend=auto`);
     await page.click('[data-sample="samples/cat.jpg"]');
-    await answered('cat');
+    await answered(page, 'cat');
     assert.equal(await page.evaluate(() => crossOriginIsolated), true, 'and has its threads');
   });
 
   test('a download that fails can be tried again', async () => {
     await page?.context().close();
-    page = await browser.newPage();
+    page = await newPage(here.browser);
     let broken = true;
     await page.route('**/*.safetensors', (route) => (broken ? route.abort() : route.continue()));
-    await page.goto(`${server.url}/?backend=cpu`);
+    await page.goto(`${here.server.url}/?backend=cpu`);
     await page.waitForSelector('#alert-retry:not([hidden])', { timeout: 120_000 });
     broken = false;
     await page.click('#alert-retry');
@@ -303,7 +312,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
 
   test('no task of the main thread is long during a classification', async (t) => {
     await open('picture=samples/cat.jpg');
-    await settled();
+    await settled(page);
     await page.evaluate(() => {
       globalThis.long = [];
       new PerformanceObserver((list) => globalThis.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
@@ -315,7 +324,7 @@ describe('ways in, and habits', { concurrency: false }, () => {
       for (const name of ['rocket', 'coffee', 'cat']) {
         await page.click(`[data-sample="samples/${name}.jpg"]`);
         await page.waitForFunction((name) => location.hash.includes(name), name);
-        await settled();
+        await settled(page);
       }
       long = await page.evaluate(() => globalThis.long);
       t.diagnostic(`long tasks: ${long.map((ms) => ms.toFixed(0)).join(', ') || 'none'}`);
@@ -335,15 +344,14 @@ describe('ways in, and habits', { concurrency: false }, () => {
 
   test('what is downloaded before the weights is within its budget', async (t) => {
     await page?.context().close();
-    page = await (await browser.newContext({ serviceWorkers: 'block' })).newPage();
+    page = await newPage(here.browser, { serviceWorkers: 'block' });
     const sizes = new Map();
     const bodies = [];
     page.on('response', (response) => {
       const { pathname } = new URL(response.url());
       if (/(\/|\.(js|css|wasm|svg))$/.test(pathname)) bodies.push(response.body().then((body) => sizes.set(pathname, gzipSync(body).length)));
     });
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
+    await visit(page, `${here.server.url}/?backend=cpu`);
     await Promise.all(bodies);
     const total = [...sizes.values()].reduce((a, b) => a + b, 0);
     t.diagnostic(`${total} bytes: ${[...sizes].map(([name, size]) => `${name} ${size}`).join(', ')}`);

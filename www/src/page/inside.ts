@@ -41,6 +41,8 @@ let tab = 'why';
 let gains: Record<string, number> = {};
 let times: StepTime[] = [];
 let showTab: (panel: string) => void = () => {};
+/** Counts the pictures. */
+let pictures = 0;
 /** Counts what is asked for: what comes of anything but the latest is not shown. */
 let turn = 0;
 
@@ -112,6 +114,7 @@ export function key(pressed: string): boolean {
 function begin(network: GoogLeNet, of: File | HTMLCanvasElement, result: Answer): void {
   if (net !== network) times = [];
   [net, picture, answer] = [network, of, result];
+  pictures++;
   section.hidden = false;
   document.body.classList.add('seeing');
   const wanted = new URLSearchParams(location.hash.slice(1)).get('class');
@@ -147,14 +150,18 @@ function mark(): void {
 async function showAll(still: () => boolean): Promise<void> {
   await showBranches(still);
   if (!still()) return;
-  await map.show(net!, gains, times, still);
+  await showMap(still);
   if (!still()) return;
-  mark();
   await showWhy(still);
 }
 
 function showBranches(still: () => boolean): Promise<void> {
-  return branches.show(net!, at, { gains, contribution }, still);
+  return branches.show(net!, at, { gains, contributes, contribution }, still);
+}
+
+async function showMap(still: () => boolean): Promise<void> {
+  await map.show(net!, { picture: pictures, gains, times }, still);
+  if (still()) mark();
 }
 
 /** The chosen class's contributions, and the sheets where they are sorted by them. */
@@ -168,13 +175,21 @@ function showWhy(still: () => boolean): Promise<void> {
   return why.show(net!, backdrop(), still);
 }
 
-/** Only the last module's channels go into the score by themselves. */
-async function contribution({ layer }: Layer): Promise<Float64Array | undefined> {
-  const output = net!.layers.findLast(({ module }) => module !== null);
-  const place = output?.inputs.indexOf(layer) ?? -1;
-  if (place < 0) return undefined;
+/** The last module's output: its channels alone go into the score by themselves. */
+function last(): Layer | undefined {
+  return net!.layers.findLast(({ module }) => module !== null);
+}
+
+function contributes({ layer, inputs }: Layer): boolean {
+  const output = last();
+  return output !== undefined && (output.inputs.includes(layer) || inputs[0] === output.layer);
+}
+
+async function contribution({ layer }: Layer): Promise<Float64Array> {
   const { channels, branches: parts } = await net!.contributions(why.chosen());
-  return channels.slice(parts[place]!.from, parts[place]!.to);
+  // What reads the output has all of its channels.
+  const part = parts[last()!.inputs.indexOf(layer)];
+  return part ? channels.slice(part.from, part.to) : channels;
 }
 
 /** A branch has another gain. */
@@ -198,11 +213,12 @@ async function ablate(still: () => boolean): Promise<void> {
   const [first] = result.top;
   const [before] = result.before;
   const off = Object.keys(gains);
+  const other = before && before.index !== first?.index ? `; the untouched network says ${names(before.label)[0]}, ${percent(before.probability)}` : '';
   restore.hidden = off.length === 0;
   changed.textContent =
     off.length === 0 || !first || !before
       ? ''
-      : `With ${off.map((b) => `${b} x${gains[b]}`).join(', ')}: ${names(first.label)[0]}, ${percent(first.probability)} (untouched ${percent(result.untouched[0] ?? 0)}; the untouched network says ${names(before.label)[0]}, ${percent(before.probability)}).`;
+      : `With ${off.map((b) => `${b} x${gains[b]}`).join(', ')}: ${names(first.label)[0]}, ${percent(first.probability)}, untouched ${percent(result.untouched[0] ?? 0)}${other}.`;
   await showAll(still);
 }
 
@@ -213,25 +229,26 @@ async function fillMatrix(still: () => boolean): Promise<void> {
   if (!first) return;
   const lanes = ['1x1', '3x3', '5x5', 'pool'];
   const outputs = network.layers.filter(({ layer, module }) => module && layer.endsWith('/output'));
-  const head = make('tr', '', ...['Without', ...lanes].map((name) => Object.assign(make('th', '', name), { scope: 'col' })));
-  const body = make('tbody', '');
-  matrix.replaceChildren(make('caption', '', `Change of ${names(first.label)[0]}, ${percent(first.probability)}, in points`), make('thead', '', head), body);
+  const heading = (scope: string, name: string) => Object.assign(make('th', '', name), { scope });
+  const columns = outputs.map(({ module }) => module!.replace('inception_', ''));
+  const head = make('tr', '', ...['Without', ...columns].map((name) => heading('col', name)));
+  const rows = lanes.map((lane) => make('tr', '', heading('row', lane)));
+  const caption = make('caption', '', `Change of ${names(first.label)[0]}, ${percent(first.probability)}, in points`);
+  matrix.replaceChildren(caption, make('thead', '', head), make('tbody', '', ...rows));
   matrixRun.disabled = true;
   matrixBar.hidden = false;
   matrixBar.max = outputs.length * lanes.length;
   try {
     let done = 0;
-    for (const { module, inputs } of outputs) {
-      const row = make('tr', '', Object.assign(make('th', '', module!.replace('inception_', '')), { scope: 'row' }));
-      body.append(row);
-      for (const input of inputs) {
+    for (const { inputs } of outputs) {
+      for (const [lane, input] of inputs.entries()) {
         const result = await network.ablate({ [input]: 0 }, { top: network.info.classes });
         if (!still()) return;
         const now = result.top.find(({ index }) => index === first.index)?.probability ?? 0;
         const change = (now - first.probability) * 100;
         const cell = make('td', `number ${change < 0 ? 'less' : 'more'}`, `${change < 0 ? '\u2212' : '+'}${Math.abs(change).toFixed(1)}`);
         cell.style.setProperty('--part', String(Math.min(1, Math.abs(change) / 50)));
-        row.append(cell);
+        rows[lane]!.append(cell);
         matrixBar.value = ++done;
         matrixProgress.textContent = `${done} of ${matrixBar.max}`;
       }
@@ -264,8 +281,7 @@ async function measure(both: boolean, still: () => boolean): Promise<void> {
   if (!still()) return;
   times = runs[0]!.steps;
   tables.showTime(network, runs);
-  await map.show(network, gains, times, still);
-  mark();
+  await showMap(still);
 }
 
 /** Both pictures at the chosen module, without what was switched off; then the first alone again. */

@@ -145,7 +145,7 @@ function use(entry: Entry): void {
 }
 
 function load(entry: Entry, on: Backend, onProgress?: typeof loading.progress): Promise<GoogLeNet> {
-  return GoogLeNet.load({ model: entry.source, heads: engine.withHeads(), backend: on, onProgress });
+  return GoogLeNet.load({ model: entry.source, heads: engine.withHeads(), ablation: true, backend: on, onProgress });
 }
 
 /** The same model on the other engine, to compare the two. */

@@ -145,6 +145,58 @@ async function idle(options: LoadOptions): Promise<{ backend: string; reason: st
   }
 }
 
+/** What drawing on the GPU comes to. */
+interface Tiles {
+  /** How often something was read back while sheets were drawn, and for one layer's values. */
+  maps: [drawing: number, reading: number];
+  /** The share of pixels that the CPU colours otherwise, and those of another picture. */
+  differing: [same: number, other: number];
+}
+
+/** Draws sheets of a picture on the GPU, and on the CPU those of the same picture and of another. */
+async function tiles(model: string, pictures: [string, string]): Promise<Tiles> {
+  const { mapAsync } = GPUBuffer.prototype;
+  let count = 0;
+  GPUBuffer.prototype.mapAsync = function (...args) {
+    count++;
+    return mapAsync.apply(this, args);
+  };
+  const counted = async (what: () => Promise<unknown>) => {
+    const before = count;
+    await what();
+    return count - before;
+  };
+  const sheets = async (canvases: OffscreenCanvas[]) => {
+    await net!.draw(canvases[0]!, { layer: 'inception_3a/3x3', gap: 2 });
+    await net!.draw(canvases[1]!, { layer: 'inception_4c/output', channels: [5, 300, 17], columns: 2, scale: 7, colormap: 'diverging', range: 'sheet' });
+    await net!.draw(canvases[2]!, { layer: 'conv1/7x7_s2', colormap: 'grey', range: [0, 2] });
+  };
+  const drawn = async () => {
+    const canvases = Array.from({ length: 3 }, () => new OffscreenCanvas(1, 1));
+    const maps = await counted(() => sheets(canvases));
+    return { maps, pixels: canvases.flatMap((canvas) => [...canvas.getContext('2d')!.getImageData(0, 0, canvas.width, canvas.height).data]) };
+  };
+  const blobs = await Promise.all(pictures.map(async (picture) => (await fetch(picture)).blob()));
+  try {
+    await open({ model, backend: 'gpu', heads: false, worker: false });
+    await net!.classify(blobs[0]!);
+    const gpu = await drawn();
+    const reading = await counted(() => net!.activation('inception_3a/3x3'));
+    await open({ model, backend: 'cpu', heads: false });
+    const differing: number[] = [];
+    for (const blob of blobs) {
+      await net!.classify(blob);
+      const { pixels } = await drawn();
+      if (pixels.length !== gpu.pixels.length) throw new Error('the sheets are of other sizes');
+      // The engines add in different orders, which may move a value to the next of the 256 colours.
+      differing.push(pixels.filter((value, at) => Math.abs(value - gpu.pixels[at]!) > 8).length / pixels.length);
+    }
+    return { maps: [gpu.maps, reading], differing: differing as [number, number] };
+  } finally {
+    GPUBuffer.prototype.mapAsync = mapAsync;
+  }
+}
+
 /** What a worker says next. */
 function heard<T>(worker: Worker): Promise<T> {
   return new Promise((resolve, reject) => {
@@ -179,4 +231,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, idle, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, idle, tiles, team } });

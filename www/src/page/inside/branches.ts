@@ -29,12 +29,16 @@ interface Sheet {
 /** What a module's sheets depend on besides how they are drawn. */
 export interface Context {
   gains: Record<string, number>;
-  /** What each channel of a layer contributes to the chosen class, where that is known exactly. */
-  contribution: (layer: Layer) => Promise<ArrayLike<number> | undefined>;
+  /** Whether it is known exactly what each channel of a layer contributes to a class. */
+  contributes: (layer: Layer) => boolean;
+  /** What it contributes to the chosen one. */
+  contribution: (layer: Layer) => Promise<ArrayLike<number>>;
 }
 
 const lanes = byId('lanes', HTMLElement);
 const form = byId('look', HTMLFormElement);
+const sort = byId('sort', HTMLSelectElement);
+const byContribution = byId('by-contribution', HTMLOptionElement);
 const tile = byId('tile', HTMLElement);
 const large = byId('tile-large', HTMLCanvasElement);
 const facts = byId('tile-facts', HTMLElement);
@@ -81,8 +85,9 @@ export function branchesOf(net: GoogLeNet, at: string): string[] {
 /** Draws a module, or one layer; `still` says whether that is still wanted. */
 export async function show(net: GoogLeNet, at: string, context: Context, still: () => boolean): Promise<void> {
   network = net;
+  const layers = layersOf(net, at, looks().show);
+  offer(layers.every(context.contributes));
   const look = looks();
-  const layers = layersOf(net, at, look.show);
   const stats = new Map(layers.map(({ layer }) => [layer, once(() => net.stats(layer))]));
   const range = look.range === 'module' ? extent(await Promise.all([...stats.values()].map((of) => of()))) : look.range;
   const next: Sheet[] = [];
@@ -96,11 +101,19 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
     if (!still()) return;
     next.push({ layer, canvas, order, columns, scale, range, values });
   }
+  await replace(next, context.gains);
+}
+
+/**
+ * Puts new sheets where others were. By itself, as what holds a sheet's values for later holds all that is beside it:
+ * with the sheet chosen before among that, every sheet that ever was would stay.
+ */
+async function replace(next: Sheet[], gains: Record<string, number>): Promise<void> {
   const before = chosen;
   sheets = next;
   // The control that has the focus keeps it.
   const focused = document.activeElement instanceof HTMLElement && lanes.contains(document.activeElement) ? document.activeElement.id : '';
-  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, context.gains)));
+  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, gains)));
   lanes.classList.toggle('single', sheets.length === 1);
   if (focused) document.getElementById(focused)?.focus();
   const same = sheets.find(({ layer }) => layer.layer === before?.sheet.layer.layer);
@@ -114,6 +127,12 @@ function looks(): Look {
   return Object.fromEntries(new FormData(form)) as unknown as Look;
 }
 
+/** Offers to sort by contribution, or not. */
+function offer(contribution: boolean): void {
+  byContribution.disabled = !contribution;
+  if (byContribution.disabled && byContribution.selected) sort.value = 'index';
+}
+
 function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
   const output = net.layers.find(({ layer }) => layer === `${at}/output`);
   if (!output) return net.layers.filter(({ layer }) => layer === at);
@@ -124,9 +143,9 @@ function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
 
 /** The channels' numbers in the order in which they are shown. */
 async function ordered(layer: Layer, by: Look['sort'], stats: () => Promise<ChannelStats>, { contribution }: Context): Promise<number[]> {
-  if (by === 'mean' || by === 'max') return descending((await stats())[by]);
-  const parts = by === 'contribution' ? await contribution(layer) : undefined;
-  return parts ? descending(parts) : Array.from({ length: layer.shape[2] }, (_, channel) => channel);
+  if (by === 'contribution') return descending(await contribution(layer));
+  if (by !== 'index') return descending((await stats())[by]);
+  return Array.from({ length: layer.shape[2] }, (_, channel) => channel);
 }
 
 function lane(sheet: Sheet, gains: Record<string, number>): HTMLElement {

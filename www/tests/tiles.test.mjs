@@ -1,0 +1,25 @@
+// Tiles on the GPU: drawn there, of what is there, and not read back. In Firefox, whose software adapter draws to a
+// canvas; Chromium's crashes its GPU process then, so that sheets are read back on it.
+
+import assert from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import { launchFirefox, setting, visitTests } from './support.mjs';
+
+describe('tiles on the GPU', () => {
+  const here = setting(launchFirefox);
+  let page;
+
+  before(async () => {
+    page = await visitTests(here.browser, here.server.url, 'variants');
+  });
+
+  test('nothing is read back, and they are the colours that the CPU gives', { timeout: 120_000 }, async (t) => {
+    const draw = ([model, pictures]) => window.variants.tiles(model, pictures);
+    const pictures = ['/samples/cat.jpg', '/samples/rocket.jpg'];
+    const { maps, differing } = await page.evaluate(draw, ['/models/cifar10-noheads.safetensors', pictures]);
+    t.diagnostic(`${differing[0] * 100} % of the bytes differ from the CPU's, ${differing[1] * 100} % from another picture's`);
+    assert.deepEqual(maps, [0, 1]);
+    assert.ok(differing[0] < 1e-3);
+    assert.ok(differing[1] > 0.1);
+  });
+});
