@@ -196,7 +196,10 @@ export class Session {
     // The GPU gets ready meanwhile. Where it cannot, starting says why.
     const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
     const warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
-    const bytes = await this.#bytes(model, report);
+    const bytes = await this.#bytes(model, report).catch((error: unknown) => {
+      void warm?.then((warm) => warm?.free());
+      throw error;
+    });
     this.#ms.download = passed();
     report({ phase: 'compile', loaded: 0, total: undefined });
     this.#wasm = await module;

@@ -27,6 +27,12 @@ describe('GPU faults', { concurrency: false }, () => {
     assert.ok(told > TIMES / 4, 'devices were lost');
   });
 
+  test('a device that is lost while the model is loaded is followed by another', { timeout: 300_000 }, async () => {
+    const after = [0, 20, 100, 300, 600];
+    const seen = await call('lostAtLoad', GPU, PICTURE, after);
+    assert.deepEqual(seen, after.map(() => ({ label: 'cat', backend: 'webgpu' })));
+  });
+
   test('a GPU that computes wrongly is found out at load', { timeout: 300_000 }, async (t) => {
     const { backend, reason } = await call('idle', GPU);
     t.diagnostic(reason);

@@ -133,6 +133,18 @@ describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () 
         return { held, label: first.label };
       }, options);
       assert.ok(held.length === 1 && held[0] > 10 * MIB, 'a network in use is counted');
+      const aborted = await page.evaluate(async (options) => {
+        const codes = [];
+        for (const at of ['download', 'compile', 'upload']) {
+          const ended = new AbortController();
+          const model = at === 'download' ? {} : { model: window.model };
+          const onProgress = ({ phase }) => phase === at && ended.abort();
+          const load = GoogLeNet.load({ ...model, ...options, heads: false, signal: ended.signal, onProgress });
+          codes.push(await load.then(() => 'loaded', ({ code }) => code));
+        }
+        return codes;
+      }, options);
+      assert.deepEqual(aborted, ['aborted', 'aborted', 'aborted']);
       for (let done = 0; done < CYCLES; done += 20) {
         assert.deepEqual(await page.evaluate(cycle, { count: 20, options }), [label]);
       }

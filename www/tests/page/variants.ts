@@ -107,6 +107,30 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
   return { ...result, rejections };
 }
 
+/** Devices that are destroyed so many milliseconds after they were opened, one a load: what is seen all the same. */
+async function lostAtLoad(options: LoadOptions, picture: string, after: number[]): Promise<{ label: string; backend: string }[]> {
+  const { requestDevice } = GPUAdapter.prototype;
+  const blob = await (await fetch(picture)).blob();
+  const seen = [];
+  try {
+    for (const ms of after) {
+      let first = true;
+      GPUAdapter.prototype.requestDevice = async function (descriptor) {
+        const device = await requestDevice.call(this, descriptor);
+        if (first) setTimeout(() => device.destroy(), ms);
+        first = false;
+        return device;
+      };
+      await open({ ...options, worker: false });
+      const { top } = await net!.classify(blob);
+      seen.push({ label: top[0]!.label, backend: net!.info.backend });
+    }
+    return seen;
+  } finally {
+    GPUAdapter.prototype.requestDevice = requestDevice;
+  }
+}
+
 /** A GPU that does not come back: what the call under way gives, where it went on, and what was said of it. */
 async function hung(options: LoadOptions, picture: string): Promise<{ label: string; backend: string; message: string }> {
   const blob = await (await fetch(picture)).blob();
@@ -231,4 +255,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, idle, tiles, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, lostAtLoad, hung, idle, tiles, team } });
