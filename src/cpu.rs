@@ -122,8 +122,12 @@ impl Layer {
 impl Cpu {
     /// Packs the model's weights for the instruction set found here. The team shares the steps.
     pub fn new(model: &Model, team: Team) -> Result<Self> {
+        Self::on(&model.network, model, team)
+    }
+
+    /// The same for another network of layers that the model has.
+    pub fn on(network: &Network, model: &Model, team: Team) -> Result<Self> {
         let isa = Isa::detect();
-        let network = &model.network;
         let layer = |(id, node): (NodeId, &crate::network::Node)| {
             let input = network.input_shape(id);
             let weights = || -> Result<[Vec<f32>; 2]> {
@@ -299,7 +303,7 @@ impl Cpu {
         let prepared = self.prepared.as_ref().ok_or_else(unprepared)?;
         let plan = &prepared.plan;
         let start = Instant::now();
-        if let Work::All(input) = work {
+        if let Some(input) = work.input() {
             if input.batch() != plan.batch {
                 return Err(Error::Argument(format!("the plan is for {} pictures, not {}", plan.batch, input.batch())));
             }

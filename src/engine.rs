@@ -10,6 +10,7 @@ use crate::network::NodeId;
 use crate::op::Op;
 pub use crate::plan::Algorithm;
 use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
+use crate::selfcheck::SelfCheck;
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use crate::weights::Weights;
@@ -48,6 +49,9 @@ pub struct Options {
     /// Threads that share a step on the CPU; unasked a thread a core, at most eight. In a browser no more
     /// than helper workers have arrived, see [`Engine::set_threads`].
     pub threads: Option<NonZeroUsize>,
+    /// Whether a GPU has to compute, before it is used, part of a test picture as the CPU does. Unasked one that is
+    /// hardware: a software adapter takes long for it, and has nothing that breaks.
+    pub check: Option<bool>,
     /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
     /// upstream as it is; each run copies every branch once for it.
     pub join: Join,
@@ -158,7 +162,7 @@ impl Engine {
 
     /// As [`Engine::with`], on a GPU that was opened before.
     pub async fn warmed(mut model: Model, options: Options, warm: Option<Warm>) -> Result<Self> {
-        let (runner, reason) = Self::choose(&model, options, warm).await?;
+        let (runner, plan, reason) = Self::choose(&model, options, warm).await?;
         model.weights = Weights::default();
         let (backend, adapter, threads) = match &runner {
             Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads()),
@@ -166,7 +170,7 @@ impl Engine {
         };
         let gains = vec![1.0; model.network.nodes().len()];
         let info = Info { backend, adapter, reason, threads };
-        let mut engine = Engine {
+        Ok(Engine {
             model,
             runner,
             info,
@@ -174,37 +178,47 @@ impl Engine {
             gains,
             join: options.join,
             timed: false,
-            plan: None,
+            plan,
             filled: false,
             outdated: false,
-        };
-        if let Runner::Gpu(_) = engine.runner {
-            engine.get_ready().await?;
-        }
-        Ok(engine)
+        })
     }
 
-    async fn choose(model: &Model, options: Options, warm: Option<Warm>) -> Result<(Runner, String)> {
+    async fn choose(model: &Model, options: Options, warm: Option<Warm>) -> Result<(Runner, Option<Plan>, String)> {
         let warm = async || match warm {
             Some(warm) => Ok(warm),
             None => Warm::new().await,
         };
         let team = || Team::of(options.threads);
-        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), why));
+        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), None, why));
+        let gpu = |(gpu, plan), why: &str| Ok((Runner::Gpu(Box::new(gpu)), Some(plan), why.into()));
         match options.backend {
             Backend::Cpu => cpu("the CPU was asked for".into()),
             Backend::Gpu => {
-                let gpu = Gpu::load(warm().await?, model).await?;
-                Ok((Runner::Gpu(Box::new(gpu)), "the GPU was asked for".into()))
+                let ready = Self::ready(Gpu::load(warm().await?, model).await?, model, options).await?;
+                gpu(ready, "the GPU was asked for")
             }
             Backend::Auto => {
-                let gpu = async { Gpu::hardware(warm().await?, model).await };
-                match gpu.await {
-                    Ok(gpu) => Ok((Runner::Gpu(Box::new(gpu)), "there is a GPU".into())),
+                let ready = async { Self::ready(Gpu::hardware(warm().await?, model).await?, model, options).await };
+                match ready.await {
+                    Ok(ready) => gpu(ready, "there is a GPU"),
                     Err(e) => cpu(e.to_string()),
                 }
             }
         }
+    }
+
+    /// Has a GPU take on the plan for one picture, so that the first finds everything ready, and checks it.
+    async fn ready(mut gpu: Gpu, model: &Model, options: Options) -> Result<(Gpu, Plan)> {
+        let plan = Plan::new(&model.network, 1, options.join)?;
+        gpu.prepare(&plan)?;
+        // The CPU computes its part while the driver compiles.
+        let check = if options.check.unwrap_or(gpu.is_hardware()) { SelfCheck::new(model)? } else { None };
+        gpu.ready().await?;
+        if let Some(check) = check {
+            check.run(&mut gpu, &plan).await?;
+        }
+        Ok((gpu, plan))
     }
 
     pub fn info(&self) -> &Info {
@@ -249,11 +263,6 @@ impl Engine {
         let Runner::Gpu(gpu) = &mut self.runner else { return Ok(()) };
         gpu.set_tuning(kept)?;
         self.outdated = true;
-        self.get_ready().await
-    }
-
-    /// Takes on the plan for one picture, so that the first finds everything ready.
-    async fn get_ready(&mut self) -> Result<()> {
         self.prepare(1)?;
         match &mut self.runner {
             Runner::Gpu(gpu) => gpu.ready().await,

@@ -238,7 +238,8 @@ impl Gpu {
             let nodes = self.network.nodes().len();
             return Err(Error::Argument(format!("{nodes} nodes need as many gains, not {}", gains.len())));
         }
-        if let Work::All(input) = &work {
+        let input = work.input();
+        if let Some(input) = &input {
             check_input(recording, &self.preprocess, input)?;
         }
 
@@ -249,19 +250,19 @@ impl Gpu {
             recording.set_gains(device, gains);
             let mut encoder = device.encoder();
             let mut resize_timed = false;
-            match work {
-                Work::All(Input::Tensors(tensors)) => {
+            match input {
+                Some(Input::Tensors(tensors)) => {
                     for (tensor, &place) in tensors.iter().zip(&recording.inputs) {
                         let values = record::scatter(place, &tensor.data);
                         device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&values));
                     }
                 }
-                Work::All(Input::Images(images, crop)) => {
+                Some(Input::Images(images, crop)) => {
                     let tools = (device, &self.kernels, &self.preprocess);
                     resize_timed = encode_pictures(tools, &mut self.pictures, recording, images, crop, &mut encoder);
                     uploaded_ms = milliseconds(start);
                 }
-                Work::Stale(_) => {}
+                None => {}
             }
             let dispatches = recording.encode(&mut encoder, &due, timed);
             device.count(|counts| counts.dispatches += dispatches);

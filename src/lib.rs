@@ -7,6 +7,7 @@
 //! - [`model`]: network, weights, labels and preprocessing from one file
 //! - [`plan`], [`import`]: what runs in which order and where it writes; files of other frameworks
 //! - [`cpu`], [`gpu`]: the two ways to run a plan, one file an operation on either side
+//! - `selfcheck`: whether the one computes what the other does
 //! - [`engine`]: run a plan, read any node, time each step
 //! - [`explain`]: class activation maps, contributions, ablation: arithmetic over activations
 //! - `wasm`: the only file that knows JavaScript
@@ -26,6 +27,7 @@ pub mod model;
 pub mod network;
 pub mod op;
 pub mod plan;
+mod selfcheck;
 pub mod summary;
 pub mod tensor;
 pub mod tiles;

@@ -137,6 +137,19 @@ impl Network {
         self.by_name.get(name).copied().ok_or_else(|| Error::UnknownNode(name.to_owned()))
     }
 
+    /// The nodes up to this one, with the same ids, on inputs of this height and width. No heads.
+    pub fn until(&self, last: NodeId, size: usize) -> Result<Network> {
+        let mut part = Network::new();
+        for node in &self.nodes[..=last] {
+            let op = match &node.op {
+                Op::Input(shape) => Op::Input(Shape { h: size, w: size, ..*shape }),
+                op => op.clone(),
+            };
+            part.add(&node.name, op, &node.inputs)?;
+        }
+        Ok(part)
+    }
+
     /// The classifiers, the network's own answer last.
     pub fn heads(&self) -> &[Head] {
         &self.heads

@@ -155,14 +155,24 @@ impl Input<'_> {
 pub enum Work<'a> {
     /// Every step, from this input on.
     All(Input<'a>),
+    /// Of every step, from this input on, those up to this node; heads hold nothing then.
+    Until(Input<'a>, NodeId),
     /// Of what the last run left, only the nodes marked: see [`stale`].
     Stale(&'a [bool]),
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    pub fn input(&self) -> Option<Input<'a>> {
+        match *self {
+            Work::All(input) | Work::Until(input, _) => Some(input),
+            Work::Stale(_) => None,
+        }
+    }
+
     pub fn includes(&self, node: NodeId) -> bool {
         match self {
             Work::All(_) => true,
+            Work::Until(_, last) => node <= *last,
             Work::Stale(nodes) => nodes[node],
         }
     }

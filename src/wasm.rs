@@ -130,7 +130,8 @@ impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
-    /// `warm` is a GPU that was opened meanwhile.
+    /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
+    /// CPU does; unasked one that is hardware must.
     pub async fn load(
         model: Vec<u8>,
         backend: String,
@@ -138,6 +139,7 @@ impl Engine {
         labels: Option<String>,
         ablation: bool,
         warm: Option<Warm>,
+        check: Option<bool>,
     ) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
@@ -146,7 +148,7 @@ impl Engine {
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
             let join = if ablation { Join::Gains } else { Join::Direct };
-            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join };
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check };
             let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };

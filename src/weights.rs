@@ -48,6 +48,9 @@ impl Weights {
     /// values are checked when they are read.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         let (stored, metadata) = header::read(&bytes)?;
+        if stored.is_empty() {
+            return Err(Error::Format("it holds no tensors".into()));
+        }
         let mut tensors = BTreeMap::new();
         for (name, header::Stored { dtype, dims, bytes }) in stored {
             let storage = match dtype.as_str() {
@@ -138,6 +141,10 @@ impl Weights {
 
     /// Writes a safetensors file, its values as f16 where `half` is set; what is int8 stays so.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
+        // The crate would write what is no JSON.
+        if self.tensors.is_empty() {
+            return Err(Error::Format("there are no tensors to write".into()));
+        }
         let mut encoded = Vec::new();
         for (name, entry) in &self.tensors {
             if let Storage::Int8(scales) = &entry.storage {
@@ -267,6 +274,9 @@ mod tests {
         for cut in [0, 4, 7, 8, 20, good.len() - 1] {
             assert_eq!(Weights::parse(good[..cut].to_vec()).unwrap_err().code(), "format", "cut at {cut}");
         }
+        let empty = Weights::parse(b"\x02\0\0\0\0\0\0\0{}".to_vec()).unwrap_err();
+        assert!(empty.to_string().ends_with("it holds no tensors"), "{empty}");
+        assert!(Weights::default().to_bytes(&BTreeMap::new(), false).is_err());
         let w = two();
         assert_eq!(w.check("a", &[2, 2]), Ok(()));
         assert_eq!(

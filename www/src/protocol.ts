@@ -54,6 +54,7 @@ export interface Calls {
       threads: number | undefined;
       simd: Simd;
       tune: boolean;
+      check: boolean | undefined;
       wasmUrl: string | undefined;
     };
     result: Loaded;

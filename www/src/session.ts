@@ -30,7 +30,6 @@ const IDLE = 1500;
 /** Milliseconds in which a GPU must have run a picture, and in which software that stands in for one must. */
 const PATIENCE = 20_000;
 const SLOW = 300_000;
-const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
 
 /** Bytes of pictures that are kept for the case that the GPU is lost. */
 const KEPT = 100 << 20;
@@ -51,6 +50,8 @@ export class Session {
 
   #wasm: Engines | undefined;
   #engine: Engine | undefined;
+  /** Milliseconds for a picture. */
+  #patience = PATIENCE;
   /** What was asked for. Kept so that a change of backend needs no second download. */
   #file: Uint8Array | undefined;
   #asked = 'auto';
@@ -60,6 +61,7 @@ export class Session {
   #tune = false;
   #idle: ReturnType<typeof setTimeout> | undefined;
   #withHeads = true;
+  #check: boolean | undefined;
   #ablation = false;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
@@ -188,6 +190,7 @@ export class Session {
     const passed = () => performance.now() - since;
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
     this.#wasmUrl = wasmUrl;
+    this.#check = args.check;
     this.#ablation = ablation;
     const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
     // Where both fail, the download's failure is told.
@@ -196,7 +199,10 @@ export class Session {
     // The GPU gets ready meanwhile. Where it cannot, starting says why.
     const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
     const warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
-    const bytes = await this.#bytes(model, report);
+    const bytes = await this.#bytes(model, report).catch((error: unknown) => {
+      void warm?.then((warm) => warm?.free());
+      throw error;
+    });
     this.#ms.download = passed();
     report({ phase: 'compile', loaded: 0, total: undefined });
     this.#wasm = await module;
@@ -253,15 +259,16 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used it up all the same.
     const once = () => [warm, (warm = undefined)][0];
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, once())).catch((error: unknown) => {
+    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, once(), this.#check)).catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;
-      return this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, undefined));
+      return this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, undefined, this.#check));
     });
     await this.#recall(next);
     this.#asked = backend;
     release(this.#engine);
     this.#engine = next;
+    this.#patience = next.can_tune() ? PATIENCE : SLOW;
     if (this.#file !== bytes) this.#replay = this.#gains = undefined;
     this.#file = bytes;
     this.#withHeads = heads;
@@ -339,9 +346,8 @@ export class Session {
 
   /** Fails where the GPU does not come back. */
   async #watched<T>(work: Promise<T>, pictures: number): Promise<T> {
-    const { backend, adapter } = this.#info();
-    if (backend !== 'webgpu') return work;
-    const patience = (SOFTWARE.test(adapter) ? SLOW : PATIENCE) * pictures;
+    if (this.#info().backend !== 'webgpu') return work;
+    const patience = this.#patience * pictures;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
       const message = `The GPU did not answer within ${patience / 1000} s.`;

@@ -117,6 +117,12 @@ export interface LoadOptions {
    * keep that for the next visit. Unasked so; never on a software adapter.
    */
   tune?: boolean;
+  /**
+   * Whether a GPU must first compute part of a test picture as the CPU does, as drivers have been seen that do not.
+   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `gpu`. Unasked so, but not on a
+   * software adapter.
+   */
+  check?: boolean;
   /** Which instruction set the wasm path uses; for measuring. */
   simd?: Simd;
   /** Hears how far loading has come. */

@@ -27,6 +27,33 @@ describe('GPU faults', { concurrency: false }, () => {
     assert.ok(told > TIMES / 4, 'devices were lost');
   });
 
+  test('a device that is lost while the model is loaded is followed by another', { timeout: 300_000 }, async () => {
+    const after = [0, 20, 100, 300, 600];
+    const seen = await call('lostAtLoad', GPU, PICTURE, after);
+    assert.deepEqual(seen, after.map(() => ({ label: 'cat', backend: 'webgpu' })));
+  });
+
+  test('a GPU that computes wrongly is found out at load', { timeout: 300_000 }, async (t) => {
+    const { backend, reason } = await call('idle', GPU);
+    t.diagnostic(reason);
+    assert.equal(backend, 'wasm');
+    assert.match(reason, /computes wrongly: inception_3a\/output has 0 where [-\d.]+ is right/);
+    const unchecked = await call('idle', { ...GPU, check: false });
+    assert.equal(unchecked.backend, 'webgpu');
+  });
+
+  test('a GPU that computes rightly passes', { timeout: 300_000 }, async (t) => {
+    const times = { with: [], without: [] };
+    for (let i = 0; i < 3; i++) {
+      for (const check of [true, false]) {
+        const since = performance.now();
+        assert.equal((await call('open', { ...GPU, check })).backend, 'webgpu');
+        times[check ? 'with' : 'without'].push(Math.round(performance.now() - since));
+      }
+    }
+    t.diagnostic(`ms to load with the check ${times.with}, without ${times.without}`);
+  });
+
   test('a GPU that does not come back is given up', { timeout: 300_000 }, async () => {
     const { label, backend, message } = await call('hung', GPU, PICTURE);
     assert.equal(label, 'cat');

@@ -98,6 +98,22 @@ describe('downloads', { concurrency: false }, () => {
     assert.ok(starts.every((start, i) => start > (starts[i - 1] ?? 0)), String(starts));
   });
 
+  test('a connection that stalls is followed by one that goes on', SETTING, async () => {
+    behave = async (request, response) => {
+      if (asked.length > 1) return dropping(Infinity)(request, response);
+      response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).write(bytes.subarray(0, 4_000_000));
+      return true;
+    };
+    // Only the patience is cut short.
+    await page.evaluate(() => {
+      const { setTimeout: real } = window;
+      window.setTimeout = (what, ms) => real(what, ms === 30_000 ? 300 : ms);
+    });
+    assert.equal(await look({ worker: false }), LABEL);
+    assert.equal(asked.length, 2);
+    assert.match(asked[1], /^bytes=[1-9]\d*-/);
+  });
+
   test('a server without ranges is asked from the start', SETTING, async () => {
     let times = 0;
     behave = async (request, response) => {

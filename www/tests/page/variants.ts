@@ -107,6 +107,30 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
   return { ...result, rejections };
 }
 
+/** Devices that are destroyed so many milliseconds after they were opened, one a load: what is seen all the same. */
+async function lostAtLoad(options: LoadOptions, picture: string, after: number[]): Promise<{ label: string; backend: string }[]> {
+  const { requestDevice } = GPUAdapter.prototype;
+  const blob = await (await fetch(picture)).blob();
+  const seen = [];
+  try {
+    for (const ms of after) {
+      let first = true;
+      GPUAdapter.prototype.requestDevice = async function (descriptor) {
+        const device = await requestDevice.call(this, descriptor);
+        if (first) setTimeout(() => device.destroy(), ms);
+        first = false;
+        return device;
+      };
+      await open({ ...options, worker: false });
+      const { top } = await net!.classify(blob);
+      seen.push({ label: top[0]!.label, backend: net!.info.backend });
+    }
+    return seen;
+  } finally {
+    GPUAdapter.prototype.requestDevice = requestDevice;
+  }
+}
+
 /** A GPU that does not come back: what the call under way gives, where it went on, and what was said of it. */
 async function hung(options: LoadOptions, picture: string): Promise<{ label: string; backend: string; message: string }> {
   const blob = await (await fetch(picture)).blob();
@@ -124,6 +148,24 @@ async function hung(options: LoadOptions, picture: string): Promise<{ label: str
   } finally {
     window.setTimeout = real;
     GPUBuffer.prototype.mapAsync = mapAsync;
+  }
+}
+
+/** A GPU that passes for hardware but computes nothing: what is used instead, and why. */
+async function idle(options: LoadOptions): Promise<{ backend: string; reason: string; adapter: string }> {
+  const { submit } = GPUQueue.prototype;
+  const info = Object.getOwnPropertyDescriptors(GPUAdapterInfo.prototype);
+  for (const name of ['vendor', 'architecture', 'device', 'description']) {
+    Object.defineProperty(GPUAdapterInfo.prototype, name, { configurable: true, get: () => 'A GPU' });
+  }
+  Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { configurable: true, get: () => false });
+  GPUQueue.prototype.submit = () => undefined;
+  try {
+    await open({ ...options, backend: 'auto', worker: false });
+    return net!.info;
+  } finally {
+    GPUQueue.prototype.submit = submit;
+    Object.defineProperties(GPUAdapterInfo.prototype, info);
   }
 }
 
@@ -217,4 +259,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, hung, tiles, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, lostAtLoad, hung, idle, tiles, team } });

@@ -101,11 +101,19 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
     if (!still()) return;
     next.push({ layer, canvas, order, columns, scale, range, values });
   }
+  await replace(next, context.gains);
+}
+
+/**
+ * Puts new sheets where others were. By itself, as what holds a sheet's values for later holds all that is beside it:
+ * with the sheet chosen before among that, every sheet that ever was would stay.
+ */
+async function replace(next: Sheet[], gains: Record<string, number>): Promise<void> {
   const before = chosen;
   sheets = next;
   // The control that has the focus keeps it.
   const focused = document.activeElement instanceof HTMLElement && lanes.contains(document.activeElement) ? document.activeElement.id : '';
-  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, context.gains)));
+  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, gains)));
   lanes.classList.toggle('single', sheets.length === 1);
   if (focused) document.getElementById(focused)?.focus();
   const same = sheets.find(({ layer }) => layer.layer === before?.sheet.layer.layer);
