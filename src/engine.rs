@@ -185,26 +185,27 @@ impl Engine {
     }
 
     async fn choose(model: &Model, options: Options, warm: Option<Warm>) -> Result<(Runner, Option<Plan>, String)> {
-        let warm = async || match warm {
-            Some(warm) => Ok(warm),
-            None => Warm::new().await,
-        };
         let team = || Team::of(options.threads);
         let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), None, why));
-        let gpu = |(gpu, plan), why: &str| Ok((Runner::Gpu(Box::new(gpu)), Some(plan), why.into()));
-        match options.backend {
-            Backend::Cpu => cpu("the CPU was asked for".into()),
-            Backend::Gpu => {
-                let ready = Self::ready(Gpu::load(warm().await?, model).await?, model, options).await?;
-                gpu(ready, "the GPU was asked for")
+        if options.backend == Backend::Cpu {
+            return cpu("the CPU was asked for".into());
+        }
+        let auto = options.backend == Backend::Auto;
+        let gpu = async {
+            let warm = match warm {
+                Some(warm) => warm,
+                None => Warm::new().await?,
+            };
+            let gpu = if auto { Gpu::hardware(warm, model).await } else { Gpu::load(warm, model).await };
+            Self::ready(gpu?, model, options).await
+        };
+        match gpu.await {
+            Ok((gpu, plan)) => {
+                let why = if auto { "there is a GPU" } else { "the GPU was asked for" };
+                Ok((Runner::Gpu(Box::new(gpu)), Some(plan), why.into()))
             }
-            Backend::Auto => {
-                let ready = async { Self::ready(Gpu::hardware(warm().await?, model).await?, model, options).await };
-                match ready.await {
-                    Ok(ready) => gpu(ready, "there is a GPU"),
-                    Err(e) => cpu(e.to_string()),
-                }
-            }
+            Err(e) if auto => cpu(e.to_string()),
+            Err(e) => Err(e),
         }
     }
 

@@ -28,6 +28,7 @@ pub struct SelfCheck {
 
 impl SelfCheck {
     /// Computes on the CPU what is to be expected; `None` for a network without the layer, or that reads no pictures.
+    #[cold]
     pub fn new(model: &Model) -> Result<Option<Self>> {
         let (network, size) = (&model.network, model.preprocess.size);
         let inputs: Vec<Shape> = network.inputs().map(|id| network.node(id).shape).collect();
