@@ -12,7 +12,7 @@ use crate::tensor::{Shape, Tensor};
 
 /// What is compared: it takes every operation to get there but those of the classifier.
 const LAYER: &str = "inception_3a/output";
-/// Side of the picture's corner that the CPU computes: a twelfth of the work, and what a few cells of the layer see.
+/// Side of the picture's corner that the CPU computes: a sixteenth of the work, and what a few cells of the layer see.
 const CORNER: usize = 56;
 /// How far a value may be off, as a part of the largest: a hundred times what rounding does.
 const TOLERANCE: f32 = 1e-3;
