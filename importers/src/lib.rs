@@ -1,6 +1,7 @@
 //! The importers as a WebAssembly module of their own: HDF5 and its like weigh nearly as much as the
 //! engine, and only a page on which somebody drops another framework's file needs them.
 #![cfg(target_arch = "wasm32")]
+#![deny(unsafe_code)]
 
 use googlenet::import::{Options, import};
 use googlenet::wasm::{report_panics, thrown};

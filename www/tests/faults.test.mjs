@@ -54,6 +54,12 @@ describe('GPU faults', { concurrency: false }, () => {
     t.diagnostic(`ms to load with the check ${times.with}, without ${times.without}`);
   });
 
+  test('a panic is an error, and the end of one network only', { timeout: 300_000 }, async (t) => {
+    const { code, message, closed, after } = await call('panic', GPU, PICTURE);
+    t.diagnostic(message);
+    assert.deepEqual({ code, closed, after }, { code: 'internal', closed: true, after: ['cat', 'cat'] });
+  });
+
   test('a GPU that does not come back is given up', { timeout: 300_000 }, async () => {
     const { label, backend, message } = await call('hung', GPU, PICTURE);
     assert.equal(label, 'cat');

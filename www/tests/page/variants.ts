@@ -1,6 +1,6 @@
 // Runs in the browser: the engine in each of its builds, and the team of threads alone.
 
-import { GoogLeNet, type Info, type LoadOptions, type StepTime } from '../../src/index.js';
+import { GoogLeNet, type GoogLeNetError, type Info, type LoadOptions, type StepTime } from '../../src/index.js';
 import type { Exercise, Report, Shared } from './team-worker';
 
 interface Run {
@@ -128,6 +128,29 @@ async function lostAtLoad(options: LoadOptions, picture: string, after: number[]
     return seen;
   } finally {
     GPUAdapter.prototype.requestDevice = requestDevice;
+  }
+}
+
+/** A panic: what the call under way gives, whether that is the end of its network, and what others say after it. */
+async function panic(options: LoadOptions, picture: string): Promise<{ code: string; message: string; closed: boolean; after: string[] }> {
+  const blob = await (await fetch(picture)).blob();
+  const label = async (of: GoogLeNet) => (await of.classify(blob)).top[0]!.label;
+  const { copyBufferToBuffer } = GPUCommandEncoder.prototype;
+  const other = await GoogLeNet.load({ ...options, backend: 'cpu' });
+  try {
+    await open({ ...options, worker: false });
+    // wgpu takes it for granted that every command is taken.
+    GPUCommandEncoder.prototype.copyBufferToBuffer = () => {
+      throw new Error('nothing is copied');
+    };
+    const { code, message } = await label(net!).then(() => ({ code: 'none', message: '' }), (error: GoogLeNetError) => error);
+    GPUCommandEncoder.prototype.copyBufferToBuffer = copyBufferToBuffer;
+    const closed = net!.closed;
+    await open(options);
+    return { code, message, closed, after: [await label(other), await label(net!)] };
+  } finally {
+    GPUCommandEncoder.prototype.copyBufferToBuffer = copyBufferToBuffer;
+    other.free();
   }
 }
 
@@ -259,4 +282,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, lostAtLoad, hung, idle, tiles, team } });
+Object.assign(window, { variants: { open, close, run, move, refusal, faults, lostAtLoad, panic, hung, idle, tiles, team } });
