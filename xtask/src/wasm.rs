@@ -3,10 +3,10 @@
 use crate::{page, repo, shell};
 use anyhow::{Context, Result, bail};
 use flate2::{Compression, write::GzEncoder};
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 /// A module that the page can load.
 struct Module {
@@ -86,6 +86,17 @@ pub fn build_tests() -> Result<()> {
     TEAM.build(&bindgen()?)
 }
 
+/// Panics name the file they are in: of a dependency's from its crate on, as where it lies on the machine that builds is
+/// no business of a page's, and has to be downloaded.
+fn short_paths() -> Vec<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok()).into_iter().flatten();
+    let registries = registries.filter_map(|entry| Some(format!("{}/=", entry.ok()?.path().display())));
+    let rust = shell::output(Command::new("rustc").args(["--print", "sysroot"]));
+    let rust = rust.map(|root| format!("{root}/lib/rustlib/src/rust/="));
+    registries.chain(rust).map(|remap| format!("--remap-path-prefix={remap}")).collect()
+}
+
 impl Module {
     fn build(&self, tools: &Path) -> Result<()> {
         let mut cargo = self.cargo("build")?;
@@ -103,20 +114,18 @@ impl Module {
     fn cargo(&self, command: &str) -> Result<Command> {
         let mut cargo = shell::cargo(&[command, "--target=wasm32-unknown-unknown", "--target-dir"]);
         cargo.arg(self.target());
-        let mut flags: Vec<&str> = Vec::new();
+        let mut flags = short_paths();
         if self.relaxed {
-            flags.extend(RELAXED);
+            flags.extend(RELAXED.map(str::to_owned));
         }
         if self.threads {
-            flags.extend(SHARED);
+            flags.extend(SHARED.map(str::to_owned));
             // The standard library as rustup ships it has no atomics. Compiling it is the nightly's privilege.
             rust_src()?;
             cargo.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
         }
-        if !flags.is_empty() {
-            // They are added to those of .cargo/config.toml.
-            cargo.arg("--config").arg(format!("target.wasm32-unknown-unknown.rustflags={flags:?}"));
-        }
+        // They are added to those of .cargo/config.toml.
+        cargo.arg("--config").arg(format!("target.wasm32-unknown-unknown.rustflags={flags:?}"));
         Ok(cargo)
     }
 
