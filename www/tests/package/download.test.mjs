@@ -95,7 +95,8 @@ describe('downloads', { concurrency: false }, () => {
     assert.ok(asked.length >= 3, String(asked));
     // Chromium asks for an end as well where it has a part in its own cache.
     const starts = asked.slice(1).map((range) => Number(/^bytes=(\d+)-/.exec(range)[1]));
-    assert.ok(starts.every((start, i) => start > (starts[i - 1] ?? 0)), String(starts));
+    // What was on its way when a connection broke may be lost: the next begins where the last one did.
+    assert.ok(starts.every((start, i) => start > 0 && start >= (starts[i - 1] ?? 0)), String(starts));
   });
 
   test('a connection that stalls is followed by one that goes on', SETTING, async () => {
