@@ -132,7 +132,7 @@ impl Gpu {
     /// is many times faster.
     pub async fn hardware(warm: Warm, model: &Model) -> Result<Self> {
         if warm.device.kind != Kind::Hardware {
-            let name = warm.device.name;
+            let name = &warm.device.name;
             return Err(Error::NoGpu(format!("the only adapter is \"{name}\", which computes on the CPU")));
         }
         Self::load(warm, model).await

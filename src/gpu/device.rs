@@ -210,6 +210,13 @@ impl Device {
     }
 }
 
+/// Gives everything back at once: a browser would wait for its collector, which knows nothing of a GPU's memory.
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.device.destroy();
+    }
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 #[cfg(target_arch = "wasm32")]

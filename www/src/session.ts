@@ -50,6 +50,7 @@ export class Session {
 
   #wasm: Engines | undefined;
   #engine: Engine | undefined;
+  #warm: Promise<Warm | undefined> | undefined;
   /** Milliseconds for a picture. */
   #patience = PATIENCE;
   /** What was asked for. Kept so that a change of backend needs no second download. */
@@ -198,19 +199,25 @@ export class Session {
     this.#tune = args.tune && 'indexedDB' in globalThis;
     // The GPU gets ready meanwhile. Where it cannot, starting says why.
     const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
-    const warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
-    const bytes = await this.#bytes(model, report).catch((error: unknown) => {
-      void warm?.then((warm) => warm?.free());
-      throw error;
-    });
-    this.#ms.download = passed();
-    report({ phase: 'compile', loaded: 0, total: undefined });
-    this.#wasm = await module;
-    this.#ms.compile = passed();
-    const name = globalThis.File && model instanceof File ? model.name : 'a file';
-    await this.#take(bytes, name, backend, heads, report, await warm);
+    this.#warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
+    try {
+      const bytes = await this.#bytes(model, report);
+      this.#ms.download = passed();
+      report({ phase: 'compile', loaded: 0, total: undefined });
+      this.#wasm = await module;
+      this.#ms.compile = passed();
+      const name = globalThis.File && model instanceof File ? model.name : 'a file';
+      await this.#take(bytes, name, backend, heads, report);
+    } finally {
+      void this.#spare()?.then((warm) => warm?.free());
+    }
     this.#ms.ready = passed();
     return { info: this.#info(), layers: this.#running().layers() as Layer[] };
+  }
+
+  /** The GPU that was opened while the model came, for whoever asks first. */
+  #spare(): Promise<Warm | undefined> | undefined {
+    return [this.#warm, (this.#warm = undefined)][0];
   }
 
   async #bytes(model: ModelPlace, report: Report): Promise<Uint8Array> {
@@ -220,18 +227,11 @@ export class Session {
   }
 
   /** Starts with a model file, be it another framework's. */
-  async #take(
-    bytes: Uint8Array,
-    name: string,
-    backend: string,
-    heads: boolean,
-    report: Report,
-    warm?: Warm,
-  ): Promise<void> {
+  async #take(bytes: Uint8Array, name: string, backend: string, heads: boolean, report: Report): Promise<void> {
     // The header of one of ours, after 8 bytes of length, is JSON.
     if (bytes[8] !== '{'.charCodeAt(0)) bytes = await this.#convert(bytes, name);
     try {
-      await this.#start(bytes, backend, heads, report, warm);
+      await this.#start(bytes, backend, heads, report);
     } catch (error) {
       if (!FOREIGN.includes(failure(error).code)) throw error;
       const converted = await this.#convert(bytes, name).catch(() => {
@@ -252,17 +252,18 @@ export class Session {
   }
 
   /** Starts an engine; the one before it stays in use if that fails. */
-  async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report, warm?: Warm): Promise<Info> {
+  async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report): Promise<Info> {
     if (!this.#wasm) throw notLoaded();
     const { load, share } = this.#wasm;
     report({ phase: 'upload', loaded: 0, total: bytes.length });
     const on = available(ENGINE[backend] ?? backend);
-    // A call that fails has used it up all the same.
-    const once = () => [warm, (warm = undefined)][0];
-    const next = await this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, once(), this.#check)).catch((error: unknown) => {
+    // A call that fails has used the spare GPU up all the same.
+    const start = () =>
+      this.#labelled(async (labels) => load(bytes, on, heads, labels, this.#ablation, await this.#spare(), this.#check));
+    const next = await start().catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;
-      return this.#labelled((labels) => load(bytes, on, heads, labels, this.#ablation, undefined, this.#check));
+      return start();
     });
     await this.#recall(next);
     this.#asked = backend;
