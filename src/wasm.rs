@@ -482,12 +482,13 @@ fn floats(values: &[f32]) -> Float32Array {
     Float32Array::from(values)
 }
 
-/// Makes a panic a thrown `Error` of code `internal` that says where, instead of a bare `unreachable`.
+/// Makes a panic a thrown `Error` of code `internal` that says what, instead of a bare `unreachable`.
 pub fn report_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
-            wasm_bindgen::throw_val(js_error("internal", None, &format!("a fault in the engine: {panic}")));
+            let what = panic.payload_as_str().unwrap_or("of an unknown kind");
+            wasm_bindgen::throw_val(js_error("internal", None, &format!("a fault in the engine: {what}")));
         }));
     });
 }
