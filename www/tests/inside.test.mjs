@@ -1,11 +1,12 @@
-// What the page shows of the inside of the network, with the bundled model.
+// What the page shows of the inside of the network, with the bundled model, in each browser engine.
 
 import assert from 'node:assert/strict';
 import { afterEach, before, describe, test } from 'node:test';
+import { ENGINES } from './engines.mjs';
 import { downloaded, newPage, setting, settled, violations, visit, walkTabs } from './support.mjs';
 
-describe('inside the network', { concurrency: false }, () => {
-  const here = setting();
+for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside the network, in ${engine}`, { concurrency: false, skip }, () => {
+  const here = setting(launch);
   let page;
 
   /** Opens a link in a page of its own, and waits until all is drawn. */
@@ -23,7 +24,7 @@ describe('inside the network', { concurrency: false }, () => {
   const thumbs = () => page.$$eval('#map canvas', (all) => all.map((canvas) => canvas.toDataURL()));
   const changed = () => page.waitForFunction(() => document.querySelector('#changed').textContent !== '', undefined, { timeout: 300_000 });
 
-  for (const backend of ['cpu', 'gpu']) {
+  for (const backend of backends) {
     describe(`on the ${backend}`, { concurrency: false }, () => {
       before(() => open('picture=samples/cat.jpg', { backend }));
       afterEach(() => assert.deepEqual(page.faults, []));
@@ -109,7 +110,7 @@ describe('inside the network', { concurrency: false }, () => {
         await page.click('#tab-ablation');
         await page.click('#matrix-run');
         // All that the software adapter has time for.
-        const cells = { cpu: 36, gpu: 2 }[backend];
+        const cells = engine === 'Chromium' && backend === 'gpu' ? 2 : 36;
         await page.waitForFunction((cells) => document.querySelectorAll('#matrix td').length >= cells, cells, { timeout: 120_000 });
         assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
       });
@@ -136,7 +137,7 @@ describe('inside the network', { concurrency: false }, () => {
         await settled(page);
         assert.equal(await page.textContent('#inside-at'), 'Module 4b');
         assert.equal(await page.inputValue('#gain-3x3'), '0.5');
-        const state = new URLSearchParams(new URL(page.url()).hash.slice(1));
+        const state = new URLSearchParams(new URL(await page.url()).hash.slice(1));
         assert.equal(state.get('at'), 'inception_4b');
         assert.deepEqual(state.getAll('gain'), ['inception_4b/3x3:0.5']);
       });
@@ -149,9 +150,13 @@ describe('inside the network', { concurrency: false }, () => {
     assert.equal(await page.isVisible('[role=alert]'), false);
     assert.deepEqual(page.faults, []);
   });
+});
+
+describe('the page and its surroundings, in Chromium', { concurrency: false }, () => {
+  const here = setting();
+  let page;
 
   test('nothing is asked of any other origin', async () => {
-    await page?.context().close();
     page = await newPage(here.browser);
     const strangers = [];
     page.on('request', (request) => {
@@ -164,7 +169,9 @@ describe('inside the network', { concurrency: false }, () => {
   });
 
   test('axe finds nothing, in the light and in the dark, on a desktop and on a phone', async () => {
-    await open('picture=samples/cat.jpg');
+    page ??= await newPage(here.browser);
+    await visit(page, `${here.server.url}/?backend=cpu#picture=samples/cat.jpg`);
+    await settled(page);
     let filled = false;
     for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
       await page.setViewportSize(viewport);

@@ -2,11 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import { ENGINES } from './engines.mjs';
 import { cases } from './pictures.mjs';
 import { newPage, setting, visit } from './support.mjs';
 
-describe('bad pictures', { concurrency: false }, () => {
-  const here = setting();
+for (const { name: engine, launch, skip } of ENGINES) describe(`bad pictures in ${engine}`, { concurrency: false, skip }, () => {
+  const here = setting(launch);
   let page;
 
   before(async () => {

@@ -103,9 +103,11 @@ export function setting(launch = launchChromium) {
   return here;
 }
 
-/** A page of Chromium's in a context of its own; `faults` gets what nobody has caught, and what is told as an error. */
+/** A page in a context of its own; `faults` gets what nobody has caught, and what is told as an error. */
 export async function newPage(browser, options = {}) {
   const page = await (await browser.newContext({ acceptDownloads: true, ...options })).newPage();
+  // Other engines' have them.
+  if (page.faults) return page;
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(error.message));
   page.on('console', (message) => message.type() === 'error' && page.faults.push(message.text()));
@@ -155,6 +157,7 @@ export async function drop(page, path) {
 
 /** Presses a button that saves; gives the file's name and bytes. */
 export async function downloaded(page, button) {
+  if (page.saved) return page.saved(button);
   const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
   return { name: download.suggestedFilename(), bytes: await readFile(await download.path()) };
 }

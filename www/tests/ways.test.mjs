@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { ENGINES } from './engines.mjs';
 import {
   answered, complaint, downloaded, drop, isSteady, launchChromium, newPage, sample, serve, setting, settled, violations, visit,
 } from './support.mjs';
@@ -14,7 +15,114 @@ import {
 /** Gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
 const BUDGET = 450_000;
 
-describe('ways in, and habits', { concurrency: false }, () => {
+for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${engine}`, { concurrency: false, skip }, () => {
+  const here = setting(launch);
+  let page;
+
+  const open = async (hash = '') => {
+    await page?.context().close();
+    page = await newPage(here.browser);
+    await visit(page, `${here.server.url}/?backend=cpu#${hash}`);
+  };
+
+  test('several pictures: a strip, an answer each, and all as CSV', async () => {
+    await open();
+    const photo = async (name) => ({ name, mimeType: 'image/jpeg', buffer: await readFile(sample(name)) });
+    const broken = { name: 'broken, or not.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') };
+    await page.setInputFiles('#file', [await photo('cat.jpg'), broken, await photo('rocket.jpg')]);
+    await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
+    assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
+    await answered(page, 'cat');
+    await settled(page);
+    assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
+    const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
+    assert.equal(rows.length, 4);
+    assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
+    assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
+    assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
+    const shown = await page.textContent('#top .share');
+    assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
+    const cat = await page.textContent('#top .name');
+    await page.click('#strip li:nth-child(3) button');
+    await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
+  });
+
+  test('the auxiliary heads, and any class by its name', async () => {
+    await open('picture=samples/cat.jpg');
+    await answered(page, 'cat');
+    await page.fill('#search-field', 'shi');
+    assert.match(await page.textContent('#search-found'), /ship.*rank \d+/);
+    await page.click('#search-found button');
+    await settled(page);
+    assert.equal(await page.$eval('#class', (select) => select.selectedOptions[0].text), 'ship');
+    await page.fill('#search-field', 'zebra');
+    assert.match(await page.textContent('#search-found'), /no such class/);
+    assert.equal(await page.isVisible('#heads'), false);
+    await page.check('#with-heads');
+    await page.waitForSelector('#heads:not([hidden])', { timeout: 120_000 });
+    assert.deepEqual(await page.locator('#heads h3').allInnerTexts(), ['loss1, after 4a', 'loss2, after 4d']);
+    assert.equal(await page.locator('#heads li').count(), 10);
+    assert.match(await page.locator('#heads li').first().innerText(), /\w+\s+\d+\.\d%/);
+  });
+
+  test('sorted by contribution, in the range of the module, and walked with keys', async () => {
+    const offered = () => page.$eval('#by-contribution', (option) => !option.disabled);
+    await open('at=inception_5a&picture=samples/cat.jpg');
+    await settled(page);
+    assert.equal(await offered(), false);
+    await page.keyboard.press(']');
+    await settled(page);
+    assert.equal(await page.textContent('#inside-at'), 'Module 5b');
+    assert.equal(await offered(), true);
+    await page.selectOption('[name=sort]', 'contribution');
+    await settled(page);
+    const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
+    // The best of all is the first of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
+    const [branch, from] = best[0] < 384 ? ['1x1', 0] : best[0] < 768 ? ['3x3', 384] : best[0] < 896 ? ['5x5', 768] : ['pool_proj', 896];
+    await page.locator(`#sheet-${branch}`).click({ position: { x: 2, y: 2 } });
+    await page.waitForFunction((words) => document.querySelector('#tile-facts').textContent.includes(words), `inception_5b/${branch}, channel ${best[0] - from} `);
+    await page.selectOption('[name=range]', 'module');
+    await settled(page);
+    assert.equal(await page.locator('#lanes canvas[tabindex="0"]').count(), 1, 'all tiles are one tab stop');
+    await page.focus('#lanes canvas[tabindex="0"]');
+    const here = await page.textContent('#tile-facts b');
+    await page.keyboard.press('ArrowRight');
+    await page.waitForFunction((here) => document.querySelector('#tile-facts b').textContent !== here, here);
+    assert.match(await page.textContent('#tile-field'), /whole image/);
+    // From the module: the one before, its first branch off, and all on again.
+    await page.keyboard.press('[');
+    await settled(page);
+    assert.equal(await page.textContent('#inside-at'), 'Module 5a');
+    assert.equal(await page.inputValue('#sort'), 'index', 'only 5b has the order by contribution');
+    await page.keyboard.press('1');
+    await page.waitForFunction(() => /inception_5a\/1x1 x0/.test(document.querySelector('#changed').textContent));
+    assert.match(await page.textContent('#top .delta'), /[+\u2212]\d+\.\d/);
+    await page.keyboard.press('0');
+    await page.waitForFunction(() => document.querySelector('#changed').textContent === '');
+    await page.keyboard.press('?');
+    assert.equal(await page.isVisible('#keys'), true);
+    if (engine === 'Chromium') assert.deepEqual(await violations(page), []);
+    await page.keyboard.press('Escape');
+    assert.equal(await page.isVisible('#keys'), false);
+    assert.deepEqual(page.faults, []);
+  });
+
+  test('the receptive field of the cell under the pointer', async () => {
+    await open('at=inception_3a&picture=samples/cat.jpg');
+    await settled(page);
+    assert.match(await page.textContent('#tile-field'), /A cell sees 27x27 of 224x224 pixels/);
+    const before = await page.$eval('#tile-large', (canvas) => canvas.toDataURL());
+    await page.hover('#tile-large', { position: { x: 75, y: 75 } });
+    assert.match(await page.textContent('#tile-field'), /Row 1[34], column 1[34]: -?\d+\.\d{3}; sees rows \d+ to \d+, columns \d+ to \d+/);
+    const [from, to] = /rows (\d+) to (\d+)/.exec(await page.textContent('#tile-field')).slice(1).map(Number);
+    assert.equal(to - from + 1, 27);
+    assert.ok(from < 112 && to > 112, 'it surrounds the cell');
+    assert.notEqual(await page.$eval('#tile-large', (canvas) => canvas.toDataURL()), before);
+    assert.deepEqual(page.faults, []);
+  });
+});
+
+describe('ways in, and what only Chromium lets be tested', { concurrency: false }, () => {
   const here = setting(() => launchChromium('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'));
   let page, folder, other;
 
@@ -82,27 +190,6 @@ describe('ways in, and habits', { concurrency: false }, () => {
       assert.equal(await page.isVisible('#video'), false);
       assert.equal(await page.$eval('#video', (video) => video.srcObject), null);
       assert.deepEqual(page.faults, []);
-    });
-
-    test('several pictures: a strip, an answer each, and all as CSV', async () => {
-      const broken = join(folder, 'broken, or not.jpg');
-      await writeFile(broken, 'no picture');
-      await page.setInputFiles('#file', [sample('cat.jpg'), broken, sample('rocket.jpg')]);
-      await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
-      assert.equal(await page.textContent('#film-count'), '2 of 3 pictures, 1 unreadable');
-      await answered(page, 'cat');
-      await settled(page);
-      assert.deepEqual(await page.$$eval('#strip [aria-pressed]', (all) => all.map((one) => one.getAttribute('aria-pressed'))), ['true', 'false', 'false']);
-      const rows = (await downloaded(page, '#film-csv')).bytes.toString().trim().split('\r\n');
-      assert.equal(rows.length, 4);
-      assert.match(rows[0], /^file,class_1,probability_1,.*,error$/);
-      assert.match(rows[1], /^cat\.jpg,cat,0\.\d+,/);
-      assert.match(rows[2], /^"broken, or not\.jpg",,.*cannot be opened/);
-      const shown = await page.textContent('#top .share');
-      assert.equal(`${(Number(rows[1].split(',')[2]) * 100).toFixed(1)}%`, shown, 'the table has what the page shows');
-      const cat = await page.textContent('#top .name');
-      await page.click('#strip li:nth-child(3) button');
-      await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
     });
 
     test('a folder of pictures, whatever else is in it', async () => {
@@ -173,80 +260,6 @@ describe('ways in, and habits', { concurrency: false }, () => {
     await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent), undefined, { timeout: 60_000 });
     await page.click('#webcam');
     await page.waitForSelector('#preview:not([hidden])');
-    assert.deepEqual(page.faults, []);
-  });
-
-  test('the auxiliary heads, and any class by its name', async () => {
-    await open('picture=samples/cat.jpg');
-    await answered(page, 'cat');
-    await page.fill('#search-field', 'shi');
-    assert.match(await page.textContent('#search-found'), /ship.*rank \d+/);
-    await page.click('#search-found button');
-    await settled(page);
-    assert.equal(await page.$eval('#class', (select) => select.selectedOptions[0].text), 'ship');
-    await page.fill('#search-field', 'zebra');
-    assert.match(await page.textContent('#search-found'), /no such class/);
-    assert.equal(await page.isVisible('#heads'), false);
-    await page.check('#with-heads');
-    await page.waitForSelector('#heads:not([hidden])', { timeout: 120_000 });
-    assert.deepEqual(await page.locator('#heads h3').allInnerTexts(), ['loss1, after 4a', 'loss2, after 4d']);
-    assert.equal(await page.locator('#heads li').count(), 10);
-    assert.match(await page.locator('#heads li').first().innerText(), /\w+\s+\d+\.\d%/);
-  });
-
-  test('sorted by contribution, in the range of the module, and walked with keys', async () => {
-    const offered = () => page.$eval('#by-contribution', (option) => !option.disabled);
-    await open('at=inception_5a&picture=samples/cat.jpg');
-    await settled(page);
-    assert.equal(await offered(), false);
-    await page.keyboard.press(']');
-    await settled(page);
-    assert.equal(await page.textContent('#inside-at'), 'Module 5b');
-    assert.equal(await offered(), true);
-    await page.selectOption('[name=sort]', 'contribution');
-    await settled(page);
-    const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
-    // The best of all is the first of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
-    const [branch, from] = best[0] < 384 ? ['1x1', 0] : best[0] < 768 ? ['3x3', 384] : best[0] < 896 ? ['5x5', 768] : ['pool_proj', 896];
-    await page.locator(`#sheet-${branch}`).click({ position: { x: 2, y: 2 } });
-    await page.waitForFunction((words) => document.querySelector('#tile-facts').textContent.includes(words), `inception_5b/${branch}, channel ${best[0] - from} `);
-    await page.selectOption('[name=range]', 'module');
-    await settled(page);
-    assert.equal(await page.locator('#lanes canvas[tabindex="0"]').count(), 1, 'all tiles are one tab stop');
-    await page.focus('#lanes canvas[tabindex="0"]');
-    const here = await page.textContent('#tile-facts b');
-    await page.keyboard.press('ArrowRight');
-    await page.waitForFunction((here) => document.querySelector('#tile-facts b').textContent !== here, here);
-    assert.match(await page.textContent('#tile-field'), /whole image/);
-    // From the module: the one before, its first branch off, and all on again.
-    await page.keyboard.press('[');
-    await settled(page);
-    assert.equal(await page.textContent('#inside-at'), 'Module 5a');
-    assert.equal(await page.inputValue('#sort'), 'index', 'only 5b has the order by contribution');
-    await page.keyboard.press('1');
-    await page.waitForFunction(() => /inception_5a\/1x1 x0/.test(document.querySelector('#changed').textContent));
-    assert.match(await page.textContent('#top .delta'), /[+\u2212]\d+\.\d/);
-    await page.keyboard.press('0');
-    await page.waitForFunction(() => document.querySelector('#changed').textContent === '');
-    await page.keyboard.press('?');
-    assert.equal(await page.isVisible('#keys'), true);
-    assert.deepEqual(await violations(page), []);
-    await page.keyboard.press('Escape');
-    assert.equal(await page.isVisible('#keys'), false);
-    assert.deepEqual(page.faults, []);
-  });
-
-  test('the receptive field of the cell under the pointer', async () => {
-    await open('at=inception_3a&picture=samples/cat.jpg');
-    await settled(page);
-    assert.match(await page.textContent('#tile-field'), /A cell sees 27x27 of 224x224 pixels/);
-    const before = await page.$eval('#tile-large', (canvas) => canvas.toDataURL());
-    await page.hover('#tile-large', { position: { x: 75, y: 75 } });
-    assert.match(await page.textContent('#tile-field'), /Row 1[34], column 1[34]: -?\d+\.\d{3}; sees rows \d+ to \d+, columns \d+ to \d+/);
-    const [from, to] = /rows (\d+) to (\d+)/.exec(await page.textContent('#tile-field')).slice(1).map(Number);
-    assert.equal(to - from + 1, 27);
-    assert.ok(from < 112 && to > 112, 'it surrounds the cell');
-    assert.notEqual(await page.$eval('#tile-large', (canvas) => canvas.toDataURL()), before);
     assert.deepEqual(page.faults, []);
   });
 
