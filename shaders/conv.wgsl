@@ -6,9 +6,14 @@
 // time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS along the
 // pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
+// Weights, and what is multiplied by them, are in f16 where the aliases below are made so; sums are in f32.
+//
 // No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
 // Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
 // convolution of what a max pool makes, and gives both. Twin: src/cpu/conv.rs.
+
+alias weight4 = vec4f;
+alias weight4x4 = mat4x4f;
 
 // Where the channels from a quad (group of four) on go.
 struct To {
@@ -47,7 +52,7 @@ const RELU = 2u; // bias, then ReLU
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
 @group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
-@group(0) @binding(2) var<storage, read> w: array<vec4f>; // (Kh, Kw, Cin filled up to fours, quads)
+@group(0) @binding(2) var<storage, read> w: array<weight4>; // (Kh, Kw, Cin filled up to fours, quads)
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (quads)
 // (N, Ho, Wo, stride) of each layer, or stride/4: the same buffers.
 @group(0) @binding(4) var<storage, read_write> y0: array<f32>;
@@ -105,8 +110,12 @@ fn fetch4(cells: vec4i, quad: u32) -> mat4x4f {
 }
 
 // The weights of four steps of k for a quad of channels.
-fn weights(at: u32) -> mat4x4f {
-    return mat4x4f(w[at], w[at + p.quads], w[at + 2u * p.quads], w[at + 3u * p.quads]);
+fn weights(at: u32) -> weight4x4 {
+    return weight4x4(w[at], w[at + p.quads], w[at + 2u * p.quads], w[at + 3u * p.quads]);
+}
+
+fn product(w: weight4x4, x: mat4x4f) -> mat4x4f {
+    return mat4x4f(w * weight4x4(x));
 }
 
 // The sum of all slices, in the first of them.
@@ -208,11 +217,11 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
                 let x0 = fetch4(c0, quad);
                 let x1 = fetch4(c1, quad);
                 let w0 = weights(k + q0);
-                s00 += w0 * x0;
-                s01 += w0 * x1;
+                s00 += product(w0, x0);
+                s01 += product(w0, x1);
                 let w1 = weights(k + q1);
-                s10 += w1 * x0;
-                s11 += w1 * x1;
+                s10 += product(w1, x0);
+                s11 += product(w1, x1);
             }
         }
     }
@@ -234,8 +243,8 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
                 let x = fetch4(c, quad);
-                s0 += weights(k + q0) * x;
-                s1 += weights(k + q1) * x;
+                s0 += product(weights(k + q0), x);
+                s1 += product(weights(k + q1), x);
             }
         }
     }
@@ -253,7 +262,7 @@ fn sum4x4(at: vec3u) -> mat4x4f {
             let c = cells(o, ky, kx);
             let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
-                sum += weights(tap + quad * 4u * p.quads + q) * fetch4(c, quad);
+                sum += product(weights(tap + quad * 4u * p.quads + q), fetch4(c, quad));
             }
         }
     }
@@ -383,8 +392,8 @@ fn conv(
         for (var quad = 0u; quad < quads; quad++) {
             let k = (tap * quads + quad) * 4u * p.quads;
             let x = mat4x4f(values(c.x, quad), values(c.y, quad), values(c.z, quad), values(c.w, quad));
-            s0 += weights(k + q0) * x;
-            s1 += weights(k + q1) * x;
+            s0 += product(weights(k + q0), x);
+            s1 += product(weights(k + q1), x);
         }
     }
     for (var i = 0u; i < 4u; i++) {
@@ -444,8 +453,8 @@ fn conv_pool(
             let held_at = quad * pixels + local.y * 4u;
             let x = mat4x4f(pooled[held_at], pooled[held_at + 1u], pooled[held_at + 2u], pooled[held_at + 3u]);
             let k = (first + quad) * 4u * p.quads;
-            s0 += weights(k + q0) * x;
-            s1 += weights(k + q1) * x;
+            s0 += product(weights(k + q0), x);
+            s1 += product(weights(k + q1), x);
         }
         workgroupBarrier();
     }

@@ -1,6 +1,9 @@
 // Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
 // x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
-// picture; its threads share the sum, 32 to four outputs. Twin: src/cpu/dense.rs.
+// picture; its threads share the sum, 32 to four outputs. Weights are in f16 where the alias is made so.
+// Twin: src/cpu/dense.rs.
+
+alias weight4 = vec4f;
 
 struct Params {
     inputs: u32, // H * W * C
@@ -16,7 +19,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
-@group(0) @binding(2) var<storage, read> w: array<vec4f>; // (H, W, C, Out/4)
+@group(0) @binding(2) var<storage, read> w: array<weight4>; // (H, W, C, Out/4)
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (Out/4)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // (N, y_stride)
 
@@ -36,7 +39,7 @@ fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) t
         for (var i = thread / QUADS; i < p.inputs; i += PARTS) {
             let pixel = i / p.channels;
             let at = (image * p.pixels + pixel) * p.x_stride + p.x_offset + i - pixel * p.channels;
-            sum += x[at] * w[i * quads + quad];
+            sum += x[at] * vec4f(w[i * quads + quad]);
         }
     }
     part[thread] = sum;

@@ -6,6 +6,7 @@ mod convert;
 mod import;
 mod plan;
 mod summary;
+mod trace;
 
 use clap::Parser;
 use clap::error::ErrorKind;

@@ -24,7 +24,7 @@ use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op, Window};
 use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use crate::tiles::Sheet;
 use conv::Conv;
 use dense::Dense;
@@ -92,8 +92,9 @@ struct Scratch(Vec<(AtomicBool, Buffer)>);
 
 #[allow(unsafe_code, reason = "each thread has a scratch buffer of its own")]
 impl Scratch {
-    fn new(threads: usize, floats: usize) -> Self {
-        Scratch((0..threads).map(|_| (AtomicBool::new(false), Buffer::zeros(floats))).collect())
+    fn new(threads: usize, floats: usize) -> Option<Self> {
+        let buffers = Buffer::zeros((0..threads).map(|_| floats))?;
+        Some(Scratch(buffers.into_iter().map(|buffer| (AtomicBool::new(false), buffer)).collect()))
     }
 
     /// Lends a piece that nobody has. There are as many as threads, so that one is free sooner or later.
@@ -195,7 +196,8 @@ impl Cpu {
         Algorithm { algorithm, executed }
     }
 
-    /// Takes on a plan: makes its buffers, divides its work, and makes the scratch its tasks need.
+    /// Takes on a plan: makes its buffers, divides its work, and makes the scratch its tasks need. [`Error::Memory`]
+    /// where there is no room for them.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         self.prepared = None;
         let mut geometry = Vec::with_capacity(plan.steps.len());
@@ -230,8 +232,9 @@ impl Cpu {
             let one = |&step: &usize| self.scratch(&plan.steps[step], geometry[step].as_ref(), task.pieces.len());
             groups[task.group].iter().map(one).max().unwrap_or(0)
         });
-        let scratch = Scratch::new(threads, floats.max().unwrap_or(0));
-        let buffers = plan.buffers.iter().map(|shape| Buffer::zeros(shape.len())).collect();
+        let room = || Error::Memory { bytes: plan.bytes() };
+        let scratch = Scratch::new(threads, floats.max().unwrap_or(0)).ok_or_else(room)?;
+        let buffers = Buffer::zeros(plan.buffers.iter().map(Shape::len)).ok_or_else(room)?;
         let times = plan.steps.iter().map(|_| AtomicU64::new(0)).collect();
         self.prepared = Some(Prepared { plan: plan.clone(), buffers, geometry, groups, rounds, scratch, times });
         Ok(())

@@ -52,6 +52,8 @@ pub struct Options {
     /// Whether a GPU has to compute, before it is used, part of a test picture as the CPU does. Unasked one that is
     /// hardware: a software adapter takes long for it, and has nothing that breaks.
     pub check: Option<bool>,
+    /// Whether a GPU that can stores weights in f16 and multiplies in it; sums are in f32 all the same.
+    pub half: bool,
     /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
     /// upstream as it is; each run copies every branch once for it.
     pub join: Join,
@@ -68,6 +70,8 @@ pub struct Info {
     pub reason: String,
     /// Threads that share a step of the CPU path; 1 on the GPU.
     pub threads: usize,
+    /// Whether it multiplies in f16, as [`Options::half`] asks.
+    pub f16: bool,
 }
 
 /// What one run answers.
@@ -164,12 +168,12 @@ impl Engine {
     pub async fn warmed(mut model: Model, options: Options, warm: Option<Warm>) -> Result<Self> {
         let (runner, plan, reason) = Self::choose(&model, options, warm).await?;
         model.weights = Weights::default();
-        let (backend, adapter, threads) = match &runner {
-            Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads()),
-            Runner::Gpu(gpu) => ("gpu", gpu.adapter(), 1),
+        let (backend, adapter, threads, f16) = match &runner {
+            Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads(), false),
+            Runner::Gpu(gpu) => ("gpu", gpu.adapter(), 1, gpu.is_half()),
         };
         let gains = vec![1.0; model.network.nodes().len()];
-        let info = Info { backend, adapter, reason, threads };
+        let info = Info { backend, adapter, reason, threads, f16 };
         Ok(Engine {
             model,
             runner,
@@ -194,7 +198,7 @@ impl Engine {
         let gpu = async {
             let warm = match warm {
                 Some(warm) => warm,
-                None => Warm::new().await?,
+                None => Warm::new(options.half).await?,
             };
             let gpu = if auto { Gpu::hardware(warm, model).await } else { Gpu::load(warm, model).await };
             Self::ready(gpu?, model, options).await

@@ -43,6 +43,9 @@ pub enum Error {
     /// A file of another framework cannot be converted.
     #[error("cannot import this file: {0}")]
     Import(String),
+    /// There is not as much memory as this takes.
+    #[error("there is no room for the {} MB of memory that this takes; fewer pictures at a time take less", bytes / 1_000_000)]
+    Memory { bytes: u64 },
     /// There is no usable GPU, or it lacks what the engine needs.
     #[error("WebGPU cannot be used here: {0}")]
     NoGpu(String),
@@ -70,6 +73,7 @@ impl Error {
             Error::Argument(_) => "argument",
             Error::Image(_) => "image",
             Error::Import(_) => "import",
+            Error::Memory { .. } => "memory",
             Error::NoGpu(_) => "no-gpu",
             Error::Gpu(_) => "gpu",
             Error::Io(_) => "io",

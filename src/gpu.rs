@@ -99,9 +99,10 @@ pub struct Warm {
 
 impl Warm {
     /// On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in the end, only
-    /// opens. [`Error::NoGpu`] where there is no adapter.
-    pub async fn new() -> Result<Self> {
-        Self::on(Device::open().await?).await
+    /// opens. `half` has weights stored and multiplied in f16, where the GPU can. [`Error::NoGpu`] where there is no
+    /// adapter.
+    pub async fn new(half: bool) -> Result<Self> {
+        Self::on(Device::open(half).await?).await
     }
 
     async fn on(device: Device) -> Result<Self> {
@@ -125,7 +126,7 @@ impl Gpu {
     /// Loads a model onto whatever adapter there is, be it a software one: compiles every shader, and
     /// packs and uploads the weights. [`Error::NoGpu`] where there is no adapter.
     pub async fn new(model: &Model) -> Result<Self> {
-        Self::load(Warm::new().await?, model).await
+        Self::load(Warm::new(false).await?, model).await
     }
 
     /// As [`Gpu::load`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
@@ -174,19 +175,28 @@ impl Gpu {
 
     /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
     pub fn tuning(&self) -> String {
-        self.tuning.to_text(&tune::key(&self.device.name))
+        self.tuning.to_text(&self.key())
     }
 
     /// Takes on choices that were measured on this adapter with these shaders, from the next plan on.
     /// [`Error::Argument`] where they were not.
     pub fn set_tuning(&mut self, kept: &str) -> Result<()> {
-        self.tuning = Tuning::parse(kept, &tune::key(&self.device.name))?;
+        self.tuning = Tuning::parse(kept, &self.key())?;
         Ok(())
+    }
+
+    fn key(&self) -> String {
+        tune::key(&self.device.name, self.is_half())
     }
 
     /// Whether the adapter is a GPU, and not a CPU that plays one.
     pub fn is_hardware(&self) -> bool {
         self.device.kind == Kind::Hardware
+    }
+
+    /// Whether weights are stored and multiplied in f16.
+    pub fn is_half(&self) -> bool {
+        self.device.is_half()
     }
 
     /// What has been asked of the device since it was opened.
@@ -399,7 +409,7 @@ mod tests {
         let stranger = values(&mut usual, &other);
         assert!(!stranger.iter().zip(&expected).any(|(got, want)| agrees(got, want)), "another picture is told apart");
 
-        let mut device = block_on(Device::open()).unwrap();
+        let mut device = block_on(Device::open(false)).unwrap();
         device.kind = Kind::Hardware;
         let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
         let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };

@@ -66,7 +66,7 @@ impl Model {
             }
         };
         let preprocess: Preprocess = match entry(key::PREPROCESSING) {
-            Some(json) => serde_json::from_str(json).map_err(|e| metadata_error(key::PREPROCESSING, e))?,
+            Some(json) => serde_json::from_slice(json.as_bytes()).map_err(|e| metadata_error(key::PREPROCESSING, e))?,
             None if variant == Variant::Caffe => {
                 notes.push("the file names no preprocessing; BVLC's is taken: BGR 0..255 minus (104, 117, 123)".into());
                 Preprocess::BVLC
@@ -87,7 +87,7 @@ impl Model {
             size: preprocess.size,
         };
         let labels = match entry(key::LABELS) {
-            Some(json) => serde_json::from_str(json).map_err(|e| metadata_error(key::LABELS, e))?,
+            Some(json) => serde_json::from_slice(json.as_bytes()).map_err(|e| metadata_error(key::LABELS, e))?,
             None if spec.classes == 1000 => {
                 notes.push("the file names no labels; with 1000 classes ImageNet's are taken".into());
                 let names = imagenet.or(IMAGENET_LABELS);

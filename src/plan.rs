@@ -99,7 +99,18 @@ impl Plan {
                 writes: places[id],
             })
             .collect();
-        Ok(Plan { batch, join, buffers, places, steps })
+        let plan = Plan { batch, join, buffers, places, steps };
+        // What cannot be counted cannot be had.
+        if plan.bytes() > isize::MAX as u64 {
+            return Err(Error::Memory { bytes: plan.bytes() });
+        }
+        Ok(plan)
+    }
+
+    /// What its buffers take, also where that is more than can be addressed.
+    pub fn bytes(&self) -> u64 {
+        let floats = |shape: &Shape| shape.n as u64 * shape.per_image() as u64;
+        self.buffers.iter().map(|shape| floats(shape).saturating_mul(4)).fold(0, u64::saturating_add)
     }
 
     /// Steps that one kernel can do, as indices: 1x1 convolutions that read the same input, and a pool with the 1x1
@@ -254,6 +265,16 @@ mod tests {
         }
         assert!(plan.steps.iter().all(|s| net.node(s.node).op != Op::Concat));
         assert!(plan.steps.iter().flat_map(|s| &s.reads).all(Place::is_whole), "no step reads a slice");
+    }
+
+    #[test]
+    fn what_cannot_be_addressed_is_refused() {
+        let net = Spec::default().build().unwrap();
+        for batch in [1 << 48, usize::MAX] {
+            assert!(matches!(Plan::new(&net, batch, Join::Direct), Err(Error::Memory { .. })), "{batch}");
+        }
+        let one = Plan::new(&net, 1, Join::Direct).unwrap();
+        assert_eq!(Plan::new(&net, 3, Join::Direct).unwrap().bytes(), 3 * one.bytes());
     }
 
     #[test]

@@ -119,9 +119,9 @@ pub struct Warm(gpu::Warm);
 
 #[wasm_bindgen]
 impl Warm {
-    pub async fn open() -> Result<Warm, JsValue> {
+    pub async fn open(half: bool) -> Result<Warm, JsValue> {
         report_panics();
-        gpu::Warm::new().await.map(Warm).map_err(thrown)
+        gpu::Warm::new(half).await.map(Warm).map_err(thrown)
     }
 }
 
@@ -131,7 +131,7 @@ impl Engine {
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
     /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
-    /// CPU does; unasked one that is hardware must.
+    /// CPU does; unasked one that is hardware must. `half` has a GPU that can compute in f16.
     pub async fn load(
         model: Vec<u8>,
         backend: String,
@@ -140,6 +140,7 @@ impl Engine {
         ablation: bool,
         warm: Option<Warm>,
         check: Option<bool>,
+        half: bool,
     ) -> Result<Engine, JsValue> {
         report_panics();
         let load = async {
@@ -148,7 +149,7 @@ impl Engine {
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
             let join = if ablation { Join::Gains } else { Join::Direct };
-            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check };
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check, half };
             let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };

@@ -107,6 +107,31 @@ fn photographs_are_recognised_as_json() {
 }
 
 #[test]
+fn a_run_is_written_as_a_trace() {
+    let file = std::env::temp_dir().join(format!("googlenet-trace-{}.json", std::process::id()));
+    let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/www/public/samples/cat.jpg");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+    for backend in ["cpu", "gpu"] {
+        let options = ["classify", picture, picture, "--backend", backend, "--model", model, "--trace"];
+        let output = run(&[&options[..], &[file.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{:?}", complaints(&output));
+        let trace: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let of = |name: &str| events.iter().filter(|event| event["name"] == name).collect::<Vec<_>>();
+        let number = |event: &Value, key: &str| event[key].as_f64().unwrap();
+        let [first, second] = of(picture)[..] else { panic!("two pictures on the {backend}") };
+        assert!((number(first, "dur") - number(second, "ts")).abs() < 1e-6, "one after the other");
+        let steps = of("conv2/3x3");
+        assert_eq!(steps.len(), 2, "on the {backend}");
+        assert!(number(steps[0], "dur") > 0.0 && number(steps[1], "ts") > number(second, "ts"));
+        assert_eq!(steps[0]["args"]["macs"], 346_816_512);
+    }
+    fs::remove_file(file).unwrap();
+    let nowhere = ["classify", picture, "--backend", "cpu", "--model", model, "--trace", "no/such/folder/trace.json"];
+    fails(&nowhere, &["no/such/folder/trace.json"]);
+}
+
+#[test]
 fn one_bad_picture_leaves_the_others_their_answers() {
     let Some(model) = reference("imagenet/bvlc_googlenet.safetensors") else { return };
     let (good, text) = (reference("imagenet/chelsea.png").unwrap(), scratch("text.jpg", b"not a picture\n"));

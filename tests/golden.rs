@@ -6,7 +6,7 @@
 
 mod common;
 
-use googlenet::engine::{Backend, Engine, Output};
+use googlenet::engine::{self, Backend, Engine, HeadOutput, Output};
 use googlenet::image::{Crop, Image, Preprocess};
 use googlenet::import::{Options, import};
 use googlenet::model::Model;
@@ -476,6 +476,36 @@ fn photographs_are_recognised_from_their_files() {
             assert_eq!(want[0], class);
             assert!((want[2].as_f64().unwrap() - f64::from(probability)).abs() <= 0.02);
         }
+    }
+}
+
+/// Half precision on a GPU that has it: the same five classes, their probabilities as they were.
+#[test]
+fn half_precision_gives_the_same_answers() {
+    let Some((model, _, _)) = bvlc() else { return };
+    let Some(dir) = reference().map(|dir| dir.join("imagenet")) else { return };
+    let load = |half| {
+        let options = engine::Options { backend: Backend::Gpu, half, ..engine::Options::default() };
+        block_on(Engine::with(model.clone(), options)).unwrap()
+    };
+    let (mut full, mut half) = (load(false), load(true));
+    if !half.info().f16 {
+        println!("skipped: {} has no f16", half.info().adapter);
+        return;
+    }
+    assert!(!full.info().f16);
+    for name in ["chelsea.png", "coffee.png", "camera.png"] {
+        let picture = image::open(dir.join(name)).unwrap().into_rgba8();
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let image = Image::new(width, height, picture.into_raw()).unwrap();
+        let [full, half] = [&mut full, &mut half].map(|engine| block_on(engine.run(&image)).unwrap());
+        let [full, half] = [&full, &half].map(|output| output.answer().unwrap());
+        let off = largest_difference(&full.probabilities.data, &half.probabilities.data);
+        println!("{name}: f16 moves a probability by {off:.1e}");
+        assert!(off > 0.0 && off <= 0.01, "{name}: {off}");
+        let classes = |head: &HeadOutput| head.top(0, 5).iter().map(|&(class, _)| class).collect::<BTreeSet<_>>();
+        assert_eq!(full.top(0, 1)[0].0, half.top(0, 1)[0].0, "{name}");
+        assert_eq!(classes(full), classes(half), "{name}");
     }
 }
 

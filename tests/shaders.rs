@@ -53,6 +53,21 @@ fn every_shader_is_valid_as_stored() {
     }
 }
 
+/// As they are where weights are in f16.
+#[test]
+fn shaders_with_weights_are_valid_with_them_in_f16() {
+    let half = |source: &str| {
+        let source = source.replace("weight4 = vec4f", "weight4 = vec4h");
+        format!("enable f16;\n{}", source.replace("weight4x4 = mat4x4f", "weight4x4 = mat4x4h"))
+    };
+    for (name, source) in stored().iter().filter(|(_, source)| source.contains("alias weight4")) {
+        let module = naga::front::wgsl::parse_str(&half(source)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let with = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+        with(Capabilities::SHADER_FLOAT16).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(with(Capabilities::default()).is_err(), "{name} is no other than before");
+    }
+}
+
 /// WebGPU's defaults: what every device gives without being asked.
 #[test]
 fn every_shader_keeps_to_the_default_limits() {

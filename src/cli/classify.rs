@@ -1,5 +1,6 @@
 //! `googlenet classify`: what is on these pictures.
 
+use super::trace::Trace;
 use googlenet::engine::{Backend, Engine, Info, Options, Output};
 use googlenet::image::{Crop, Image};
 use googlenet::plan::Input;
@@ -27,6 +28,9 @@ pub struct Args {
     /// Threads that share the work on the CPU [default: one a core, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Multiply in half precision on a GPU that can
+    #[arg(long)]
+    f16: bool,
     /// How many classes to name
     #[arg(long, value_name = "N", default_value = "5")]
     top: NonZeroUsize,
@@ -37,6 +41,9 @@ pub struct Args {
     /// One line of JSON a picture
     #[arg(long)]
     json: bool,
+    /// Write how long each step took, as Chrome's trace JSON
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> super::Result {
@@ -46,18 +53,22 @@ pub fn run(args: Args) -> super::Result {
     };
     // Nobody asks the auxiliary heads.
     let model = super::load(&path)?.without_heads()?;
-    let options = Options { backend: args.backend, threads: args.threads, ..Options::default() };
+    let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
     let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
     if !args.json {
-        let Info { backend, adapter, reason, threads } = engine.info();
+        let Info { backend, adapter, reason, threads, f16 } = engine.info();
         let name = &engine.model().name;
         let threads = if *threads > 1 { format!(", {threads} threads") } else { String::new() };
-        writeln!(std::io::stdout(), "{name} on {}: {adapter}{threads} ({reason})", backend.to_uppercase())?;
+        let f16 = if *f16 { ", f16" } else { "" };
+        writeln!(std::io::stdout(), "{name} on {}: {adapter}{threads}{f16} ({reason})", backend.to_uppercase())?;
     }
+    engine.set_timed(args.trace.is_some());
+    let mut trace = Trace::default();
     let mut code = ExitCode::SUCCESS;
     for path in &args.images {
         match classify(&mut engine, path, args.crop) {
             Ok(output) => {
+                trace.add(path, &engine, &output);
                 let answer = Answer::new(path, &engine, &output, args.top.get());
                 let text = if args.json { serde_json::to_string(&answer)? } else { answer.to_string() };
                 writeln!(std::io::stdout(), "{text}")?;
@@ -68,6 +79,9 @@ pub fn run(args: Args) -> super::Result {
                 code = ExitCode::FAILURE;
             }
         }
+    }
+    if let Some(path) = &args.trace {
+        fs::write(path, serde_json::to_string(&trace)?).map_err(|e| super::in_file(path, e))?;
     }
     Ok(code)
 }

@@ -25,6 +25,13 @@ impl Floats {
     pub fn zeros(len: usize) -> Self {
         Floats { lines: vec![Line::zeroed(); len.div_ceil(16)], len }
     }
+
+    /// Room for as many, to be filled; nothing where there is none.
+    fn room(len: usize) -> Option<Self> {
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(len.div_ceil(16)).ok()?;
+        Some(Floats { lines, len })
+    }
 }
 
 impl Deref for Floats {
@@ -48,8 +55,11 @@ pub struct Buffer(UnsafeCell<Floats>);
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    pub fn zeros(len: usize) -> Self {
-        Buffer(UnsafeCell::new(Floats::zeros(len)))
+    /// One of zeros for each length; nothing where there is no room for all. No memory is touched before there is.
+    pub fn zeros(lens: impl Iterator<Item = usize>) -> Option<Vec<Self>> {
+        let mut all: Vec<Floats> = lens.map(Floats::room).collect::<Option<_>>()?;
+        all.iter_mut().for_each(|floats| floats.lines.resize(floats.len.div_ceil(16), Line::zeroed()));
+        Some(all.into_iter().map(|floats| Buffer(UnsafeCell::new(floats))).collect())
     }
 
     /// # Safety

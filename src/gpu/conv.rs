@@ -11,6 +11,7 @@ use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, Tiling};
 use Access::{Params as Uniform, Read, Write};
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use wgpu::{Buffer, BufferUsages, ShaderModule};
@@ -343,7 +344,7 @@ pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
 
 /// Weights on the GPU.
 pub struct Packed {
-    /// (Kh, Kw, Cin filled up to a multiple of four, quads) of four; dense layers have one tap, and Winograd's
+    /// In f16 where the device computes so. (Kh, Kw, Cin filled up to a multiple of four, quads) of four; dense layers have one tap, and Winograd's
     /// points instead.
     pub weight: Buffer,
     /// (quads) of four.
@@ -391,8 +392,13 @@ impl Packed {
                 device.name
             )));
         }
+        let half = |value: &f32| f16::from_f32(*value).to_bits();
         Ok(Packed {
-            weight: device.filled(&name, &weight, BufferUsages::STORAGE),
+            weight: if device.is_half() {
+                device.filled(&name, &weight.iter().map(half).collect::<Vec<u16>>(), BufferUsages::STORAGE)
+            } else {
+                device.filled(&name, &weight, BufferUsages::STORAGE)
+            },
             bias: device.filled(&name, &bias, BufferUsages::STORAGE),
         })
     }

@@ -55,8 +55,8 @@ struct Failure {
 }
 
 impl Device {
-    /// Opens the fastest adapter there is, be it a software one.
-    pub async fn open() -> Result<Self> {
+    /// Opens the fastest adapter there is, be it a software one; `half` with shaders that compute in f16, where it can.
+    pub async fn open(half: bool) -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = request(&instance, false).await;
         let adapter = match adapter {
@@ -65,9 +65,10 @@ impl Device {
             Err(why) => request(&instance, true).await.map_err(|_| Error::NoGpu(no_adapter(&why)))?,
         };
         let info = adapter.get_info();
+        let wanted = if half { Features::TIMESTAMP_QUERY | Features::SHADER_F16 } else { Features::TIMESTAMP_QUERY };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("googlenet"),
-            required_features: adapter.features() & Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & wanted,
             // WebGPU's defaults: what every device gives.
             required_limits: wgpu::Limits::defaults(),
             ..Default::default()
@@ -108,6 +109,11 @@ impl Device {
     /// Whether passes can be timed.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(Features::TIMESTAMP_QUERY)
+    }
+
+    /// Whether shaders compute in f16.
+    pub fn is_half(&self) -> bool {
+        self.device.features().contains(Features::SHADER_F16)
     }
 
     /// The most bytes one binding may have.

@@ -56,8 +56,9 @@ impl Kernels {
         const MAP: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Write)];
         const JOIN: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Write)];
         const PRODUCT: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Read), (4, Write)];
+        let half = device.is_half();
         let module = |label, source: &str| {
-            let source = wgpu::ShaderSource::Wgsl(source.into());
+            let source = wgpu::ShaderSource::Wgsl(if half { halved(source) } else { source.into() }.into());
             device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(label), source })
         };
         let kernel = |module, entry, bindings, per_group| Kernel::new(device, module, entry, bindings, per_group);
@@ -201,6 +202,12 @@ impl Kernel {
         pass.set_bind_group(0, bound, &[]);
         pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
     }
+}
+
+/// A shader with its weights in f16, where it has any.
+fn halved(source: &str) -> String {
+    let source = source.replace("weight4=vec4f", "weight4=vec4h").replace("weight4x4=mat4x4f", "weight4x4=mat4x4h");
+    format!("enable f16;{source}")
 }
 
 /// Parameters as a slot of the uniform buffer holds them.

@@ -95,8 +95,9 @@ fn choice(line: &str) -> Option<(Class, Cut)> {
 }
 
 /// What choices hold for: the adapter, and the shaders as they are.
-pub fn key(adapter: &str) -> String {
-    format!("{adapter}, {:016x}", fnv(include_bytes!(concat!(env!("OUT_DIR"), "/conv.wgsl"))))
+pub fn key(adapter: &str, half: bool) -> String {
+    let half = if half { ", f16" } else { "" };
+    format!("{adapter}{half}, {:016x}", fnv(include_bytes!(concat!(env!("OUT_DIR"), "/conv.wgsl"))))
 }
 
 /// FNV-1a: tells versions of a file apart, and is no defence.
@@ -156,6 +157,7 @@ mod tests {
     #[test]
     fn the_key_tells_shaders_apart() {
         assert_ne!(fnv(b"a"), fnv(b"b"));
-        assert!(key("an adapter").starts_with("an adapter, "));
+        assert!(key("an adapter", false).starts_with("an adapter, "));
+        assert_ne!(key("an adapter", false), key("an adapter", true));
     }
 }

@@ -61,13 +61,9 @@ export class GoogLeNet {
    * @throws {@link GoogLeNetError} with what is wrong: the model, the connection, the GPU that was asked for.
    */
   static async load(options: LoadOptions = {}): Promise<GoogLeNet> {
-    const { backend = 'auto', heads = true, ablation = false, threads, simd = 'auto', tune = true, check } = options;
+    const { backend = 'auto', heads = true, ablation = false, f16 = false, threads, simd = 'auto', tune = true, check } = options;
     const { onProgress, signal, wasmUrl, workerUrl } = options;
     if (!BACKENDS.includes(backend)) throw bad(`"${backend}" is no backend; there are auto, webgpu and wasm.`);
-    if (options.f16) {
-      const message = 'The engine computes in f32 only. Leave f16 out; weights may be stored in f16 all the same.';
-      throw new GoogLeNetError({ code: 'no-f16', message });
-    }
     const { worker = typeof Worker !== 'undefined' } = options;
     const model = place(options);
     const net = new GoogLeNet();
@@ -75,7 +71,7 @@ export class GoogLeNet {
       const listener = (reply: Reply) => net.#receive(reply);
       net.#channel = worker ? elsewhere(listener, workerUrl) : await here(listener);
       const folder = wasmUrl === undefined ? undefined : directory(wasmUrl);
-      const args = { model, backend, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
+      const args = { model, backend, f16, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
       net.#loaded = await net.#call('load', args, { onProgress, signal });
       return net;
     } catch (error) {

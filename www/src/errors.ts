@@ -9,8 +9,9 @@ import type { Failure } from './protocol.js';
  * | `image` | the picture cannot be read |
  * | `download`, `integrity` | the model, the engine or the picture cannot be fetched; the model is not what its hash says |
  * | `format`, `metadata`, `missing-tensor`, `extra-tensor`, `tensor-shape`, `tensor-type`, `not-finite`, `shape`, `import` | the model file |
+ * | `memory` | there is no room for so many pictures at a time |
  * | `no-gpu`, `gpu` | there is no usable GPU; it failed |
- * | `no-simd`, `no-f16` | the browser or the engine lacks this |
+ * | `no-simd` | the browser lacks this |
  * | `aborted`, `closed` | a signal ended the call (`name` is then `AbortError`); the network was freed |
  * | `internal` | a fault of ours; the network is gone with it |
  */

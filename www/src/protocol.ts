@@ -49,6 +49,7 @@ export interface Calls {
     args: {
       model: ModelPlace;
       backend: Backend;
+      f16: boolean;
       heads: boolean;
       ablation: boolean;
       threads: number | undefined;

@@ -63,6 +63,7 @@ export class Session {
   #idle: ReturnType<typeof setTimeout> | undefined;
   #withHeads = true;
   #check: boolean | undefined;
+  #f16 = false;
   #ablation = false;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
@@ -192,6 +193,7 @@ export class Session {
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
     this.#wasmUrl = wasmUrl;
     this.#check = args.check;
+    this.#f16 = args.f16;
     this.#ablation = ablation;
     const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
     // Where both fail, the download's failure is told.
@@ -199,7 +201,7 @@ export class Session {
     this.#tune = args.tune && 'indexedDB' in globalThis;
     // The GPU gets ready meanwhile. Where it cannot, starting says why.
     const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
-    this.#warm = gpu ? module.then(({ warm }) => warm()).catch(() => undefined) : undefined;
+    this.#warm = gpu ? module.then(({ warm }) => warm(args.f16)).catch(() => undefined) : undefined;
     try {
       const bytes = await this.#bytes(model, report);
       this.#ms.download = passed();
@@ -259,7 +261,7 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used the spare GPU up all the same.
     const start = () =>
-      this.#labelled(async (labels) => load(bytes, on, heads, labels, this.#ablation, await this.#spare(), this.#check));
+      this.#labelled(async (labels) => load(bytes, on, heads, labels, this.#ablation, await this.#spare(), this.#check, this.#f16));
     const next = await start().catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;

@@ -96,8 +96,9 @@ export interface LoadOptions {
    */
   threads?: number | undefined;
   /**
-   * Whether to compute in half precision. No backend does yet: `true` rejects with the code `no-f16`. (Weights may be
-   * stored so; that is the file's affair.)
+   * Whether a GPU that can (`shader-f16`) keeps the weights in half precision and multiplies in it; sums are in single
+   * precision all the same. `info.f16` says whether it does. Unasked not. (That a file's weights are stored so is the
+   * file's affair.)
    */
   f16?: boolean;
   /**
@@ -175,6 +176,8 @@ export interface Info {
   reason: string;
   /** Threads that share the work; 1 on WebGPU. */
   threads: number;
+  /** Whether it multiplies in half precision, which `f16` asks for. */
+  f16: boolean;
   /** The model's name. */
   model: string;
   /** Which of the GoogLeNets: `keras`, `keras_v2`, `caffe` or `torchvision`. */

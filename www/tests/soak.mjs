@@ -46,7 +46,11 @@ let current;
 /** Looks at a sample and compares the answer with the first time. */
 async function look(name) {
   current = name;
-  await page.evaluate(() => document.querySelector('#restore').click());
+  await page.evaluate(() => {
+    document.querySelector('#restore').click();
+    // It names the picture again as soon as that is answered, whatever is under way before it.
+    history.replaceState(null, '', location.pathname + location.search);
+  });
   await page.click(`[data-sample="samples/${name}.jpg"]`);
   await page.waitForFunction((name) => location.hash.includes(`${name}.jpg`), name, { timeout: 400_000 });
   await settled(page);

@@ -126,7 +126,6 @@ describe('the API', { concurrency: false }, () => {
     const wrong = [
       ["GoogLeNet.load({ backend: 'cuda' })", 'argument', /"cuda" is no backend/],
       ['GoogLeNet.load({ threads: 0 })', 'argument', /0 threads/],
-      ['GoogLeNet.load({ f16: true })', 'no-f16', /f32 only/],
       ["GoogLeNet.load({ model: 'imagenet' })", 'argument', /modelUrl/],
       ["GoogLeNet.load({ model: 'http://' })", 'argument', /no address/],
       ['GoogLeNet.load({ model: new Uint8Array(100) })', 'import', /./],

@@ -29,6 +29,21 @@ const smaller = async () => {
   window.model = new Blob([start, json, file.subarray(8 + length)]);
 };
 
+/** Has the page hold on to the memory of each module of the engine's. */
+const hold = () => {
+  window.memories = [];
+  const instantiate = WebAssembly.instantiate;
+  WebAssembly.instantiate = async (...args) => {
+    const result = await instantiate(...args);
+    const { memory } = (result.instance ?? result).exports;
+    if (memory) memories.push(memory);
+    return result;
+  };
+};
+
+/** Bytes of the memory of all modules. */
+const held = () => memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
+
 /** So many cycles; gives what was seen. */
 const cycle = async ({ count, options }) => {
   window.model ??= await (await fetch('node_modules/googlenet-web/dist/models/cifar10-noheads.safetensors')).blob();
@@ -61,18 +76,9 @@ describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () 
     const { page } = await visit(browser, site.url);
     await ready(page);
     const devtools = await page.context().newCDPSession(page);
-    await page.evaluate(() => {
-      window.memories = [];
-      const instantiate = WebAssembly.instantiate;
-      WebAssembly.instantiate = async (...args) => {
-        const result = await instantiate(...args);
-        const { memory } = (result.instance ?? result).exports;
-        if (memory) memories.push(memory);
-        return result;
-      };
-    });
+    await page.evaluate(hold);
     const options = { worker: false, backend: 'wasm' };
-    const wasm = () => page.evaluate(() => memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0));
+    const wasm = () => page.evaluate(held);
     assert.deepEqual(await page.evaluate(cycle, { count: 10, options }), [LABEL]);
     const before = { heap: await heap(devtools), wasm: await wasm() };
     assert.deepEqual(await page.evaluate(cycle, { count: CYCLES - 10, options }), [LABEL]);
@@ -81,6 +87,26 @@ describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () 
     t.diagnostic(`after 10 cycles: ${mib(before)}; after ${CYCLES}: ${mib(after)}`);
     assert.equal(after.wasm, before.wasm);
     assert.ok(after.heap - before.heap < MIB, `the heap grew by ${after.heap - before.heap} bytes`);
+    await page.close();
+  });
+
+  test('100 pictures in a row take no more memory than the first', { timeout: 120_000 }, async (t) => {
+    const { page } = await visit(browser, site.url);
+    await ready(page);
+    await page.evaluate(hold);
+    const run = async (count) => {
+      window.net ??= await GoogLeNet.load({ worker: false, backend: 'wasm' });
+      window.picture ??= await (await fetch('cat.jpg')).blob();
+      for (let i = 0; i < count; i++) await net.classify(picture);
+    };
+    await page.evaluate(run, 1);
+    const first = await page.evaluate(held);
+    await page.evaluate(run, 99);
+    t.diagnostic(`wasm memory after 1 picture ${(first / MIB).toFixed(2)} MiB, after 100 ${((await page.evaluate(held)) / MIB).toFixed(2)} MiB`);
+    assert.equal(await page.evaluate(held), first);
+    // It would be seen: two at once take more.
+    await page.evaluate(() => net.classifyMany([picture, picture], { batch: 2 }));
+    assert.ok((await page.evaluate(held)) > first);
     await page.close();
   });
 

@@ -22,10 +22,12 @@ const codes = [];
 for (const wrong of [() => net.classify({ ...picture, width: 7 }), () => net.classify('cat.jpg'), () => GoogLeNet.load({ backend: 'webgpu' })]) {
   await wrong().catch((error) => codes.push([error instanceof GoogLeNetError, error.code]));
 }
+const tiny = { data: new Uint8ClampedArray(64), width: 4, height: 4 };
+const [many] = await Promise.allSettled([net.classifyMany(Array(2000).fill(tiny), { batch: 2000 })]);
 const [first, second] = await net.classifyMany([picture, picture], { batch: 2 });
 const { info } = net;
 net.free();
-console.log(JSON.stringify({ top, heads, features: features.length, logit, sum: channels.reduce((a, b) => a + b, bias), codes, same: [first.top[0].label, second.top[0].label], info }));
+console.log(JSON.stringify({ top, heads, features: features.length, logit, sum: channels.reduce((a, b) => a + b, bias), codes, many: [many.reason?.code, many.reason?.message], same: [first.top[0].label, second.top[0].label], info }));
 `;
 
 describe('Node', () => {
@@ -39,13 +41,15 @@ describe('Node', () => {
   test('classifies raw pixels', { timeout: 120_000 }, async (t) => {
     const { width, height } = await decode(join(folder, 'cat.rgba'));
     const { stdout } = await promisify(execFile)(process.execPath, ['main.js', 'cat.rgba', width, height], { cwd: folder });
-    const { top, heads, features, logit, sum, codes, same, info } = JSON.parse(stdout);
+    const { top, heads, features, logit, sum, codes, many, same, info } = JSON.parse(stdout);
     assert.equal(top[0].label, LABEL);
     assert.deepEqual(heads.map(({ name }) => name), ['loss1', 'loss2', 'loss3']);
     assert.equal(features, 1024);
     assert.ok(Math.abs(logit - sum) < 1e-9);
     assert.deepEqual(codes, [[true, 'image'], [true, 'argument'], [true, 'no-gpu']]);
-    assert.deepEqual(same, [LABEL, LABEL]);
+    assert.equal(many[0], 'memory');
+    assert.match(many[1], /no room for the \d+ MB/);
+    assert.deepEqual(same, [LABEL, LABEL], 'it goes on after what there was no room for');
     assert.equal(info.backend, 'wasm');
     t.diagnostic(`Node ${process.version}, ${info.adapter}: ${top[0].label}, ${(top[0].probability * 100).toFixed(1)} %`);
   });
