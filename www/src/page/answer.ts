@@ -1,9 +1,11 @@
 import type { Ablation, Answer, Class, HeadAnswer } from 'googlenet-web';
-import { byId, make } from './dom';
-import { duration, listed, names, percent } from './words';
+import { html, nothing, render, type TemplateResult } from 'lit-html';
+import { keyed } from 'lit-html/directives/keyed.js';
+import { repeat } from 'lit-html/directives/repeat.js';
+import { byId, share } from './dom';
+import { duration, listed, names, percent, signed } from './words';
 
 const section = document.querySelector('.answer') as HTMLElement;
-const list = byId('top', HTMLOListElement);
 const time = byId('time', HTMLElement);
 const said = byId('said', HTMLElement);
 const known = byId('knows', HTMLElement);
@@ -33,15 +35,11 @@ let onClass: (index: number) => void = () => {};
 export function listen(chosen: (index: number) => void): void {
   onClass = chosen;
   field.addEventListener('input', find);
-  found.addEventListener('click', ({ target }) => {
-    const index = target instanceof Element ? target.closest<HTMLElement>('[data-index]')?.dataset.index : undefined;
-    if (index !== undefined) onClass(Number(index));
-  });
 }
 
 /** Five empty bars: where the answer will stand. */
 export function blank(): void {
-  list.replaceChildren(...Array.from({ length: TOP }, () => make('li', 'ghost', make('span', 'track'))));
+  list(Array.from({ length: TOP }, () => html`<li class="ghost"><span class="track"></span></li>`));
   time.textContent = '';
   unsure.hidden = heads.hidden = search.hidden = true;
   busy(false);
@@ -64,7 +62,7 @@ export function show(answer: Answer | Ablation, live = false): void {
   const before = live ? all[0]?.index : undefined;
   all = top;
   const untouched = 'untouched' in answer && answer.untouched.some((p, at) => p !== top[at]?.probability) ? answer.untouched : [];
-  list.replaceChildren(...top.slice(0, TOP).map((one, at) => bar(one, untouched[at])));
+  list(top.slice(0, TOP).map((one, at) => bar(one, untouched[at])));
   time.textContent = `Picture prepared in ${duration(ms.preprocess)}, network run in ${duration(ms.run)}`;
   unsure.hidden = known.hidden || (top[0]?.probability ?? 0) >= SURE;
   if (!live || before !== top[0]?.index) {
@@ -77,47 +75,42 @@ export function show(answer: Answer | Ablation, live = false): void {
   busy(false);
 }
 
-function bar({ label, probability }: Class, untouched?: number): HTMLLIElement {
-  const [name, others] = names(label);
-  const title = make('span', 'name', name);
-  if (others) title.append(make('span', 'others', others));
-  const track = make('span', 'track', make('span', 'fill'));
-  track.style.setProperty('--share', String(probability));
-  const item = make('li', '', title, make('span', 'share', percent(probability)), track);
-  if (untouched !== undefined) item.append(make('span', 'delta', points(probability - untouched)));
-  return item;
+/** A list anew for each answer, whatever became of the one before: tests empty it, to wait for the next. */
+function list(items: TemplateResult[]): void {
+  render(keyed(items, html`<ol class="top" id="top">${items}</ol>`), section, { renderBefore: unsure });
 }
 
-/** `+3.2`: the change in percentage points. */
-function points(change: number): string {
-  return `${change < 0 ? '\u2212' : '+'}${Math.abs(change * 100).toFixed(1)}`;
+function bar({ label, probability }: Class, untouched?: number): TemplateResult {
+  const [name, others] = names(label);
+  return html`<li>
+    <span class="name"><span>${name}</span>${others && html`<span class="others">${others}</span>`}</span>
+    <span class="share">${percent(probability)}</span>
+    <span class="track" ${share('--share', probability)}><span class="fill"></span></span>
+    ${untouched === undefined ? nothing : html`<span class="delta">${signed((probability - untouched) * 100, 1)}</span>`}
+  </li>`;
 }
 
 /** The auxiliary heads' answers, beside the network's own. */
 function showHeads(answers: HeadAnswer[]): void {
   const auxiliary = answers.filter(({ name }) => name in AFTER);
   heads.hidden = auxiliary.length === 0;
-  heads.replaceChildren(
-    ...auxiliary.map(({ name, top }) => {
-      const rows = top.slice(0, TOP).map(({ label, probability }) => {
-        return make('li', '', make('span', 'name', names(label)[0]), make('span', '', percent(probability)));
-      });
-      return make('div', '', make('h3', '', `${name}, ${AFTER[name]}`), make('ol', '', ...rows));
-    }),
-  );
+  const row = ({ label, probability }: Class) => html`<li>
+    <span class="name">${names(label)[0]}</span><span>${percent(probability)}</span>
+  </li>`;
+  const head = ({ name, top }: HeadAnswer) => html`<div><h3>${name}, ${AFTER[name]}</h3><ol>${top.slice(0, TOP).map(row)}</ol></div>`;
+  render(auxiliary.map(head), heads);
 }
 
 /** Shows the classes whose names have what is typed. */
 function find(): void {
   const wanted = field.value.trim().toLowerCase();
   const hits = wanted === '' ? [] : [...all.entries()].filter(([, { label }]) => label.toLowerCase().includes(wanted));
-  found.replaceChildren(
-    ...hits.slice(0, FOUND).map(([rank, { index, label, probability }]) => {
-      const button = make('button', '', make('span', 'name', label), make('span', 'soft', `${percent(probability)}, rank ${rank + 1}`));
-      button.type = 'button';
-      button.dataset.index = String(index);
-      return make('li', '', button);
-    }),
-  );
-  if (wanted !== '' && hits.length === 0) found.append(make('li', 'soft', 'The model has no such class.'));
+  const item = ([rank, { index, label, probability }]: [number, Class]) => html`<li>
+    <button type="button" @click=${() => onClass(index)}>
+      <span class="name">${label}</span><span class="soft">${percent(probability)}, rank ${rank + 1}</span>
+    </button>
+  </li>`;
+  const none = wanted !== '' && hits.length === 0;
+  const items = repeat(hits.slice(0, FOUND), ([, { index }]) => index, item);
+  render(none ? html`<li class="soft">The model has no such class.</li>` : items, found);
 }

@@ -1,3 +1,6 @@
+import { noChange, render, type TemplateResult } from 'lit-html';
+import { Directive, directive, type DirectiveParameters, type ElementPart } from 'lit-html/directive.js';
+
 /** An element of index.html by its id. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
@@ -5,14 +8,23 @@ export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
   return found;
 }
 
-/** A new element with a class and children. */
-export function make<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className: string,
-  ...children: (Node | string)[]
-): HTMLElementTagNameMap[K] {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...children);
-  return element;
+/** A template's canvas, to be drawn to before it is put on the page. */
+export function canvas(template: TemplateResult): HTMLCanvasElement {
+  const made = new DocumentFragment();
+  render(template, made);
+  return made.firstElementChild as HTMLCanvasElement;
 }
+
+class Share extends Directive {
+  render(_property: string, _value: number): typeof noChange {
+    return noChange;
+  }
+
+  override update({ element }: ElementPart, [property, value]: DirectiveParameters<this>): typeof noChange {
+    (element as HTMLElement).style.setProperty(property, String(value));
+    return noChange;
+  }
+}
+
+/** Gives a template's element a number for its style. The page's policy allows no style attributes. */
+export const share = directive(Share);

@@ -1,7 +1,9 @@
 // What the engine is, and the switches that change it.
 
 import type { Backend, Info } from 'googlenet-web';
-import { byId, make } from './dom';
+import { html, nothing, render, type TemplateResult } from 'lit-html';
+import { live } from 'lit-html/directives/live.js';
+import { byId } from './dom';
 import type { Entry } from './models';
 import { sentence } from './words';
 
@@ -35,7 +37,7 @@ export function choose(backend: Backend): void {
 
 /** Offers the models where there is a choice. */
 export function offer(models: Entry[], current: string | undefined): void {
-  select.replaceChildren(...models.map(({ id, name }) => new Option(name, id, false, id === current)));
+  render(models.map(({ id, name }) => html`<option value=${id} .selected=${live(id === current)}>${name}</option>`), select);
   menu.hidden = models.length < 2;
 }
 
@@ -43,20 +45,18 @@ export function describe(info: Info): void {
   const on = info.backend === 'webgpu' ? 'GPU' : 'CPU';
   const threads = info.threads > 1 ? `, ${info.threads} threads` : '';
   const size = `${info.classes.toLocaleString('en')} classes, ${(info.parameters / 1e6).toFixed(1)} million parameters`;
+  const notes = info.notes.map((note) => html`<li>${sentence(note)}</li>`);
   const rows = [
-    row('Running on', make('strong', '', on), ` ${info.adapter}${threads}`, make('span', 'why', sentence(info.reason))),
-    row('Model', make('strong', '', info.model), make('span', 'why', size)),
+    row('Running on', html`<strong>${on}</strong> ${info.adapter}${threads}<span class="why">${sentence(info.reason)}</span>`),
+    row('Model', html`<strong>${info.model}</strong><span class="why">${size}</span>`),
+    notes.length > 0 ? row('Assumed', html`<details><summary>What the file does not say</summary><ul>${notes}</ul></details>`) : nothing,
+    info.source ? row('Source', info.source) : nothing,
+    info.license ? row('Licence', info.license) : nothing,
   ];
-  if (info.notes.length > 0) {
-    const notes = make('ul', '', ...info.notes.map((note) => make('li', '', sentence(note))));
-    rows.push(row('Assumed', make('details', '', make('summary', '', 'What the file does not say'), notes)));
-  }
-  if (info.source) rows.push(row('Source', info.source));
-  if (info.license) rows.push(row('Licence', info.license));
-  facts.replaceChildren(...rows);
+  render(rows, facts);
   facts.dataset.backend = on.toLowerCase();
 }
 
-function row(term: string, ...value: (Node | string)[]): HTMLElement {
-  return make('div', '', make('dt', '', term), make('dd', '', ...value));
+function row(term: string, value: TemplateResult | string): TemplateResult {
+  return html`<div><dt>${term}</dt><dd>${value}</dd></div>`;
 }

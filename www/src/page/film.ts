@@ -1,7 +1,8 @@
 // Several pictures at once: a strip of them with their answers, and all answers as CSV.
 
 import type { Answer } from 'googlenet-web';
-import { byId, make } from './dom';
+import { html, render, type TemplateResult } from 'lit-html';
+import { byId } from './dom';
 import { save } from './inside/save';
 import { names, percent } from './words';
 
@@ -24,17 +25,18 @@ const SHOWN = 300;
 const COLUMNS = 5;
 
 let frames: Frame[] = [];
+/** Those that the strip shows, with the addresses of their pictures. */
+let thumbs: { frame: Frame; src: string }[] = [];
+/** The picture that is shown large. */
+let large: File | undefined;
 let running: AbortController | undefined;
+let onChoice: (file: File) => void = () => {};
 
 /** Calls back with the picture that a person chooses. */
 export function listen(choose: (file: File) => void): void {
+  onChoice = choose;
   stop.addEventListener('click', () => running?.abort());
   csv.addEventListener('click', () => save(new Blob([table(frames)], { type: 'text/csv' }), 'googlenet.csv'));
-  strip.addEventListener('click', ({ target }) => {
-    const at = target instanceof Element ? target.closest<HTMLElement>('[data-frame]')?.dataset.frame : undefined;
-    const frame = at === undefined ? undefined : frames[Number(at)];
-    if (frame && !running) choose(frame.file);
-  });
 }
 
 /** Whether pictures are being looked at. */
@@ -45,16 +47,16 @@ export function busy(): boolean {
 /** Takes the strip away. */
 export function clear(): void {
   running?.abort();
-  for (const image of strip.querySelectorAll('img')) URL.revokeObjectURL(image.src);
-  strip.replaceChildren();
+  for (const { src } of thumbs) URL.revokeObjectURL(src);
+  thumbs = [];
+  draw();
   box.hidden = true;
 }
 
 /** Marks the picture that is shown large. */
 export function mark(file: File | undefined): void {
-  for (const button of strip.querySelectorAll<HTMLElement>('[data-frame]')) {
-    button.setAttribute('aria-pressed', String(frames[Number(button.dataset.frame)]?.file === file));
-  }
+  large = file;
+  draw();
 }
 
 /** Looks at one picture after the other, until all are done or it is stopped. Gives the first that could be read. */
@@ -62,8 +64,8 @@ export async function run(files: File[], classify: (file: File) => Promise<Answe
   clear();
   const mine = (running = new AbortController());
   frames = files.map((file) => ({ file }));
-  const buttons = frames.slice(0, SHOWN).map(({ file }, at) => thumb(file, at));
-  strip.replaceChildren(...buttons.map((button) => make('li', '', button)));
+  thumbs = frames.slice(0, SHOWN).map((frame) => ({ frame, src: URL.createObjectURL(frame.file) }));
+  draw();
   box.hidden = false;
   csv.hidden = true;
   stop.hidden = false;
@@ -78,7 +80,7 @@ export async function run(files: File[], classify: (file: File) => Promise<Answe
       frame.error = error instanceof Error ? error.message : String(error);
     }
     if (mine.signal.aborted) break;
-    if (buttons[at]) caption(buttons[at], frame);
+    draw();
   }
   if (running !== mine) return undefined;
   running = undefined;
@@ -91,22 +93,24 @@ export async function run(files: File[], classify: (file: File) => Promise<Answe
   return frames.find(({ answer }) => answer)?.file;
 }
 
-function thumb(file: File, at: number): HTMLButtonElement {
-  const image = Object.assign(make('img', ''), { src: URL.createObjectURL(file), alt: '', loading: 'lazy', width: 64, height: 64 });
-  const button = make('button', '', image, make('span', 'soft', '\u2026'));
-  button.type = 'button';
-  button.dataset.frame = String(at);
-  button.setAttribute('aria-label', file.name);
-  button.title = file.name;
-  return button;
+function draw(): void {
+  render(thumbs.map(({ frame, src }) => thumb(frame, src)), strip);
 }
 
-function caption(button: HTMLElement, { file, answer, error }: Frame): void {
+function thumb({ file, answer, error }: Frame, src: string): TemplateResult {
   const [first] = answer?.top ?? [];
-  const said = first ? `${names(first.label)[0]} ${percent(first.probability)}` : 'unreadable';
-  button.lastElementChild!.textContent = said;
-  button.setAttribute('aria-label', `${file.name}: ${said}`);
-  if (error) button.title = `${file.name}: ${error}`;
+  const said = first ? `${names(first.label)[0]} ${percent(first.probability)}` : error && 'unreadable';
+  return html`<li>
+    <button
+      type="button"
+      title=${error ? `${file.name}: ${error}` : file.name}
+      aria-label=${said ? `${file.name}: ${said}` : file.name}
+      aria-pressed=${file === large}
+      @click=${() => running || onChoice(file)}
+    >
+      <img alt="" loading="lazy" width="64" height="64" src=${src}><span class="soft">${said || '\u2026'}</span>
+    </button>
+  </li>`;
 }
 
 /** Comma-separated values (RFC 4180): a row a picture, its likeliest classes, or what was wrong with it. */

@@ -1,7 +1,8 @@
 // Inside the network: its map, the chosen module's branches, and why it answers as it does.
 
-import { GoogLeNetError, type Ablation, type Answer, type GoogLeNet, type Layer, type StepTime } from 'googlenet-web';
-import { byId, make } from './dom';
+import { GoogLeNetError, type Ablation, type Answer, type Class, type GoogLeNet, type Layer, type StepTime } from 'googlenet-web';
+import { html, nothing, render } from 'lit-html';
+import { byId, share } from './dom';
 import * as habits from './habits';
 import * as branches from './inside/branches';
 import * as compare from './inside/compare';
@@ -11,7 +12,7 @@ import { save } from './inside/save';
 import * as tables from './inside/tables';
 import * as why from './inside/why';
 import { addressOf } from './sources';
-import { names, percent } from './words';
+import { names, percent, signed } from './words';
 
 const section = byId('inside', HTMLElement);
 const changed = byId('changed', HTMLElement);
@@ -21,6 +22,9 @@ const matrixRun = byId('matrix-run', HTMLButtonElement);
 const matrixBar = byId('matrix-bar', HTMLProgressElement);
 const matrixProgress = byId('matrix-progress', HTMLElement);
 const preview = byId('preview', HTMLImageElement);
+
+/** A module's branches, as the matrix names them. */
+const LANES = ['1x1', '3x3', '5x5', 'pool'];
 
 /** What the page does for what is shown here. */
 interface Page {
@@ -69,7 +73,7 @@ export function listen(of: Page): void {
 /** A picture was classified. */
 export function seen(network: GoogLeNet, file: File, result: Answer): void {
   begin(network, file, result);
-  matrix.replaceChildren();
+  render(nothing, matrix);
   compare.clear();
   remember();
   void attempt(Object.keys(gains).length > 0 ? ablate : showAll);
@@ -143,7 +147,7 @@ function go(to: string): void {
 }
 
 function mark(): void {
-  map.mark(at);
+  map.mark(at, gains);
   byId('inside-at', HTMLElement).textContent = at.replace('inception_', 'Module ');
 }
 
@@ -227,17 +231,12 @@ async function fillMatrix(still: () => boolean): Promise<void> {
   const network = net!;
   const { top: [first] } = await network.ablate({});
   if (!first) return;
-  const lanes = ['1x1', '3x3', '5x5', 'pool'];
   const outputs = network.layers.filter(({ layer, module }) => module && layer.endsWith('/output'));
-  const heading = (scope: string, name: string) => Object.assign(make('th', '', name), { scope });
-  const columns = outputs.map(({ module }) => module!.replace('inception_', ''));
-  const head = make('tr', '', ...['Without', ...columns].map((name) => heading('col', name)));
-  const rows = lanes.map((lane) => make('tr', '', heading('row', lane)));
-  const caption = make('caption', '', `Change of ${names(first.label)[0]}, ${percent(first.probability)}, in points`);
-  matrix.replaceChildren(caption, make('thead', '', head), make('tbody', '', ...rows));
+  const changes = LANES.map((): number[] => []);
+  drawMatrix(first, outputs, changes);
   matrixRun.disabled = true;
   matrixBar.hidden = false;
-  matrixBar.max = outputs.length * lanes.length;
+  matrixBar.max = outputs.length * LANES.length;
   try {
     let done = 0;
     for (const { inputs } of outputs) {
@@ -245,10 +244,8 @@ async function fillMatrix(still: () => boolean): Promise<void> {
         const result = await network.ablate({ [input]: 0 }, { top: network.info.classes });
         if (!still()) return;
         const now = result.top.find(({ index }) => index === first.index)?.probability ?? 0;
-        const change = (now - first.probability) * 100;
-        const cell = make('td', `number ${change < 0 ? 'less' : 'more'}`, `${change < 0 ? '\u2212' : '+'}${Math.abs(change).toFixed(1)}`);
-        cell.style.setProperty('--part', String(Math.min(1, Math.abs(change) / 50)));
-        rows[lane]!.append(cell);
+        changes[lane]!.push((now - first.probability) * 100);
+        drawMatrix(first, outputs, changes);
         matrixBar.value = ++done;
         matrixProgress.textContent = `${done} of ${matrixBar.max}`;
       }
@@ -260,6 +257,23 @@ async function fillMatrix(still: () => boolean): Promise<void> {
     // As the person has set it.
     if (!network.closed) await network.ablate(gains);
   }
+}
+
+/** The changes so far, a row a lane. */
+function drawMatrix({ label, probability }: Class, outputs: Layer[], changes: number[][]): void {
+  const head = ['Without', ...outputs.map(({ module }) => module!.replace('inception_', ''))];
+  const cell = (change: number) => {
+    const part = Math.min(1, Math.abs(change) / 50);
+    return html`<td class="number ${change < 0 ? 'less' : 'more'}" ${share('--part', part)}>${signed(change, 1)}</td>`;
+  };
+  render(
+    html`
+      <caption>Change of ${names(label)[0]}, ${percent(probability)}, in points</caption>
+      <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
+      <tbody>${LANES.map((lane, at) => html`<tr><th scope="row">${lane}</th>${changes[at]!.map(cell)}</tr>`)}</tbody>
+    `,
+    matrix,
+  );
 }
 
 /** Times a run on this engine, or on both. */

@@ -5,6 +5,11 @@ export function percent(share: number): string {
   return share > 0 && share < 0.0005 ? '<0.1%' : `${(share * 100).toFixed(1)}%`;
 }
 
+/** `+3.2`, with a true minus sign. */
+export function signed(value: number, digits: number): string {
+  return `${value < 0 ? '\u2212' : '+'}${Math.abs(value).toFixed(digits)}`;
+}
+
 /** `12.3 MB`. */
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;

@@ -1,7 +1,9 @@
 // The chosen module's branches, each a sheet of channel tiles, with a switch and a gain.
 
 import type { Activation, ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
-import { byId, make } from '../dom';
+import { html, nothing, render, type TemplateResult } from 'lit-html';
+import { live } from 'lit-html/directives/live.js';
+import { byId, canvas, share } from '../dom';
 import { frame, overlay, type Shown } from './picture';
 import { npy, save, savePng } from './save';
 import { channelOf, descending, extent } from './values';
@@ -94,12 +96,11 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
   for (const layer of layers) {
     const values = once(() => net.activation(layer.layer));
     const order = await ordered(layer, look.sort, stats.get(layer.layer)!, context);
-    const columns = Math.ceil(Math.sqrt(order.length));
-    const canvas = make('canvas', 'tiles');
-    const scale = Math.max(1, Math.round((layer.shape[1] === 1 ? 6 : 28) / layer.shape[1]));
-    await net.draw(canvas, { layer: layer.layer, channels: order, columns, scale, colormap: look.colormap, range });
+    const sheet = blank(layer, order, range, values);
+    const { columns, scale } = sheet;
+    await net.draw(sheet.canvas, { layer: layer.layer, channels: order, columns, scale, colormap: look.colormap, range });
     if (!still()) return;
-    next.push({ layer, canvas, order, columns, scale, range, values });
+    next.push(sheet);
   }
   await replace(next, context.gains);
 }
@@ -111,9 +112,9 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
 async function replace(next: Sheet[], gains: Record<string, number>): Promise<void> {
   const before = chosen;
   sheets = next;
-  // The control that has the focus keeps it.
-  const focused = document.activeElement instanceof HTMLElement && lanes.contains(document.activeElement) ? document.activeElement.id : '';
-  lanes.replaceChildren(...sheets.map((sheet) => lane(sheet, gains)));
+  // Where a sheet has the focus, the one in its place gets it.
+  const focused = lanes.contains(document.activeElement) ? document.activeElement!.id : '';
+  render(sheets.map((sheet) => lane(sheet, gains)), lanes);
   lanes.classList.toggle('single', sheets.length === 1);
   if (focused) document.getElementById(focused)?.focus();
   const same = sheets.find(({ layer }) => layer.layer === before?.sheet.layer.layer);
@@ -148,41 +149,55 @@ async function ordered(layer: Layer, by: Look['sort'], stats: () => Promise<Chan
   return Array.from({ length: layer.shape[2] }, (_, channel) => channel);
 }
 
-function lane(sheet: Sheet, gains: Record<string, number>): HTMLElement {
-  const { layer, canvas } = sheet;
+function shortName({ layer }: Layer): string {
+  return layer.replace(/^inception_\w+\//, '');
+}
+
+/** A sheet that is not drawn yet. A screen reader hears of each channel as of the values of a slider. */
+function blank(layer: Layer, order: number[], range: Sheet['range'], values: Sheet['values']): Sheet {
+  const [, width, channels] = layer.shape;
+  const sheet: Sheet = {
+    layer,
+    canvas: canvas(html`<canvas
+      class="tiles"
+      id="sheet-${shortName(layer).replace(/\W/g, '-')}"
+      tabindex="-1"
+      role="slider"
+      aria-label="Channels of ${layer.layer}"
+      aria-valuemin="0"
+      aria-valuemax=${channels - 1}
+      aria-valuenow=${order[0] ?? 0}
+      @pointermove=${(event: PointerEvent) => void choose(sheet, under(sheet, event))}
+      @click=${(event: MouseEvent) => {
+        void choose(sheet, under(sheet, event));
+        sheet.canvas.focus({ preventScroll: true });
+      }}
+      @keydown=${(event: KeyboardEvent) => walk(sheet, event)}
+    ></canvas>`),
+    order,
+    columns: Math.ceil(Math.sqrt(order.length)),
+    scale: Math.max(1, Math.round((width === 1 ? 6 : 28) / width)),
+    range,
+    values,
+  };
+  return sheet;
+}
+
+function lane({ layer, canvas }: Sheet, gains: Record<string, number>): TemplateResult {
   const [height, width, channels] = layer.shape;
-  const what = `${channels} of ${height}\u00d7${width}`;
-  const short = layer.layer.replace(/^inception_\w+\//, '');
-  canvas.id = `sheet-${short.replace(/\W/g, '-')}`;
-  canvas.tabIndex = -1;
-  // A screen reader hears of each channel as of the values of a slider.
-  canvas.setAttribute('role', 'slider');
-  canvas.setAttribute('aria-label', `Channels of ${layer.layer}`);
-  canvas.setAttribute('aria-valuemin', '0');
-  canvas.setAttribute('aria-valuemax', String(channels - 1));
-  canvas.setAttribute('aria-valuenow', String(sheet.order[0] ?? 0));
-  canvas.addEventListener('pointermove', (event) => void choose(sheet, under(sheet, event)));
-  canvas.addEventListener('click', (event) => {
-    void choose(sheet, under(sheet, event));
-    canvas.focus({ preventScroll: true });
-  });
-  canvas.addEventListener('keydown', (event) => walk(sheet, event));
-  const caption = make('figcaption', '', make('b', '', short), make('span', 'soft', what));
-  const figure = make('figure', 'lane', caption);
-  const gain = gains[layer.layer] ?? 1;
-  if (BRANCH.test(layer.layer)) {
-    const slider = Object.assign(make('input', ''), { type: 'range', min: '0', max: '2', step: '0.1', value: String(gain) });
-    slider.id = `gain-${short}`;
-    slider.dataset.branch = layer.layer;
-    slider.setAttribute('aria-label', `Gain of ${layer.layer}`);
-    const box = Object.assign(make('input', ''), { type: 'checkbox', checked: gain !== 0 });
-    box.id = `on-${short}`;
-    box.dataset.branch = layer.layer;
-    figure.append(make('div', 'gain', make('label', '', box, ' on'), slider, make('output', '', `x${gain.toFixed(1)}`)));
-    figure.classList.toggle('off', gain === 0);
-  }
-  figure.append(canvas);
-  return figure;
+  const branch = layer.layer;
+  const short = shortName(layer);
+  const gain = gains[branch] ?? 1;
+  const controls = html`<div class="gain">
+    <label><input type="checkbox" id="on-${short}" data-branch=${branch} .checked=${live(gain !== 0)}> on</label>
+    <input type="range" min="0" max="2" step="0.1" id="gain-${short}" data-branch=${branch} aria-label="Gain of ${branch}" .value=${live(String(gain))}>
+    <output>x${gain.toFixed(1)}</output>
+  </div>`;
+  const weighs = BRANCH.test(branch);
+  return html`<figure class=${weighs && gain === 0 ? 'lane off' : 'lane'}>
+    <figcaption><b>${short}</b><span class="soft">${channels} of ${height}\u00d7${width}</span></figcaption>
+    ${weighs ? controls : nothing} ${canvas}
+  </figure>`;
 }
 
 /** Arrow keys walk the tiles, from sheet to sheet at the edges; all sheets are one tab stop. */
@@ -238,11 +253,8 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   const peak = values.indexOf(high);
   const width = sheet.layer.shape[1];
   const active = values.filter((value) => value > 0).length / values.length;
-  facts.replaceChildren(
-    make('b', '', `${sheet.layer.layer}, channel ${channel}`),
-    ` least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}; `,
-    `${Math.round(active * 100)} % of its cells are above zero.`,
-  );
+  const range = `least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}`;
+  render(html`<b>${sheet.layer.layer}, channel ${channel}</b> ${range}; ${Math.round(active * 100)} % of its cells are above zero.`, facts);
   sheet.canvas.setAttribute('aria-valuenow', String(channel));
   sheet.canvas.setAttribute('aria-valuetext', `channel ${channel}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)}`);
   histogram(values, low, high);
@@ -281,12 +293,7 @@ function histogram(values: number[], low: number, high: number): void {
     counts[bin]!++;
   }
   const most = Math.max(...counts);
-  const bar = (count: number) => {
-    const one = make('span', '');
-    one.style.setProperty('--part', String(count / most));
-    return one;
-  };
-  bins.replaceChildren(...counts.map(bar));
+  render(counts.map((count) => html`<span ${share('--part', count / most)}></span>`), bins);
   bins.setAttribute('aria-label', `Histogram of ${values.length} values from ${low.toFixed(3)} to ${high.toFixed(3)}`);
 }
 

@@ -1,7 +1,8 @@
 // Two pictures at the same layer, and one picture on both engines.
 
 import type { Activation, GoogLeNet, Info, Source } from 'googlenet-web';
-import { byId, make } from '../dom';
+import { html, nothing, render, type TemplateResult } from 'lit-html';
+import { byId, canvas } from '../dom';
 import { fetched } from '../sources';
 import { names, percent } from '../words';
 import { branchesOf } from './branches';
@@ -46,7 +47,7 @@ export function paired(): boolean {
 
 /** Forgets what was compared. */
 export function clear(): void {
-  table.replaceChildren();
+  render(nothing, table);
   copyButton.hidden = true;
   progress.textContent = '';
 }
@@ -57,26 +58,25 @@ export async function showPair(net: GoogLeNet, first: Source, at: string, still:
   const pictures = [first, second];
   const outcomes = await net.classifyMany(pictures, { batch: 2, top: 1 });
   const layers = branchesOf(net, at).length > 0 ? branchesOf(net, at) : [at];
-  const columns: HTMLElement[] = [];
+  const columns: TemplateResult[] = [];
   const ranges = await Promise.all(layers.map(async (layer) => extent([await net.stats(layer, 0), await net.stats(layer, 1)])));
   for (const [image, source] of pictures.entries()) {
     const outcome = outcomes[image]!;
     if (outcome instanceof Error) throw outcome;
     const top = outcome.top[0]!;
     const name = source instanceof File ? source.name : 'the picture';
-    const column = make('div', '', make('p', '', make('b', '', `${name}: ${names(top.label)[0]}, ${percent(top.probability)}`)));
-    const sheets = make('div', 'lanes');
+    const figures: TemplateResult[] = [];
     for (const [index, layer] of layers.entries()) {
-      const canvas = make('canvas', 'tiles');
-      canvas.setAttribute('role', 'img');
-      canvas.setAttribute('aria-label', `${layer} of ${name}`);
-      await net.draw(canvas, { layer, image, range: ranges[index]! });
-      sheets.append(make('figure', 'lane', make('figcaption', '', layer.replace('inception_', '')), canvas));
+      const tiles = canvas(html`<canvas class="tiles" role="img" aria-label="${layer} of ${name}"></canvas>`);
+      await net.draw(tiles, { layer, image, range: ranges[index]! });
+      figures.push(html`<figure class="lane"><figcaption>${layer.replace('inception_', '')}</figcaption>${tiles}</figure>`);
     }
-    column.append(sheets);
-    columns.push(column);
+    columns.push(html`<div>
+      <p><b>${name}: ${names(top.label)[0]}, ${percent(top.probability)}</b></p>
+      <div class="lanes">${figures}</div>
+    </div>`);
   }
-  if (still()) pair.replaceChildren(...columns);
+  if (still()) render(columns, pair);
 }
 
 /** The greatest difference of each layer between two engines that have run the same picture. */

@@ -1,10 +1,12 @@
 // The network in numbers: its layers, what the reductions save, and where the time goes.
 
 import type { GoogLeNet, Layer, StepTime } from 'googlenet-web';
-import { byId, make } from '../dom';
+import { html, nothing, render, type TemplateResult } from 'lit-html';
+import { byId, share } from '../dom';
 import { copy } from './save';
 
-type Cell = string | number;
+/** A text, a number, or a whole cell. */
+type Cell = string | number | TemplateResult;
 
 const layers = byId('layers', HTMLTableElement);
 const cost = byId('cost', HTMLTableElement);
@@ -22,26 +24,20 @@ export function listen(measure: (both: boolean) => void): void {
     const button = event.currentTarget as HTMLButtonElement;
     if (network) copy(network.summary(), button);
   });
-  layers.addEventListener('click', ({ target }) => {
-    const column = target instanceof HTMLElement ? target.closest<HTMLElement>('[data-column]')?.dataset.column : undefined;
-    if (column === undefined) return;
-    by = by === Number(column) ? -1 : Number(column);
-    if (network) showLayers(network);
-  });
 }
 
 export function show(net: GoogLeNet): void {
   if (network !== net) {
-    time.replaceChildren();
-    flame.replaceChildren();
+    render(nothing, time);
+    render(nothing, flame);
   }
   network = net;
   showLayers(net);
   showCost(net);
 }
 
-function showLayers({ layers: all }: GoogLeNet): void {
-  const rows = all.map(({ layer, kind, shape, params, macs, field, inputs }): Cell[] => {
+function showLayers(net: GoogLeNet): void {
+  const rows = net.layers.map(({ layer, kind, shape, params, macs, field, inputs }): Cell[] => {
     return [layer, kind, shape.join('x'), params, macs, field[0], inputs.join(', ')];
   });
   if (by >= 0) {
@@ -50,7 +46,11 @@ function showLayers({ layers: all }: GoogLeNet): void {
       return typeof x === 'number' && typeof y === 'number' ? y - x : String(x).localeCompare(String(y), 'en', { numeric: true });
     });
   }
-  fill(layers, ['Layer', 'Kind', 'Output', 'Parameters', 'Multiply-adds', 'Receptive field', 'Reads'], rows, by);
+  const choose = (column: number) => {
+    by = by === column ? -1 : column;
+    showLayers(net);
+  };
+  fill(layers, ['Layer', 'Kind', 'Output', 'Parameters', 'Multiply-adds', 'Receptive field', 'Reads'], rows, { by, choose });
 }
 
 /** Each module as it is against one whose 3x3 and 5x5 convolutions read the module's input themselves. */
@@ -90,77 +90,68 @@ export function showTime({ layers: all }: GoogLeNet, runs: Timed[]): void {
   const totals = runs.map(({ steps }) => steps.reduce((sum, { ms }) => sum + ms, 0));
   // An engine may fuse what the other does in steps of their own.
   const order = all.map(({ layer }) => layer).filter((layer) => runs.some(({ steps }) => steps.some(({ node }) => node === layer)));
+  const longest = Math.max(...runs[0]!.steps.map(({ ms }) => ms), 1e-9);
   const rows = order.map((node): Cell[] => {
     const of = runs.map(({ steps }) => steps.find((step) => step.node === node));
-    const times = of.flatMap((step, at) => (step ? [step.ms.toFixed(2), percent(step.ms / totals[at]!)] : ['', '']));
+    const times = of.flatMap((step, at): Cell[] => {
+      const part = step ? percent(step.ms / totals[at]!) : '';
+      return [step?.ms.toFixed(2) ?? '', at > 0 ? part : html`<td class="bar" ${share('--part', (step?.ms ?? 0) / longest)}>${part}</td>`];
+    });
     return [node, of[0]?.algorithm ?? named.get(node)?.kind ?? '', ...times, percent((named.get(node)?.macs ?? 0) / macs)];
   });
   const heads = runs.flatMap(({ engine }) => [`${engine}, ms`, 'Of its time']);
   fill(time, ['Step', 'How', ...heads, 'Of the multiply-adds'], rows);
-  const longest = Math.max(...runs[0]!.steps.map(({ ms }) => ms), 1e-9);
-  for (const [at, row] of [...time.tBodies[0]!.rows].entries()) {
-    const cell = row.cells[3]!;
-    cell.classList.add('bar');
-    cell.style.setProperty('--part', String(Number(row.cells[2]!.textContent) / longest));
-    row.dataset.step = order[at];
-  }
-  flame.replaceChildren(...runs.map((run, at) => chart(run, totals[at]!, named)));
+  render(runs.map((run, at) => chart(run, totals[at]!, named)), flame);
   byId('time-total', HTMLElement).textContent = runs
     .map(({ engine, steps }, at) => (steps.length > 0 ? `${engine}: ${totals[at]!.toFixed(1)} ms in ${steps.length} steps` : `${engine} does not measure its steps`))
     .join('; ');
 }
 
 /** Modules over their steps, as wide as they take long, in the order of the run. Threads count each for itself. */
-function chart({ engine, steps }: Timed, total: number, named: Map<string, Layer>): HTMLElement {
-  const box = make('div', 'flame');
-  box.setAttribute('role', 'img');
-  let block: HTMLElement | undefined;
-  let label = '';
-  const sums = new Map<string, number>();
-  for (const { node, ms } of steps) {
-    const { module, branch } = named.get(node) ?? {};
-    const name = module?.replace('inception_', '') ?? node.replace(/[/_].*/, '');
-    if (name !== label) {
-      block = make('div', 'block', make('span', 'block-name', name), make('span', 'steps'));
-      box.append(block);
-      label = name;
-    }
-    sums.set(name, (sums.get(name) ?? 0) + ms);
-    const step = make('span', `step of-${branch ?? 'none'}`);
-    step.style.setProperty('--part', String(ms));
-    step.title = `${node}: ${ms.toFixed(2)} ms, ${percent(ms / total)}`;
-    block!.lastElementChild!.append(step);
-    block!.style.setProperty('--part', String(sums.get(name)! / total));
-    block!.title = `${name}: ${sums.get(name)!.toFixed(2)} ms, ${percent(sums.get(name)! / total)}`;
+function chart({ engine, steps }: Timed, total: number, named: Map<string, Layer>): TemplateResult {
+  const blocks: { name: string; ms: number; steps: StepTime[] }[] = [];
+  for (const step of steps) {
+    const name = named.get(step.node)?.module?.replace('inception_', '') ?? step.node.replace(/[/_].*/, '');
+    let block = blocks.at(-1);
+    if (block?.name !== name) blocks.push((block = { name, ms: 0, steps: [] }));
+    block.ms += step.ms;
+    block.steps.push(step);
   }
-  const longest = [...sums].sort(([, a], [, b]) => b - a).slice(0, 3).map(([name, ms]) => `${name} ${percent(ms / total)}`);
-  box.setAttribute('aria-label', `Time on ${engine}: most in ${longest.join(', ')}`);
-  return make('div', '', make('p', 'soft', engine), box);
+  const told = (name: string, ms: number) => `${name}: ${ms.toFixed(2)} ms, ${percent(ms / total)}`;
+  const within = ({ node, ms }: StepTime) => {
+    return html`<span class="step of-${named.get(node)?.branch ?? 'none'}" title=${told(node, ms)} ${share('--part', ms)}></span>`;
+  };
+  const over = ({ name, ms, steps }: (typeof blocks)[number]) => html`<div class="block" title=${told(name, ms)} ${share('--part', ms / total)}>
+    <span class="block-name">${name}</span><span class="steps">${steps.map(within)}</span>
+  </div>`;
+  const longest = [...blocks].sort((a, b) => b.ms - a.ms).slice(0, 3).map(({ name, ms }) => `${name} ${percent(ms / total)}`);
+  return html`<div>
+    <p class="soft">${engine}</p>
+    <div class="flame" role="img" aria-label="Time on ${engine}: most in ${longest.join(', ')}">${blocks.map(over)}</div>
+  </div>`;
 }
 
 function percent(share: number): string {
   return `${(share * 100).toFixed(1)} %`;
 }
 
-/** Fills a table; where `sortedBy` is given its heads sort it. */
-export function fill(table: HTMLTableElement, titles: string[], rows: Cell[][], sortedBy?: number): void {
-  const head = titles.map((title, column) => {
-    const th = make('th', '');
-    th.scope = 'col';
-    if (sortedBy === undefined) th.append(title);
-    else {
-      const button = make('button', '', title);
-      button.type = 'button';
-      button.dataset.column = String(column);
-      th.append(button);
-      if (column === sortedBy) th.setAttribute('aria-sort', typeof rows[0]?.[column] === 'number' ? 'descending' : 'ascending');
-    }
-    return th;
-  });
-  const line = (row: Cell[]) => {
-    return make('tr', '', ...row.map((cell) => {
-      return typeof cell === 'number' ? make('td', 'number', cell.toLocaleString('en')) : make('td', '', cell);
-    }));
+/** By which column a table is sorted, and what is to happen where another is chosen. */
+interface Sorting {
+  by: number;
+  choose: (column: number) => void;
+}
+
+/** Fills a table; with a sorting its heads can be chosen. */
+export function fill(table: HTMLTableElement, titles: string[], rows: Cell[][], sorting?: Sorting): void {
+  const head = (title: string, column: number) => {
+    const order = typeof rows[0]?.[column] === 'number' ? 'descending' : 'ascending';
+    const button = sorting && html`<button type="button" @click=${() => sorting.choose(column)}>${title}</button>`;
+    return html`<th scope="col" aria-sort=${column === sorting?.by ? order : nothing}>${button ?? title}</th>`;
   };
-  table.replaceChildren(make('thead', '', make('tr', '', ...head)), make('tbody', '', ...rows.map(line)));
+  const cell = (value: Cell) => {
+    if (typeof value === 'number') return html`<td class="number">${value.toLocaleString('en')}</td>`;
+    return typeof value === 'string' ? html`<td>${value}</td>` : value;
+  };
+  const body = rows.map((row) => html`<tr>${row.map(cell)}</tr>`);
+  render(html`<thead><tr>${titles.map(head)}</tr></thead><tbody>${body}</tbody>`, table);
 }

@@ -1,8 +1,10 @@
 // Why a class: where in the picture its score comes from, and from which channels.
 
 import type { ActivationMap, GoogLeNet } from 'googlenet-web';
-import { byId, make } from '../dom';
-import { names } from '../words';
+import { html, render } from 'lit-html';
+import { guard } from 'lit-html/directives/guard.js';
+import { byId, share } from '../dom';
+import { names, signed } from '../words';
 import { overlay, type Shown } from './picture';
 import { savePng } from './save';
 import { descending } from './values';
@@ -24,11 +26,10 @@ export function listen(change: () => void): void {
   });
 }
 
-/** Offers the classes; the one that was chosen stays, unless the model is another. */
+/** Offers the classes, and chooses one. */
 export function offer(labels: string[], index: number): void {
-  if (select.options.length !== labels.length || select.options[0]?.text !== names(labels[0] ?? '')[0]) {
-    select.replaceChildren(...labels.map((label, at) => new Option(names(label)[0], String(at))));
-  }
+  // A thousand, and only another model has others.
+  render(guard(labels, () => labels.map((label, at) => html`<option value=${at}>${names(label)[0]}</option>`)), select);
   select.value = String(index);
 }
 
@@ -56,10 +57,15 @@ export async function show(net: GoogLeNet, picture: Shown | undefined, still: ()
   best.width = sheet.width;
   best.height = sheet.height;
   best.getContext('2d')?.drawImage(sheet, 0, 0);
-  bestNames.replaceChildren(...order.map((channel) => make('li', '', make('b', '', String(channel)), signed(channels[channel]!))));
+  render(order.map((channel) => html`<li><b>${channel}</b>${signed(channels[channel]!, 2)}</li>`), bestNames);
   const rows: [string, number][] = [['bias', bias], ...branches.map(({ branch, sum }): [string, number] => [branch, sum])];
   const most = Math.max(...rows.map(([, value]) => Math.abs(value)));
-  sums.replaceChildren(...rows.map(([name, value]) => row(name, value, most)), total(logit));
+  const number = (value: number) => html`<span class="number">${signed(value, 2)}</span>`;
+  const row = ([name, value]: [string, number]) => html`<div class="sum">
+    <dt>${name}</dt>
+    <dd>${number(value)}<span class="track"><span class=${value < 0 ? 'fill against' : 'fill'} ${share('--part', Math.abs(value) / most)}></span></span></dd>
+  </div>`;
+  render(html`${rows.map(row)}<div class="sum total"><dt>score</dt><dd>${number(logit)}</dd></div>`, sums);
 }
 
 /** The map as colours: red for it, blue against it, clear where there is nothing either way. */
@@ -76,18 +82,4 @@ function colours({ data, shape: [height, width], branches }: ActivationMap, whic
   const canvas = Object.assign(document.createElement('canvas'), { width, height });
   canvas.getContext('2d')?.putImageData(image, 0, 0);
   return canvas;
-}
-
-function row(name: string, value: number, most: number): HTMLElement {
-  const fill = make('span', value < 0 ? 'fill against' : 'fill');
-  fill.style.setProperty('--part', String(Math.abs(value) / most));
-  return make('div', 'sum', make('dt', '', name), make('dd', '', make('span', 'number', signed(value)), make('span', 'track', fill)));
-}
-
-function total(logit: number): HTMLElement {
-  return make('div', 'sum total', make('dt', '', 'score'), make('dd', '', make('span', 'number', signed(logit))));
-}
-
-function signed(value: number): string {
-  return `${value < 0 ? '\u2212' : '+'}${Math.abs(value).toFixed(2)}`;
 }
