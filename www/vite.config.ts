@@ -75,6 +75,8 @@ export default defineConfig(({ mode }) => ({
     // No data: addresses, so that the policy can hold.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // What is bundled asks that its notice goes with it.
+    license: { fileName: 'licences.md' },
   },
   worker: { format: 'es', plugins: () => (mode === 'bench' ? [tensorflowThreads] : []) },
 }));
