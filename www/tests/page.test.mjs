@@ -5,7 +5,7 @@ import { readFile, writeFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { answered, complaint, compared, drop, newPage, photo, reference, sample, setting, visit } from './support.mjs';
+import { anew, answered, complaint, compared, drop, newPage, photo, reference, sample, setting, visit } from './support.mjs';
 
 const CAT = 'Egyptian cat';
 const COFFEE = 'espresso';
@@ -59,9 +59,7 @@ describe('the page', { concurrency: false }, () => {
     assert.deepEqual([...new Set(asked)], ['index.json', 'cifar10-noheads.safetensors']);
     assert.match(await page.textContent('#knows'), /knows only airplane, automobile, .* ship and truck\.$/);
     for (const [name, plausible] of Object.entries(BUNDLED)) {
-      await page.evaluate(() => document.querySelector('#top').replaceChildren());
-      await drop(page, sample(name));
-      await page.waitForSelector('#top .name', { timeout: 60_000 });
+      await anew(page, () => drop(page, sample(name)));
       const [label, share] = await page.$eval('#top li', (li) => ['.name', '.share'].map((c) => li.querySelector(c).textContent));
       t.diagnostic(`${name}: ${label}, ${share}`);
       assert.ok(plausible.includes(label), `${name}: ${label}`);

@@ -18,11 +18,11 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`bad pictures in 
   /** Gives the page a file; gives the class it names, or the sentence it refuses it with. */
   const give = async (name, buffer) => {
     await page.evaluate(() => {
-      document.querySelector('#top').replaceChildren();
+      document.querySelector('#time').textContent = '';
       document.querySelector('#alert-close').click();
     });
     await page.setInputFiles('#file', { name, mimeType: name.endsWith('.svg') ? 'image/svg+xml' : 'application/octet-stream', buffer });
-    await page.waitForFunction(() => document.querySelector('#top .name') || !document.querySelector('#alert').hidden, undefined, { timeout: 60_000 });
+    await page.waitForFunction(() => document.querySelector('#time').textContent || !document.querySelector('#alert').hidden, undefined, { timeout: 60_000 });
     const refused = await page.isVisible('#alert');
     return refused ? { words: await page.textContent('#alert-text') } : { answer: await page.$eval('#top .name', (name) => name.firstChild.textContent) };
   };

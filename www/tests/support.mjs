@@ -134,6 +134,15 @@ export function settled(page) {
   return page.waitForFunction(drawn, undefined, { timeout: 300_000 });
 }
 
+/** Does what brings an answer, and waits until it stands there. */
+export async function anew(page, how) {
+  await page.evaluate(() => {
+    document.querySelector('#time').textContent = '';
+  });
+  await how();
+  await page.waitForFunction(() => document.querySelector('#time').textContent !== '', undefined, { timeout: 60_000 });
+}
+
 /** Waits until a class is the likeliest. */
 export function answered(page, label, timeout = 60_000) {
   const first = (label) => document.querySelector('#top .name')?.firstChild?.textContent === label;

@@ -9,7 +9,7 @@ import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { ENGINES } from './engines.mjs';
 import {
-  answered, complaint, downloaded, drop, isSteady, launchChromium, newPage, sample, serve, setting, settled, violations, visit,
+  anew, answered, complaint, downloaded, drop, isSteady, launchChromium, newPage, sample, serve, setting, settled, violations, visit,
 } from './support.mjs';
 
 /** Gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
@@ -235,9 +235,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
     await open('', { backend: 'gpu' });
     assert.equal(await page.getAttribute('#facts', 'data-backend'), 'gpu');
     const names = async (way, cat, how) => {
-      await page.evaluate(() => document.querySelector('#top').replaceChildren());
-      await how();
-      await page.waitForSelector('#top .name', { timeout: 60_000 });
+      await anew(page, how);
       assert.equal((await page.textContent('#top .name')) === 'cat', cat, way);
       assert.equal(await page.isVisible('[role=alert]'), false, way);
     };

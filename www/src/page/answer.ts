@@ -1,11 +1,11 @@
 import type { Ablation, Answer, Class, HeadAnswer } from 'googlenet-web';
 import { html, nothing, render, type TemplateResult } from 'lit-html';
-import { keyed } from 'lit-html/directives/keyed.js';
 import { repeat } from 'lit-html/directives/repeat.js';
 import { byId, share } from './dom';
 import { duration, listed, names, percent, signed } from './words';
 
 const section = document.querySelector('.answer') as HTMLElement;
+const list = byId('top', HTMLOListElement);
 const time = byId('time', HTMLElement);
 const said = byId('said', HTMLElement);
 const known = byId('knows', HTMLElement);
@@ -39,7 +39,7 @@ export function listen(chosen: (index: number) => void): void {
 
 /** Five empty bars: where the answer will stand. */
 export function blank(): void {
-  list(Array.from({ length: TOP }, () => html`<li class="ghost"><span class="track"></span></li>`));
+  render(Array.from({ length: TOP }, () => html`<li class="ghost"><span class="track"></span></li>`), list);
   time.textContent = '';
   unsure.hidden = heads.hidden = search.hidden = true;
   busy(false);
@@ -62,7 +62,7 @@ export function show(answer: Answer | Ablation, live = false): void {
   const before = live ? all[0]?.index : undefined;
   all = top;
   const untouched = 'untouched' in answer && answer.untouched.some((p, at) => p !== top[at]?.probability) ? answer.untouched : [];
-  list(top.slice(0, TOP).map((one, at) => bar(one, untouched[at])));
+  render(top.slice(0, TOP).map((one, at) => bar(one, untouched[at])), list);
   time.textContent = `Picture prepared in ${duration(ms.preprocess)}, network run in ${duration(ms.run)}`;
   unsure.hidden = known.hidden || (top[0]?.probability ?? 0) >= SURE;
   if (!live || before !== top[0]?.index) {
@@ -73,11 +73,6 @@ export function show(answer: Answer | Ablation, live = false): void {
   search.hidden = false;
   find();
   busy(false);
-}
-
-/** A list anew for each answer, whatever became of the one before: tests empty it, to wait for the next. */
-function list(items: TemplateResult[]): void {
-  render(keyed(items, html`<ol class="top" id="top">${items}</ol>`), section, { renderBefore: unsure });
 }
 
 function bar({ label, probability }: Class, untouched?: number): TemplateResult {

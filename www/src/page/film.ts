@@ -39,11 +39,6 @@ export function listen(choose: (file: File) => void): void {
   csv.addEventListener('click', () => save(new Blob([table(frames)], { type: 'text/csv' }), 'googlenet.csv'));
 }
 
-/** Whether pictures are being looked at. */
-export function busy(): boolean {
-  return running !== undefined;
-}
-
 /** Takes the strip away. */
 export function clear(): void {
   running?.abort();

@@ -65,14 +65,14 @@ function look(file: File): void {
 
 /** Looks at several pictures, then shows the first of them. */
 async function lookAtAll(files: File[]): Promise<void> {
-  turn++;
+  const mine = ++turn;
   // A network that is on its way is waited for.
   await queue;
   if (!net) return look(files[0]!);
   inside.hide();
-  const first = await film.run(files, (file) => net!.classify(file, { top: answer.TOP }));
-  if (first) look(first);
-  else if (!film.busy() && readable) look(readable);
+  const first = await film.run(files, (file) => net!.classify(file, { top: answer.TOP })) ?? readable;
+  // What came meanwhile stays.
+  if (first && mine === turn) look(first);
 }
 
 /** Everything the model knows, ranked: the page shows the first, and finds the others. */

@@ -59,6 +59,21 @@ describe('hosts', { concurrency: false }, () => {
     assert.deepEqual(faults(), []);
   });
 
+  test('more pictures at once than a shared memory has room for are refused, and nothing is lost', SETTING, async () => {
+    const { page, faults } = await open((await host({ headers: ISOLATED })).url);
+    const ask = async () => {
+      const net = await window.GoogLeNet.load({ heads: false, threads: 2 });
+      const tiny = { data: new Uint8ClampedArray(64), width: 4, height: 4 };
+      const many = await net.classifyMany(Array(100).fill(tiny), { batch: 100 }).then(() => 'none', ({ code, message }) => `${code}: ${message}`);
+      const { top } = await net.classify('cat.jpg');
+      return { many, threads: net.info.threads, label: top[0].label };
+    };
+    const { many, threads, label } = await page.evaluate(ask);
+    assert.match(many, /^memory: there is no room for the \d+ MB/);
+    assert.deepEqual([threads, label], [2, LABEL]);
+    assert.deepEqual(faults(), []);
+  });
+
   for (const [what, headers] of [['', {}], [', with threads', ISOLATED]]) {
     test(`a strict content policy is kept${what}`, SETTING, async () => {
       const site = await host({ headers: { ...headers, 'content-security-policy': POLICY } });
