@@ -115,6 +115,21 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
       });
 
+      test('a picture that comes while branches are tried is answered by the whole network', async () => {
+        const look = async (name) => {
+          await page.click(`[data-sample="samples/${name}.jpg"]`);
+          await page.waitForFunction((name) => location.hash.includes(`${name}.jpg`), name, { timeout: 120_000 });
+          await settled(page);
+          return page.$eval('#top li', (li) => li.innerText);
+        };
+        const rocket = await look('rocket');
+        assert.notEqual(await look('cat'), rocket);
+        await page.click('#matrix-run');
+        await page.waitForFunction(() => document.querySelectorAll('#matrix td').length >= 1, undefined, { timeout: 60_000 });
+        assert.equal(await look('rocket'), rocket);
+        await look('cat');
+      });
+
       test('tiles change with the picture, and each module has its own', async () => {
         const cat = await pixels();
         await page.click('#map [data-at="inception_4c"]');

@@ -45,6 +45,8 @@ let tab = 'why';
 let gains: Record<string, number> = {};
 let times: StepTime[] = [];
 let showTab: (panel: string) => void = () => {};
+/** Whether branches are switched off in turn just now. */
+let trying = false;
 /** Counts the pictures. */
 let pictures = 0;
 /** Counts what is asked for: what comes of anything but the latest is not shown. */
@@ -84,6 +86,14 @@ export async function live(network: GoogLeNet, frame: HTMLCanvasElement, result:
   const first = section.hidden || picture !== frame;
   begin(network, frame, result);
   await attempt(first ? showAll : showBranches);
+}
+
+/** Another picture is on its way: what is under way would be taken for its, and was computed of the one before. */
+export function leave(): void {
+  turn++;
+  section.setAttribute('aria-busy', 'true');
+  // Before the picture, as calls are done in turn.
+  if (trying) net?.ablate({}).catch(() => {});
 }
 
 /** There is nothing to see. */
@@ -237,6 +247,7 @@ async function fillMatrix(still: () => boolean): Promise<void> {
   matrixRun.disabled = true;
   matrixBar.hidden = false;
   matrixBar.max = outputs.length * LANES.length;
+  trying = true;
   try {
     let done = 0;
     for (const { inputs } of outputs) {
@@ -252,6 +263,7 @@ async function fillMatrix(still: () => boolean): Promise<void> {
     }
     matrixProgress.textContent = '';
   } finally {
+    trying = false;
     matrixRun.disabled = false;
     matrixBar.hidden = true;
     // As the person has set it.

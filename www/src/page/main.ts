@@ -84,6 +84,7 @@ async function classify(): Promise<void> {
   const mine = ++turn;
   if (!net || !picture) return;
   answer.busy(true);
+  inside.leave();
   try {
     const result = await ask(net, picture);
     if (mine !== turn) return;
@@ -94,10 +95,11 @@ async function classify(): Promise<void> {
     if (mine !== turn) return;
     answer.busy(false);
     alert.complain(error);
-    if (error instanceof GoogLeNetError && error.code === 'image') {
-      // What was there before stays.
+    if (error instanceof GoogLeNetError && error.code === 'image' && picture !== readable) {
+      // What was there before stays, also in the network, which may have run others meanwhile.
       picture = readable;
       display(picture);
+      if (!net.closed) void classify();
     }
     startAfresh();
   }
