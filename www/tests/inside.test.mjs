@@ -124,6 +124,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         };
         const rocket = await look('rocket');
         assert.notEqual(await look('cat'), rocket);
+        await page.click('#tab-ablation');
         await page.click('#matrix-run');
         await page.waitForFunction(() => document.querySelectorAll('#matrix td').length >= 1, undefined, { timeout: 60_000 });
         assert.equal(await look('rocket'), rocket);
