@@ -109,8 +109,8 @@ impl Plan {
 
     /// What its buffers take, also where that is more than can be addressed.
     pub fn bytes(&self) -> u64 {
-        let floats = |shape: &Shape| shape.n as u64 * shape.per_image() as u64;
-        self.buffers.iter().map(|shape| floats(shape).saturating_mul(4)).fold(0, u64::saturating_add)
+        let each = |shape: &Shape| (shape.n as u64).saturating_mul(4 * shape.per_image() as u64);
+        self.buffers.iter().map(each).fold(0, u64::saturating_add)
     }
 
     /// Steps that one kernel can do, as indices: 1x1 convolutions that read the same input, and a pool with the 1x1

@@ -134,7 +134,7 @@ mod tests {
         checked(&check, &model()).unwrap();
         for layer in ["conv1/7x7_s2", "inception_3a/5x5"] {
             let error = checked(&check, &odd_model(layer)).unwrap_err();
-            assert_eq!(error.code(), "gpu", "{layer}");
+            assert_eq!(error.code(), "no-gpu", "{layer}");
             assert!(error.to_string().contains("computes wrongly: inception_3a/output has"), "{error}");
         }
         checked(&check, &odd_model("inception_4a/1x1")).unwrap();

@@ -132,6 +132,7 @@ impl Engine {
     /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
     /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
     /// CPU does; unasked one that is hardware must. `half` has a GPU that can compute in f16.
+    #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
     pub async fn load(
         model: Vec<u8>,
         backend: String,
