@@ -51,6 +51,11 @@ pub fn run(args: Args) -> super::Result {
         Some(path) => path,
         None => default_model()?,
     };
+    // First, so that no run is lost to a wrong name.
+    let into = match &args.trace {
+        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
+        None => None,
+    };
     // Nobody asks the auxiliary heads.
     let model = super::load(&path)?.without_heads()?;
     let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
@@ -62,7 +67,7 @@ pub fn run(args: Args) -> super::Result {
         let f16 = if *f16 { ", f16" } else { "" };
         writeln!(std::io::stdout(), "{name} on {}: {adapter}{threads}{f16} ({reason})", backend.to_uppercase())?;
     }
-    engine.set_timed(args.trace.is_some());
+    engine.set_timed(into.is_some());
     let mut trace = Trace::default();
     let mut code = ExitCode::SUCCESS;
     for path in &args.images {
@@ -80,8 +85,8 @@ pub fn run(args: Args) -> super::Result {
             }
         }
     }
-    if let Some(path) = &args.trace {
-        fs::write(path, serde_json::to_string(&trace)?).map_err(|e| super::in_file(path, e))?;
+    if let Some((path, file)) = into {
+        serde_json::to_writer(file, &trace).map_err(|e| super::in_file(path, e))?;
     }
     Ok(code)
 }
