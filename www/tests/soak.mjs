@@ -116,7 +116,9 @@ async function memory() {
   const { processInfo } = await system.send('SystemInfo.getProcessInfo');
   const held = processInfo.filter(({ type }) => type === 'renderer' || type === 'GPU');
   const shares = await Promise.all(held.map(({ id }) => readFile(`/proc/${id}/smaps_rollup`, 'utf8')));
-  return shares.reduce((sum, text) => sum + 1024 * Number(text.match(/^Pss: +(\d+)/m)[1]), 0);
+  // The program's own pages are shared with whatever other browsers run.
+  const own = shares.flatMap((text) => [...text.matchAll(/^Pss_(?:Anon|Shmem): +(\d+)/gm)]);
+  return own.reduce((sum, [, kilobytes]) => sum + 1024 * Number(kilobytes), 0);
 }
 
 let steps = 0;
