@@ -73,7 +73,9 @@ pub fn run(args: Args) -> super::Result {
     for path in &args.images {
         match classify(&mut engine, path, args.crop) {
             Ok(output) => {
-                trace.add(path, &engine, &output);
+                if into.is_some() {
+                    trace.add(path, &engine, &output);
+                }
                 let answer = Answer::new(path, &engine, &output, args.top.get());
                 let text = if args.json { serde_json::to_string(&answer)? } else { answer.to_string() };
                 writeln!(std::io::stdout(), "{text}")?;

@@ -50,17 +50,9 @@ impl Trace {
             let layer = Layer { output: node.shape.to_string(), macs: network.macs(step.node), algorithm };
             self.push(node.name.clone(), node.op.kind(), step.ms, Some(layer));
         }
-        let whole = Event {
-            name: picture.display().to_string(),
-            cat: engine.info().adapter.clone(),
-            ph: "X",
-            ts: begin,
-            dur: self.now - begin,
-            pid: 1,
-            tid: 1,
-            args: None,
-        };
-        self.events.push(whole);
+        let whole = (self.now - begin) / 1000.0;
+        self.now = begin;
+        self.push(picture.display().to_string(), &engine.info().adapter, whole, None);
     }
 
     fn push(&mut self, name: String, cat: &str, ms: f64, args: Option<Layer>) {
