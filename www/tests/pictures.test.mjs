@@ -24,6 +24,8 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`bad pictures in 
     await page.setInputFiles('#file', { name, mimeType: name.endsWith('.svg') ? 'image/svg+xml' : 'application/octet-stream', buffer });
     await page.waitForFunction(() => document.querySelector('#time').textContent || !document.querySelector('#alert').hidden, undefined, { timeout: 60_000 });
     const refused = await page.isVisible('#alert');
+    // After a refusal the network looks at what it was given before, which must not be taken for the next one's answer.
+    await page.waitForSelector('.answer[aria-busy=false]', { timeout: 60_000 });
     return refused ? { words: await page.textContent('#alert-text') } : { answer: await page.$eval('#top .name', (name) => name.firstChild.textContent) };
   };
 

@@ -2,9 +2,11 @@
 
 use crate::browsers::{self, Browsers};
 use crate::{imagenet, licences, package, page, python, repo, shell, wasm};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::cell::OnceCell;
 use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -62,24 +64,28 @@ pub fn run(options: &Options) -> Result<()> {
     let machine = Machine::default();
     let wanted = |step: &&Step| options.steps.is_empty() || options.steps.iter().any(|name| name == step.name);
     let mut lines = Vec::new();
-    let mut failed = 0;
+    let mut failures = Vec::new();
     for step in STEPS.iter().filter(wanted) {
         println!("\n=== {}: {}", step.name, step.what);
         let start = Instant::now();
         let result = (step.run)(&machine);
         let seconds = start.elapsed().as_secs_f64();
-        if let Err(error) = &result {
-            failed += 1;
-            println!("{error:#}");
-        }
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         println!("--- {}: {verdict}, {seconds:.1} s", step.name);
         lines.push(format!("{:<12} {verdict:<7} {seconds:>7.1} s", step.name));
+        if let Err(error) = result {
+            println!("{error:#}");
+            failures.push(format!("{}: {error:#}", step.name));
+        }
+    }
+    // Once more, as the end of a long log is where one looks.
+    for failure in &failures {
+        println!("\n{failure}");
     }
     println!("\n{}", lines.join("\n"));
-    println!("{} passed, {failed} failed", lines.len() - failed);
-    if failed > 0 {
-        bail!("{failed} of {} steps failed", lines.len());
+    println!("{} passed, {} failed", lines.len() - failures.len(), failures.len());
+    if !failures.is_empty() {
+        bail!("{} of {} steps failed", failures.len(), lines.len());
     }
     Ok(())
 }
@@ -150,7 +156,8 @@ fn engine(_: &Machine) -> Result<()> {
 
 fn pages(machine: &Machine) -> Result<()> {
     page::install()?;
-    let mut command = node_tests(machine, "tests")?;
+    let mut tests = NodeTests::new(machine, "tests")?;
+    let command = &mut tests.command;
     command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
     if let Some(reference) = repo::reference() {
         // The Keras weights as a model file.
@@ -160,29 +167,50 @@ fn pages(machine: &Machine) -> Result<()> {
         shell::run(import.arg(h5).arg("-o").arg(&keras).args(["--mean", "0,0,0"]))?;
         command.env("KERAS_MODEL", keras);
     }
-    shell::run(&mut command)
+    tests.run()
 }
 
 fn packed(machine: &Machine) -> Result<()> {
     let tarball = package::pack()?;
     package::check(&tarball)?;
     package::document()?;
-    shell::run(node_tests(machine, "tests/package")?.env("PACKAGE", tarball))
+    let mut tests = NodeTests::new(machine, "tests/package")?;
+    tests.command.env("PACKAGE", tarball);
+    tests.run()
 }
 
 /// The tests of a folder in `www`, for Node to run.
-fn node_tests(machine: &Machine, folder: &str) -> Result<Command> {
-    let browsers = machine.browsers()?;
-    let mut command = Command::new("node");
-    // One file after the other: software adapters take every core there is.
-    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).args(page::tests(folder)?);
-    command.current_dir(repo::www());
-    command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
-    if let Some(webkit) = &browsers.webkit {
-        command.env("WEBKIT", webkit);
+struct NodeTests {
+    command: Command,
+    report: PathBuf,
+}
+
+impl NodeTests {
+    fn new(machine: &Machine, folder: &str) -> Result<Self> {
+        let browsers = machine.browsers()?;
+        let report = repo::target().join("failed-tests.txt");
+        let mut command = Command::new("node");
+        // One file after the other: software adapters take every core there is.
+        command.args(["--test", "--test-concurrency=1"]);
+        command.args(["--test-reporter=spec", "--test-reporter-destination=stdout"]);
+        command.args(["--test-reporter=spec", "--test-reporter-destination"]).arg(&report);
+        command.args(page::tests(folder)?).current_dir(repo::www());
+        command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
+        if let Some(webkit) = &browsers.webkit {
+            command.env("WEBKIT", webkit);
+        }
+        if let Some(reference) = repo::reference() {
+            command.env("GOOGLENET_REFERENCE", reference);
+        }
+        Ok(Self { command, report })
     }
-    if let Some(reference) = repo::reference() {
-        command.env("GOOGLENET_REFERENCE", reference);
+
+    /// Runs them; the error holds what failed.
+    fn run(mut self) -> Result<()> {
+        shell::run(&mut self.command).map_err(|error| {
+            let report = fs::read_to_string(&self.report).unwrap_or_default();
+            let failed = report.split_once("failing tests:").map_or("", |(_, failed)| failed);
+            anyhow!("{error}\n{}", failed.trim())
+        })
     }
-    Ok(command)
 }
