@@ -13,6 +13,7 @@ mod pool;
 mod schedule;
 mod simd;
 mod softmax;
+mod stats;
 pub mod team;
 mod tiles;
 mod view;
@@ -24,6 +25,7 @@ use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op, Window};
 use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
+use crate::stats::Stats;
 use crate::tensor::{Shape, Tensor};
 use crate::tiles::Sheet;
 use conv::Conv;
@@ -450,6 +452,11 @@ impl Cpu {
     /// Channels of what a node gave, as RGBA rows of [`Sheet::size`].
     pub fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
         tiles::draw(self.view(place)?, sheet)
+    }
+
+    /// Numbers of what stands in a place, for a picture of the batch.
+    pub fn stats(&self, place: Place, image: usize, stats: Stats) -> Result<Vec<f32>> {
+        Ok(stats::stats(self.view(place)?, image, stats))
     }
 
     fn view(&self, place: Place) -> Result<View<'_>> {

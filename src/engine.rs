@@ -11,6 +11,7 @@ use crate::op::Op;
 pub use crate::plan::Algorithm;
 use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
 use crate::selfcheck::SelfCheck;
+use crate::stats::Stats;
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use crate::weights::Weights;
@@ -416,6 +417,16 @@ impl Engine {
         match &self.runner {
             Runner::Cpu(cpu) => cpu.draw(place, sheet).map(Drawn::Rgba),
             Runner::Gpu(gpu) => gpu.draw(place, sheet, stay).await,
+        }
+    }
+
+    /// Numbers of what a node gave in the last run, for a picture of its batch.
+    pub async fn stats(&self, node: &str, image: usize, stats: Stats) -> Result<Vec<f32>> {
+        let place = self.place(node)?;
+        stats.len(place.shape, image)?;
+        match &self.runner {
+            Runner::Cpu(cpu) => cpu.stats(place, image, stats),
+            Runner::Gpu(gpu) => gpu.stats(place, image, stats).await,
         }
     }
 

@@ -9,6 +9,7 @@ mod jobs;
 mod kernels;
 mod picture;
 mod record;
+mod stats;
 mod tiles;
 mod timing;
 mod tune;
@@ -19,6 +20,7 @@ use crate::image::{Crop, Image, Preprocess};
 use crate::model::Model;
 use crate::network::{Network, NodeId};
 use crate::plan::{Input, Join, Place, Plan, Run, Work};
+use crate::stats::Stats;
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Packed;
@@ -32,7 +34,7 @@ use std::collections::HashMap;
 pub use tiles::Drawn;
 use tune::Tuning;
 use web_time::Instant;
-use wgpu::{BufferUsages, CommandEncoder};
+use wgpu::CommandEncoder;
 
 /// One dispatch, as a person reads it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -300,18 +302,7 @@ impl Gpu {
         let device = &self.device;
         device.check()?;
         let place = recording.place(place);
-        let buffer = recording.buffer(place);
-        let (staging, watch) = device.watch(|| {
-            let staging = device.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-            let mut encoder = device.encoder();
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-            device.submit(encoder);
-            staging
-        });
-        let tensor = device.read(&staging, |bytes| record::gather(place, bytes)).await;
-        watch.result().await?;
-        staging.destroy();
-        tensor
+        Ok(record::gather(place, device.values(recording.buffer(place)).await?))
     }
 
     /// A sheet of what stands in a place; its size is [`Sheet::size`]. In a browser it may stay on the GPU.
@@ -320,6 +311,14 @@ impl Gpu {
         self.device.check()?;
         let place = recording.place(place);
         tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet, stay).await
+    }
+
+    /// Numbers of what stands in a place, for a picture of the batch.
+    pub async fn stats(&self, place: Place, image: usize, stats: Stats) -> Result<Vec<f32>> {
+        let recording = self.recording.as_ref().ok_or_else(unprepared)?;
+        self.device.check()?;
+        let place = recording.place(place);
+        stats::stats(&self.device, &self.kernels, recording.buffer(place), place, image, stats).await
     }
 }
 

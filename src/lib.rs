@@ -2,7 +2,8 @@
 //!
 //! The floors of the house, each importing only from those above it:
 //!
-//! - [`error`], [`tensor`], [`op`], [`image`], [`tiles`]: values, what an operation does to shapes, pictures in and out
+//! - [`error`], [`tensor`], [`op`], [`image`], [`tiles`], [`stats`]: values, what an operation does to shapes, pictures
+//!   in and out, activations as pictures and in numbers
 //! - [`network`], [`googlenet`], [`summary`], [`weights`]: the paper's table as data, and a model file's tensors
 //! - [`model`]: network, weights, labels and preprocessing from one file
 //! - [`plan`], [`import`]: what runs in which order and where it writes; files of other frameworks
@@ -28,6 +29,7 @@ pub mod network;
 pub mod op;
 pub mod plan;
 mod selfcheck;
+pub mod stats;
 pub mod summary;
 pub mod tensor;
 pub mod tiles;

@@ -13,6 +13,7 @@ use crate::gpu::{self, Drawn};
 use crate::image::Image;
 use crate::model::Model;
 use crate::plan::{Input, Join, StepTime};
+use crate::stats::Stats;
 use crate::summary;
 use crate::tensor::Tensor;
 use crate::tiles::{Colormap, Range, Sheet};
@@ -295,6 +296,13 @@ impl Engine {
         set(&out, "data", &floats(&tensor.data))?;
         set(&out, "shape", &[s.n, s.h, s.w, s.c].map(|d| JsValue::from(d as u32)).into_iter().collect::<Array>())?;
         Ok(out.into())
+    }
+
+    /// Four numbers of each channel of what a node gave for a picture of the last run: mean, greatest and least value,
+    /// share of zeros; or of one channel its values, row by row.
+    pub async fn stats(&self, node: String, image: usize, channel: Option<usize>) -> Result<Vec<f32>, JsValue> {
+        let engine = &self.take()?.engine;
+        engine.stats(&node, image, channel.map_or(Stats::Channels, Stats::Map)).await.map_err(thrown)
     }
 
     /// Draws channels of what a node gave for a picture of the last run: `{width, height, data}`, RGBA; on a GPU,

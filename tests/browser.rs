@@ -45,6 +45,13 @@ macro_rules! operations {
 
 operations!(conv pool lrn concat dense softmax);
 
+#[wasm_bindgen_test]
+async fn stats() {
+    for backend in [Cpu, Gpu] {
+        common::stats::check(backend).await.unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
 /// webdriver.json asks for Chromium's software adapter.
 #[wasm_bindgen_test]
 async fn the_adapter_is_what_it_says() {

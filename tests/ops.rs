@@ -336,6 +336,17 @@ mod tiles {
     }
 }
 
+mod stats {
+    use super::*;
+
+    #[test]
+    fn are_those_of_the_values() {
+        for (backend, _) in BACKENDS {
+            block_on(common::stats::check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+}
+
 /// The reference data, where the machine has it.
 fn reference_folder() -> Option<std::path::PathBuf> {
     let folder = std::env::var_os("GOOGLENET_REFERENCE").map(std::path::PathBuf::from);

@@ -43,6 +43,7 @@ fn every_shader_is_valid_as_stored() {
             "pool.wgsl",
             "preprocess.wgsl",
             "softmax.wgsl",
+            "stats.wgsl",
             "tiles.wgsl",
             "winograd.wgsl"
         ]

@@ -197,6 +197,21 @@ impl Device {
         Ok(Mapped(slot).await)
     }
 
+    /// What a buffer of floats holds, once all that was submitted before has run.
+    pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+        let (staging, watch) = self.watch(|| {
+            let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+            let mut encoder = self.encoder();
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            self.submit(encoder);
+            staging
+        });
+        let values = self.read(&staging, bytemuck::pod_collect_to_vec).await;
+        watch.result().await?;
+        staging.destroy();
+        values
+    }
+
     /// The bytes of a `MAP_READ` buffer, once all that was submitted before has run.
     pub async fn read<T>(&self, staging: &Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.count(|counts| counts.maps += 1);

@@ -49,6 +49,8 @@ pub struct Kernels {
     pub extent: Kernel,
     pub merge: Kernel,
     pub draw: Kernel,
+    pub channels: Kernel,
+    pub map: Kernel,
 }
 
 impl Kernels {
@@ -72,6 +74,7 @@ impl Kernels {
         let softmax = module("softmax", include_str!(concat!(env!("OUT_DIR"), "/softmax.wgsl")));
         let preprocess = module("preprocess", include_str!(concat!(env!("OUT_DIR"), "/preprocess.wgsl")));
         let tiles = module("tiles", include_str!(concat!(env!("OUT_DIR"), "/tiles.wgsl")));
+        let stats = module("stats", include_str!(concat!(env!("OUT_DIR"), "/stats.wgsl")));
         Kernels {
             convs: Convs::new(device, conv),
             scatter: kernel(&winograd, "scatter", &[(0, Params), (1, Read), (3, Write)], 64),
@@ -88,6 +91,8 @@ impl Kernels {
             extent: kernel(&tiles, "extent", JOIN, 1),
             merge: kernel(&tiles, "merge", &[(0, Params), (3, Write)], 1),
             draw: kernel(&tiles, "draw", &[(0, Params), (1, Read), (2, Read), (3, Write), (4, Read), (5, Write)], 64),
+            channels: kernel(&stats, "channels", MAP, 16),
+            map: kernel(&stats, "map", MAP, 64),
         }
     }
 }
@@ -373,4 +378,16 @@ impl TilesRange {
     pub const CHANNEL: TilesRange = TilesRange(0);
     pub const SHEET: TilesRange = TilesRange(1);
     pub const FIXED: TilesRange = TilesRange(2);
+}
+
+/// The `Params` of stats.wgsl.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Stats {
+    pub first_pixel: u32,
+    pub pixels: u32,
+    pub channels: u32,
+    pub offset: u32,
+    pub stride: u32,
+    pub channel: u32,
 }

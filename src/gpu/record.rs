@@ -213,7 +213,7 @@ impl Recording {
     pub fn results(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
         let heads = self.heads.iter().map(|&(place, at)| {
             let from = at as usize;
-            gather(place, &bytes[from..from + self.buffer(place).size() as usize])
+            gather(place, bytemuck::pod_collect_to_vec(&bytes[from..from + self.buffer(place).size() as usize]))
         });
         let times = self.timer.as_ref().map_or(Vec::new(), |timer| {
             let from = self.times_at as usize;
@@ -223,9 +223,8 @@ impl Recording {
     }
 }
 
-/// A node's values out of the bytes of the buffer they stand in.
-pub fn gather(place: Place, bytes: &[u8]) -> Tensor {
-    let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+/// A node's values out of those of the buffer they stand in.
+pub fn gather(place: Place, values: Vec<f32>) -> Tensor {
     let channels = place.offset..place.offset + place.shape.c;
     let data = if place.is_whole() {
         values

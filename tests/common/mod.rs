@@ -9,6 +9,7 @@ pub mod cases;
 pub mod onnx;
 pub mod preprocess;
 pub mod reference;
+pub mod stats;
 pub mod tiles;
 
 use googlenet::engine::{Backend, Engine};

@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // A loaded network: a promise for every call, answered by a session.
 
-import { one } from './activations.js';
 import { elsewhere, here, type Channel } from './channel.js';
 import { GoogLeNetError, bad } from './errors.js';
 import { directory, place } from './models.js';
@@ -161,8 +160,9 @@ export class GoogLeNet {
    */
   async activation(layer: string, image = 0): Promise<Activation> {
     const { data, shape: [n, ...shape] } = await this.#call('read', { layer });
-    const values = one(data, image, n);
-    return { data: n === 1 ? values : values.slice(), shape };
+    if (!(image >= 0 && image < n)) throw bad(`There is no picture ${image} in a batch of ${n}.`);
+    const length = data.length / n;
+    return { data: n === 1 ? data : data.slice(image * length, (image + 1) * length), shape };
   }
 
   /**
@@ -172,8 +172,21 @@ export class GoogLeNet {
    * @param layer - Any of `net.layers`.
    * @param image - Which picture of the last batch.
    */
-  stats(layer: string, image = 0): Promise<ChannelStats> {
-    return this.#call('stats', { layer, image });
+  async stats(layer: string, image = 0): Promise<ChannelStats> {
+    const { data } = await this.#call('stats', { layer, image, channel: undefined });
+    const [mean, max, min, zeros] = [0, 1, 2, 3].map((at) => data.filter((_, index) => index % 4 === at));
+    return { mean: mean!, max: max!, min: min!, zeros: zeros! };
+  }
+
+  /**
+   * One channel of what a layer gave for the last picture: the values of its map, row by row. Nothing else comes back.
+   *
+   * @param layer - Any of `net.layers`.
+   * @param channel - From 0.
+   * @param image - Which picture of the last batch.
+   */
+  async channel(layer: string, channel: number, image = 0): Promise<Float32Array> {
+    return (await this.#call('stats', { layer, image, channel })).data;
   }
 
   /**

@@ -1,7 +1,7 @@
 // What a network and the session that owns its engine say to each other, mostly across a worker's boundary.
 
 import type {
-  Ablation, ActivationMap, Answer, Backend, Branch, ChannelStats, Crop, Events, Info, Layer, Pixels, Progress, Simd,
+  Ablation, ActivationMap, Answer, Backend, Branch, Crop, Events, Info, Layer, Pixels, Progress, Simd,
   StepTime,
 } from './types.js';
 
@@ -69,8 +69,8 @@ export interface Calls {
   run: { args: { values: Float32Array }; result: Record<string, Float32Array> };
   /** Of the whole batch. */
   read: { args: { layer: string }; result: { data: Float32Array; shape: [number, number, number, number] } };
-  /** Of one picture of the batch. */
-  stats: { args: { layer: string; image: number }; result: ChannelStats };
+  /** Of one picture of the batch, four numbers of each channel, or the values of one. */
+  stats: { args: { layer: string; image: number; channel: number | undefined }; result: { data: Float32Array } };
   draw: { args: SheetOptions; result: Sheet };
   explain: { args: { index: number }; result: Explanation };
   ablate: { args: { gains: Record<string, number>; top: number }; result: Ablation };

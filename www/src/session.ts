@@ -1,6 +1,5 @@
 // Owns the engine and answers calls, one at a time. In a worker as a rule; on the calling thread otherwise.
 
-import { one, stats } from './activations.js';
 import { download } from './download.js';
 import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
@@ -161,10 +160,7 @@ export class Session {
       return result;
     },
     read: async ({ layer }) => (await this.#onLast((engine) => engine.read(layer))) as Calls['read']['result'],
-    stats: async ({ layer, image }) => {
-      const { data, shape: [pictures, , , channels] } = (await this.#onLast((engine) => engine.read(layer))) as Calls['read']['result'];
-      return stats(one(data, image, pictures), channels);
-    },
+    stats: async ({ layer, image, channel }) => ({ data: await this.#onLast((engine) => engine.stats(layer, image, channel)) }),
     draw: async ({ layer, image, channels, columns, scale, gap, colormap, range }) => {
       const ends = Float32Array.from(range);
       return this.#onLast(async (engine) => {

@@ -214,7 +214,7 @@ describe('the API', { concurrency: false }, () => {
     assert.notEqual(drawn.all.sum, drawn.other.sum);
   });
 
-  test('statistics are those of the activations', SETTING, async () => {
+  test('statistics and channels are those of the activations', SETTING, async () => {
     const { wrong, kept, far, sizes } = await page.evaluate(async () => {
       await net.classifyMany(['cat.jpg', new ImageData(50, 50)], { batch: 2 });
       const kept = [];
@@ -231,17 +231,19 @@ describe('the API', { concurrency: false }, () => {
               && zeros[channel] === Math.fround(values.filter((value) => value === 0).length / (h * w));
             if (!right) wrong.push([layer, image, channel]);
           }
+          const last = Array.from({ length: h * w }, (_, cell) => data[cell * c + c - 1]);
+          if ((await net.channel(layer, c - 1, image)).join() !== last.join()) wrong.push([layer, image, 'channel']);
           if (layer === 'inception_4b/3x3') kept.push([...zeros]);
         }
       }
       const sizes = Object.entries(await net.stats('prob')).map(([name, values]) => [name, values instanceof Float32Array, values.length]);
-      return { wrong, kept, far: [await refused(net.stats('prob', 2)), await refused(net.stats('conv9'))], sizes };
+      return { wrong, kept, far: [await refused(net.stats('prob', 2)), await refused(net.channel('prob', 10)), await refused(net.stats('conv9'))], sizes };
     });
     assert.deepEqual(wrong, []);
     assert.ok(kept[0].some((share) => share > 0 && share < 1));
     assert.notDeepEqual(kept[0], kept[1]);
     assert.deepEqual(sizes, ['mean', 'max', 'min', 'zeros'].map((name) => [name, true, 10]));
-    assert.deepEqual(far.map(({ code }) => code), ['argument', 'unknown-node']);
+    assert.deepEqual(far.map(({ code }) => code), ['argument', 'argument', 'unknown-node']);
   });
 
   test('tiles come in the order that is asked for, on one scale', SETTING, async () => {

@@ -1,12 +1,12 @@
 // The chosen module's branches, each a sheet of channel tiles, with a switch and a gain.
 
-import type { Activation, ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
+import type { ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
 import { html, nothing, render, type TemplateResult } from 'lit-html';
 import { live } from 'lit-html/directives/live.js';
 import { byId, canvas, share } from '../dom';
 import { frame, overlay, type Shown } from './picture';
 import { npy, save, savePng } from './save';
-import { channelOf, descending, extent } from './values';
+import { descending, extent } from './values';
 
 /** How a sheet is drawn. */
 interface Look {
@@ -24,8 +24,6 @@ interface Sheet {
   columns: number;
   scale: number;
   range: NonNullable<DrawOptions['range']>;
-  /** Read once, when it is needed. */
-  values: () => Promise<Activation>;
 }
 
 /** What a module's sheets depend on besides how they are drawn. */
@@ -53,7 +51,7 @@ const BRANCH = /^inception_\w+\/(1x1|3x3|5x5|pool_proj)$/;
 let sheets: Sheet[] = [];
 let chosen: { sheet: Sheet; at: number } | undefined;
 /** What lies in the large tile, to draw a cell's field on. */
-let shown: { sheet: Sheet; map: HTMLCanvasElement; values: number[] } | undefined;
+let shown: { sheet: Sheet; map: HTMLCanvasElement; values: Float32Array } | undefined;
 let network: GoogLeNet | undefined;
 let backdrop: () => Shown | undefined = () => undefined;
 
@@ -75,7 +73,9 @@ export function listen(redraw: () => void, gain: (branch: string, value: number)
     if (chosen) savePng(large, `${file(chosen.sheet.layer)}-${chosen.sheet.order[chosen.at]}`);
   });
   byId('save-npy', HTMLButtonElement).addEventListener('click', async () => {
-    if (chosen) save(npy(await chosen.sheet.values()), `${file(chosen.sheet.layer)}.npy`);
+    if (!chosen || !network) return;
+    const { layer } = chosen.sheet;
+    save(npy(await network.activation(layer.layer)), `${file(layer)}.npy`);
   });
 }
 
@@ -94,9 +94,8 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
   const range = look.range === 'module' ? extent(await Promise.all([...stats.values()].map((of) => of()))) : look.range;
   const next: Sheet[] = [];
   for (const layer of layers) {
-    const values = once(() => net.activation(layer.layer));
     const order = await ordered(layer, look.sort, stats.get(layer.layer)!, context);
-    const sheet = blank(layer, order, range, values);
+    const sheet = blank(layer, order, range);
     const { columns, scale } = sheet;
     await net.draw(sheet.canvas, { layer: layer.layer, channels: order, columns, scale, colormap: look.colormap, range });
     if (!still()) return;
@@ -105,10 +104,7 @@ export async function show(net: GoogLeNet, at: string, context: Context, still: 
   await replace(next, context.gains);
 }
 
-/**
- * Puts new sheets where others were. By itself, as what holds a sheet's values for later holds all that is beside it:
- * with the sheet chosen before among that, every sheet that ever was would stay.
- */
+/** Puts new sheets where others were. */
 async function replace(next: Sheet[], gains: Record<string, number>): Promise<void> {
   const before = chosen;
   sheets = next;
@@ -154,7 +150,7 @@ function shortName({ layer }: Layer): string {
 }
 
 /** A sheet that is not drawn yet. A screen reader hears of each channel as of the values of a slider. */
-function blank(layer: Layer, order: number[], range: Sheet['range'], values: Sheet['values']): Sheet {
+function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
   const [, width, channels] = layer.shape;
   const sheet: Sheet = {
     layer,
@@ -178,7 +174,6 @@ function blank(layer: Layer, order: number[], range: Sheet['range'], values: She
     columns: Math.ceil(Math.sqrt(order.length)),
     scale: Math.max(1, Math.round((width === 1 ? 6 : 28) / width)),
     range,
-    values,
   };
   return sheet;
 }
@@ -236,11 +231,12 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   for (const { canvas } of sheets) canvas.tabIndex = canvas === sheet.canvas ? 0 : -1;
   const channel = sheet.order[at] ?? 0;
   const map = document.createElement('canvas');
-  let values: number[];
+  const { range, layer: { layer } } = sheet;
+  let values: Float32Array;
   try {
-    const { range } = sheet;
-    await network?.draw(map, { layer: sheet.layer.layer, channels: [channel], columns: 1, colormap: looks().colormap, range });
-    values = channelOf(await sheet.values(), channel);
+    if (!network) return;
+    const drawn = network.draw(map, { layer, channels: [channel], columns: 1, colormap: looks().colormap, range });
+    [values] = await Promise.all([network.channel(layer, channel), drawn]);
   } catch {
     // The network is gone; the next one draws its own.
     return;
@@ -253,8 +249,8 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   const peak = values.indexOf(high);
   const width = sheet.layer.shape[1];
   const active = values.filter((value) => value > 0).length / values.length;
-  const range = `least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}`;
-  render(html`<b>${sheet.layer.layer}, channel ${channel}</b> ${range}; ${Math.round(active * 100)} % of its cells are above zero.`, facts);
+  const numbers = `least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}`;
+  render(html`<b>${sheet.layer.layer}, channel ${channel}</b> ${numbers}; ${Math.round(active * 100)} % of its cells are above zero.`, facts);
   sheet.canvas.setAttribute('aria-valuenow', String(channel));
   sheet.canvas.setAttribute('aria-valuetext', `channel ${channel}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)}`);
   histogram(values, low, high);
@@ -286,7 +282,7 @@ function showField(pointer: PointerEvent | undefined): void {
 }
 
 /** How many cells have about which value. */
-function histogram(values: number[], low: number, high: number): void {
+function histogram(values: Float32Array, low: number, high: number): void {
   const counts = new Array<number>(24).fill(0);
   for (const value of values) {
     const bin = high > low ? Math.min(23, Math.floor(((value - low) / (high - low)) * 24)) : 0;

@@ -1,11 +1,6 @@
 // What a layer gave, reduced to what is shown of it.
 
-import type { Activation, ChannelStats } from 'googlenet-web';
-
-/** One channel's cells, row by row. */
-export function channelOf({ data, shape: [height, width, channels] }: Activation, channel: number): number[] {
-  return Array.from({ length: height * width }, (_, cell) => data[cell * channels + channel]!);
-}
+import type { ChannelStats } from 'googlenet-web';
 
 /** Least and greatest value of all. */
 export function extent(all: ChannelStats[]): [low: number, high: number] {
