@@ -18,6 +18,10 @@ pub struct Lrn {
     pub k: f32,
 }
 
+/// Beta and the channels around one in Caffe's GoogLeNet, which have a loop of their own.
+const USUAL_POWER: f32 = 0.75;
+const USUAL_REACH: usize = 4;
+
 impl Lrn {
     /// Channels below and above the one that is normalised, no more than there are.
     fn reach(&self, channels: usize) -> [usize; 2] {
@@ -36,7 +40,8 @@ impl Lrn {
     /// # Safety
     /// `squares` points to a vector and `more` floats behind it.
     #[inline(always)]
-    unsafe fn normalise<V: Vector>(&self, v: V, squares: *const f32, more: usize) -> V {
+    unsafe fn normalise<V: Vector, const USUAL: bool>(&self, v: V, squares: *const f32, more: usize) -> V {
+        let more = if USUAL { USUAL_REACH } else { more };
         // SAFETY: the caller's.
         let sum = unsafe {
             let mut sum = V::load(squares);
@@ -46,7 +51,7 @@ impl Lrn {
             sum
         };
         let d = V::splat(self.alpha / self.size as f32).mul_add(sum, V::splat(self.k));
-        if self.beta == 0.75 {
+        if USUAL || self.beta == USUAL_POWER {
             // d^0.75 without a power: two square roots, which vectors have.
             let root = d.sqrt();
             v.div(root.mul(root.sqrt()))
@@ -79,6 +84,19 @@ impl Work for Normalise<'_> {
     /// cheaper than one chain of scalar ones, and nothing cancels.
     #[inline(always)]
     fn run<V: Vector>(self) {
+        let [below, above] = self.lrn.reach(self.x.shape.c);
+        if self.lrn.beta == USUAL_POWER && below + above == USUAL_REACH {
+            self.each::<V, true>();
+        } else {
+            self.each::<V, false>();
+        }
+    }
+}
+
+impl Normalise<'_> {
+    /// Every pixel, by the usual numbers or any.
+    #[inline(always)]
+    fn each<V: Vector, const USUAL: bool>(self) {
         let Normalise { lrn, x, out, pixels, scratch } = self;
         let channels = x.shape.c;
         let [below, above] = lrn.reach(channels);
@@ -98,10 +116,10 @@ impl Work for Normalise<'_> {
                 let v = V::load_first(from.add(full), channels - full);
                 v.mul(v).store_first(squares.add(below + full), channels - full);
                 for c in (0..full).step_by(V::LANES) {
-                    let v = lrn.normalise(V::load(from.add(c)), squares.add(c), below + above);
+                    let v = lrn.normalise::<V, USUAL>(V::load(from.add(c)), squares.add(c), below + above);
                     v.store(to.add(c));
                 }
-                let v = lrn.normalise(v, squares.add(full), below + above);
+                let v = lrn.normalise::<V, USUAL>(v, squares.add(full), below + above);
                 v.store_first(to.add(full), channels - full);
             }
         }

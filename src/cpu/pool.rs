@@ -70,17 +70,17 @@ impl Work for Greatest<'_> {
         // SAFETY: the assertion, and what `max` says of `to`.
         unsafe {
             let from = from.as_ptr();
-            for i in (0..full).step_by(V::LANES) {
-                let mut most = V::load(from.add(i));
-                // Three are the rule, and written out they are one pass without a loop inside.
-                if count == 3 {
-                    most = most.max(V::load(from.add(step + i))).max(V::load(from.add(2 * step + i)));
-                } else {
-                    for k in 1..count {
-                        most = most.max(V::load(from.add(k * step + i)));
-                    }
+            // Three are the rule, and written out they are one pass without a loop inside.
+            if count == 3 {
+                for i in (0..full).step_by(V::LANES) {
+                    let [a, b, c] = [0, step, 2 * step].map(|at| V::load(from.add(at + i)));
+                    a.max(b).max(c).store(to.add(i));
                 }
-                most.store(to.add(i));
+            } else {
+                for i in (0..full).step_by(V::LANES) {
+                    let first = V::load(from.add(i));
+                    (1..count).fold(first, |most, k| most.max(V::load(from.add(k * step + i)))).store(to.add(i));
+                }
             }
             for i in full..length {
                 let all = (0..count).map(|k| *from.add(k * step + i));

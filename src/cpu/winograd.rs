@@ -217,6 +217,8 @@ impl Call<'_> {
     unsafe fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(&self, products: &[f32], column: usize) {
         let Shape { h, w, c, .. } = self.out.shape;
         let points = SIDE * SIDE;
+        // Without ReLU nothing is raised.
+        let floor = V::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
         for column in (column..c.min(column + 2 * V::LANES)).step_by(V::LANES) {
             let count = (c - column).min(V::LANES);
             let half = column % (2 * V::LANES);
@@ -228,17 +230,19 @@ impl Call<'_> {
                 unsafe {
                     let bias = V::load(self.layer.bias.as_ptr().add(column));
                     let from = products.as_ptr().add(i * points * 2 * V::LANES + half);
-                    let all = inverse_tile::<V, SIDE, OUTPUTS>(from, bias, self.relu);
-                    let inside = (rows, columns, count) == (OUTPUTS, OUTPUTS, V::LANES);
-                    for (y, row) in all.iter().enumerate().take(OUTPUTS) {
-                        if y >= rows {
-                            break;
-                        }
-                        let to = self.out.at(pixel + y * w, column, (columns - 1) * self.out.stride + count);
-                        for (x, v) in row.iter().enumerate().take(OUTPUTS) {
-                            if inside {
+                    let all = inverse_tile::<V, SIDE, OUTPUTS>(from, bias, floor);
+                    let row = |y| self.out.at(pixel + y * w, column, (columns - 1) * self.out.stride + count);
+                    if (rows, columns, count) == (OUTPUTS, OUTPUTS, V::LANES) {
+                        for (y, values) in all.iter().enumerate().take(OUTPUTS) {
+                            let to = row(y);
+                            for (x, v) in values.iter().enumerate().take(OUTPUTS) {
                                 v.store(to.add(x * self.out.stride));
-                            } else if x < columns {
+                            }
+                        }
+                    } else {
+                        for (y, values) in all.iter().enumerate().take(rows) {
+                            let to = row(y);
+                            for (x, v) in values.iter().enumerate().take(columns) {
                                 v.store_first(to.add(x * self.out.stride), count);
                             }
                         }
@@ -386,7 +390,7 @@ fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(m: [V; MOST]) -> 
     }
 }
 
-/// A' M A, bias and ReLU for a vector of channels; `from` has points two vectors apart.
+/// A' M A and bias, nothing under `floor`, for a vector of channels; `from` has points two vectors apart.
 ///
 /// # Safety
 /// `from` points to SIDE² vectors.
@@ -394,7 +398,7 @@ fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(m: [V; MOST]) -> 
 unsafe fn inverse_tile<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
     from: *const f32,
     bias: V,
-    relu: bool,
+    floor: V,
 ) -> [[V; MOST]; MOST] {
     let zero = V::splat(0.0);
     // SAFETY: the caller's.
@@ -405,10 +409,7 @@ unsafe fn inverse_tile<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
         if y >= OUTPUTS {
             return [zero; MOST];
         }
-        inverse::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| {
-            let v = v.add(bias);
-            if relu { v.relu() } else { v }
-        })
+        inverse::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| v.add(bias).max(floor))
     })
 }
 
