@@ -21,23 +21,27 @@ async function firefox() {
   const browser = await launchFirefox();
   const newPage = async () => {
     const context = await browser.createBrowserContext();
-    const tab = await context.newPage();
-    await tab.setViewport(SIZE);
-    const page = new Page({
-      goto: (url) => tab.goto(url),
-      evaluate: (source) => tab.evaluate(source),
-      press: (key) => tab.keyboard.press(key),
-      move: (x, y) => tab.mouse.move(x, y),
-      click: (x, y) => tab.mouse.click(x, y),
-      close: () => context.close(),
-    });
-    // What Firefox itself says of a picture that it cannot read is no fault of the page's.
-    const fault = (words) => words !== 'Image corrupt or truncated.' && page.faults.push(words);
-    tab.on('pageerror', (error) => fault(error.message));
-    tab.on('console', (message) => message.type() === 'error' && fault(message.text()));
-    return page;
+    return puppets(await context.newPage(), () => context.close());
   };
   return { newContext: async () => ({ newPage }), close: () => browser.close() };
+}
+
+/** A tab of Puppeteer's. */
+export async function puppets(tab, close) {
+  await tab.setViewport(SIZE);
+  const page = new Page({
+    goto: (url) => tab.goto(url),
+    evaluate: (source) => tab.evaluate(source),
+    press: (key) => tab.keyboard.press(key),
+    move: (x, y) => tab.mouse.move(x, y),
+    click: (x, y) => tab.mouse.click(x, y),
+    close,
+  });
+  // What Firefox itself says of a picture that it cannot read is no fault of the page's.
+  const fault = (words) => words !== 'Image corrupt or truncated.' && page.faults.push(words);
+  tab.on('pageerror', (error) => fault(error.message));
+  tab.on('console', (message) => message.type() === 'error' && fault(message.text()));
+  return page;
 }
 
 /** The keys that WebDriver has codes for (https://www.w3.org/TR/webdriver2/#keyboard-actions). */

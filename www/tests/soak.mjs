@@ -4,7 +4,9 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { argv } from 'node:process';
-import { launchChromium, newPage, serve, settled, visit } from './support.mjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { puppets } from './engines.mjs';
+import { launchQuietly, serve, settled, visit } from './support.mjs';
 
 const minutes = Number(argv[2] ?? 30);
 const seed = Number(argv[3] ?? 1);
@@ -12,22 +14,25 @@ const seed = Number(argv[3] ?? 1);
 const seen = new Map();
 
 const server = await serve();
-const browser = await launchChromium('--js-flags=--expose-gc');
-const page = await newPage(browser, { serviceWorkers: 'block' });
-const system = await browser.newBrowserCDPSession();
-const pressure = await page.context().newCDPSession(page);
+const browser = await launchQuietly('--js-flags=--expose-gc');
+const [tab] = await browser.pages();
+const page = await puppets(tab, () => {});
+const system = await browser.target().createCDPSession();
+const pressure = await tab.createCDPSession();
 let devices = 0;
-// So that a device can be destroyed from outside.
-page.on('worker', (worker) => {
-  const keep = () => {
-    if (!globalThis.GPUAdapter) return;
-    const { requestDevice } = GPUAdapter.prototype;
-    GPUAdapter.prototype.requestDevice = async function (descriptor) {
-      return (globalThis.device = await requestDevice.call(this, descriptor));
-    };
+// A service worker would keep the page's files besides.
+await tab.evaluateOnNewDocument(() => delete Navigator.prototype.serviceWorker);
+/** Has every worker do something; a helper that waits for work does not answer. */
+const everywhere = (what) => Promise.all(tab.workers().map((worker) => Promise.race([worker.evaluate(what).catch(() => {}), sleep(1000)])));
+/** So that a device can be destroyed from outside. */
+const keepDevice = () => {
+  if (!globalThis.GPUAdapter || 'device' in globalThis) return;
+  const { requestDevice } = GPUAdapter.prototype;
+  globalThis.device = undefined;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    return (globalThis.device = await requestDevice.call(this, descriptor));
   };
-  worker.evaluate(keep).catch(() => {});
-});
+};
 await visit(page, `${server.url}/?backend=cpu`);
 
 // Mulberry32: the same walk for the same seed.
@@ -70,7 +75,7 @@ const ACTIONS = {
   weigh: async () => {
     await page.evaluate((at) => [...document.querySelectorAll('#lanes input[type=checkbox]')].at(at)?.click(), Math.floor(random() * 4));
   },
-  resize: () => page.setViewportSize(any([{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 800, height: 600 }])),
+  resize: () => tab.setViewport(any([{ width: 1280, height: 800 }, { width: 390, height: 844 }, { width: 800, height: 600 }])),
   theme: () => page.click('#theme'),
   broken: async () => {
     await page.setInputFiles('#file', { name: 'broken.jpg', mimeType: 'image/jpeg', buffer: cat.subarray(0, Math.floor(random() * 500)) });
@@ -88,13 +93,14 @@ const ACTIONS = {
   },
   gpu: async () => {
     if (steps >= names.length && random() > 0.1) return;
-    await page.getByRole('radio', { name: 'GPU' }).check();
+    await everywhere(keepDevice);
+    await page.click('label:has([value=gpu])');
     await page.waitForSelector('#facts[data-backend=gpu]', { timeout: 400_000 });
     await settled(page);
-    const lost = await Promise.all(page.workers().map((worker) => worker.evaluate(() => globalThis.device?.destroy() ?? globalThis.device !== undefined).catch(() => false)));
-    devices += lost.filter((one) => one !== false).length;
+    const lost = await everywhere(() => globalThis.device && (globalThis.device.destroy() ?? true));
+    devices += lost.filter((one) => one === true).length;
     await look('cat');
-    await page.getByRole('radio', { name: 'CPU' }).check();
+    await page.click('label:has([value=cpu])');
     await page.waitForSelector('#facts[data-backend=cpu]', { timeout: 400_000 });
     await settled(page);
     await dismiss();
@@ -108,11 +114,10 @@ const ACTIONS = {
  */
 async function memory() {
   await look('cat');
-  // A helper that waits for work does not answer.
-  const collect = (at) => Promise.race([at.evaluate(() => globalThis.gc?.()).catch(() => {}), page.waitForTimeout(1000)]);
-  await Promise.all([page, ...page.workers()].map(collect));
+  const collect = () => globalThis.gc?.();
+  await Promise.all([tab.evaluate(collect), everywhere(collect)]);
   await pressure.send('Memory.simulatePressureNotification', { level: 'critical' });
-  await page.waitForTimeout(2000);
+  await sleep(2000);
   const { processInfo } = await system.send('SystemInfo.getProcessInfo');
   const held = processInfo.filter(({ type }) => type === 'renderer' || type === 'GPU');
   const shares = await Promise.all(held.map(({ id }) => readFile(`/proc/${id}/smaps_rollup`, 'utf8')));

@@ -60,18 +60,24 @@ export async function disguise(origin, change) {
 }
 
 /** Chromium with WebGPU on its software adapter. */
+const CHROMIUM = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: [
+    '--enable-unsafe-webgpu',
+    '--use-webgpu-adapter=swiftshader',
+    '--enable-features=Vulkan',
+    '--ignore-gpu-blocklist',
+    '--no-sandbox',
+  ],
+};
+
 export function launchChromium(...further) {
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--enable-unsafe-webgpu',
-      '--use-webgpu-adapter=swiftshader',
-      '--enable-features=Vulkan',
-      '--ignore-gpu-blocklist',
-      '--no-sandbox',
-      ...further,
-    ],
-  });
+  return chromium.launch({ ...CHROMIUM, args: [...CHROMIUM.args, ...further] });
+}
+
+/** The same for who measures its memory: nothing of what a page loads is kept for whoever may ask. */
+export function launchQuietly(...further) {
+  return puppeteer.launch({ ...CHROMIUM, args: [...CHROMIUM.args, ...further], protocolTimeout: 600_000, networkEnabled: false });
 }
 
 /** Firefox with WebGPU on whatever Vulkan adapter there is. */
