@@ -1,12 +1,14 @@
 //! Subcommands, and how they end: answers on stdout, one line a failure on stderr.
 
 mod accuracy;
+mod bench;
 mod classify;
 mod convert;
 mod import;
 mod plan;
 mod summary;
 mod trace;
+mod tuned;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -29,6 +31,7 @@ enum Command {
     Plan(plan::Args),
     Import(import::Args),
     Convert(convert::Args),
+    Bench(bench::Args),
     #[command(hide = true)]
     Accuracy(accuracy::Args),
 }
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Import(args) => import::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Accuracy(args) => accuracy::run(args),
     };
     result.unwrap_or_else(|e| {

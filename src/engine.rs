@@ -281,6 +281,15 @@ impl Engine {
         matches!(&self.runner, Runner::Gpu(gpu) if gpu.is_hardware())
     }
 
+    /// What the GPU can do at best, measured; `None` on the CPU.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn gpu_peak(&self) -> Result<Option<crate::gpu::Peak>> {
+        match &self.runner {
+            Runner::Cpu(_) => Ok(None),
+            Runner::Gpu(gpu) => gpu.peak().await.map(Some),
+        }
+    }
+
     /// What has been asked of the GPU so far; `None` on the CPU.
     pub fn gpu_counts(&self) -> Option<Counts> {
         match &self.runner {

@@ -7,6 +7,8 @@ mod conv;
 mod device;
 mod jobs;
 mod kernels;
+#[cfg(not(target_arch = "wasm32"))]
+mod peak;
 mod picture;
 mod record;
 mod stats;
@@ -28,6 +30,8 @@ pub use device::Counts;
 use device::{Device, Kind, Watch};
 use jobs::{Choice, Jobs};
 use kernels::Kernels;
+#[cfg(not(target_arch = "wasm32"))]
+pub use peak::Peak;
 use picture::Picture;
 use record::Recording;
 use std::collections::HashMap;
@@ -189,6 +193,12 @@ impl Gpu {
 
     fn key(&self) -> String {
         tune::key(&self.device.name, self.is_half())
+    }
+
+    /// What the adapter can do at best; takes a second or so.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn peak(&self) -> Result<Peak> {
+        peak::measure(&self.device).await
     }
 
     /// Whether the adapter is a GPU, and not a CPU that plays one.

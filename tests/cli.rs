@@ -132,6 +132,52 @@ fn a_run_is_written_as_a_trace() {
 }
 
 #[test]
+fn a_benchmark_is_written_as_json_and_its_choices_are_kept() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+    let caches = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("caches-{}", std::process::id()));
+    let file = scratch("bench.json", b"");
+    let bench = |more: &[&str]| {
+        let mut command = googlenet();
+        command.env("XDG_CACHE_HOME", &caches).args([
+            "bench",
+            model,
+            "--rounds",
+            "2",
+            "--warm-up",
+            "0",
+            "--json",
+            &file,
+        ]);
+        let output = command.args(more).output().unwrap();
+        assert!(output.status.success(), "{:?}", complaints(&output));
+        let report: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(report["browser"], "native");
+        (stdout(&output).to_owned(), report["rows"][0].clone())
+    };
+    let (text, row) = bench(&["--backend", "cpu", "--batch", "2", "--layers"]);
+    assert!(text.contains("inception_3a/3x3") && text.contains("GFLOP/s"), "{text}");
+    assert_eq!((&row["variant"], &row["batch"], &row["peak"]), (&"keras".into(), &2.into(), &Value::Null));
+    let step = row["steps"].as_array().unwrap().iter().find(|step| step["node"] == "conv2/3x3").unwrap();
+    assert_eq!((step["macs"].as_u64(), step["ms"].as_f64() > Some(0.0)), (Some(2 * 346_816_512), true));
+    // Reads 56x56x64, has 3x3x64x192 weights and 192 biases, writes 56x56x192.
+    assert_eq!(step["bytes"], 4 * (2 * 56 * 56 * 64 + 9 * 64 * 192 + 192 + 2 * 56 * 56 * 192));
+    assert!(!caches.exists(), "nothing was tuned");
+
+    let (_, row) = bench(&["--tune"]);
+    let [gflops, copied] = ["gflops", "copy_gb_s"].map(|peak| row["peak"][peak].as_f64().unwrap());
+    assert!(gflops > row["gflops"].as_f64().unwrap() && copied > 0.0, "{gflops} GFLOP/s, {copied} GB/s");
+    let mut kept = fs::read_dir(caches.join("googlenet-web")).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.next().unwrap();
+    let text = fs::read_to_string(&kept).unwrap();
+    assert!(text.starts_with(row["adapter"].as_str().unwrap()) && text.lines().count() > 10, "{text}");
+    // What does not hold any more is as good as nothing.
+    fs::write(&kept, "of another GPU\n1 2 3").unwrap();
+    bench(&[]);
+    fs::remove_dir_all(caches).unwrap();
+    fails(&["bench", model, "--json", "no/such/folder/bench.json"], &["no/such/folder/bench.json"]);
+}
+
+#[test]
 fn one_bad_picture_leaves_the_others_their_answers() {
     let Some(model) = reference("imagenet/bvlc_googlenet.safetensors") else { return };
     let (good, text) = (reference("imagenet/chelsea.png").unwrap(), scratch("text.jpg", b"not a picture\n"));

@@ -40,6 +40,7 @@ fn every_shader_is_valid_as_stored() {
             "conv.wgsl",
             "dense.wgsl",
             "lrn.wgsl",
+            "peak.wgsl",
             "pool.wgsl",
             "preprocess.wgsl",
             "softmax.wgsl",

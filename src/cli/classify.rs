@@ -1,6 +1,7 @@
 //! `googlenet classify`: what is on these pictures.
 
 use super::trace::Trace;
+use super::tuned;
 use googlenet::engine::{Backend, Engine, Info, Options, Output};
 use googlenet::image::{Crop, Image};
 use googlenet::plan::Input;
@@ -41,6 +42,9 @@ pub struct Args {
     /// One line of JSON a picture
     #[arg(long)]
     json: bool,
+    /// Neither measure which kernels are fastest on this GPU, after the answers, nor take on what was measured before
+    #[arg(long)]
+    no_tune: bool,
     /// Write how long each step took, as Chrome's trace JSON
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -60,6 +64,7 @@ pub fn run(args: Args) -> super::Result {
     let model = super::load(&path)?.without_heads()?;
     let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
     let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
+    let known = !args.no_tune && pollster::block_on(tuned::recall(&mut engine));
     if !args.json {
         let Info { backend, adapter, reason, threads, f16 } = engine.info();
         let name = &engine.model().name;
@@ -89,6 +94,12 @@ pub fn run(args: Args) -> super::Result {
     }
     if let Some((path, file)) = into {
         serde_json::to_writer(file, &trace).map_err(|e| super::in_file(path, e))?;
+    }
+    if !args.no_tune && !known && engine.can_tune() {
+        // Once, and when nobody waits for an answer any more. Without it the next time is as this one.
+        if let Err(e) = pollster::block_on(tuned::tune(&mut engine)) {
+            eprintln!("note: the fastest kernels could not be measured and kept: {e}");
+        }
     }
     Ok(code)
 }

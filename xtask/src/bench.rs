@@ -2,7 +2,8 @@
 
 use crate::server::{Server, Site};
 use crate::{browsers, page, python, repo, shell, wasm};
-use anyhow::Result;
+use anyhow::{Result, bail};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,20 +51,57 @@ pub struct GpuOptions {
     /// The network: BVLC's, the one without LRN, or one after the other
     #[arg(long, value_name = "VARIANT", default_value = "both", value_parser = ["caffe", "keras", "both"])]
     variant: String,
-    /// Where: Firefox on whatever Vulkan adapter there is, Chromium on its software adapter
-    #[arg(long, value_name = "BROWSER", default_value = "both", value_parser = ["firefox", "chromium", "both"])]
+    /// Where: Firefox on whatever Vulkan adapter there is, Chromium on its software adapter, or natively, without peers
+    #[arg(long, value_name = "WHERE", default_value = "both", value_parser = ["firefox", "chromium", "both", "native"])]
     browser: String,
     /// Measure what was built last
     #[arg(long)]
     no_build: bool,
+    /// Only build the program that measures natively, and say where it is, to be carried to a machine with a GPU
+    #[arg(long, conflicts_with_all = ["json", "rounds", "browser", "no_build"])]
+    binary: bool,
 }
 
-/// On WebGPU, against every WebGPU peer.
+/// On WebGPU, against every WebGPU peer; or natively, through Vulkan, Metal or D3D12.
 pub fn gpu(options: &GpuOptions) -> Result<()> {
+    if options.binary || options.browser == "native" {
+        return native(options);
+    }
     let mut command = driver("run-gpu.mjs", !options.no_build)?;
     command.env("BENCH_VARIANT", &options.variant).env("BENCH_BROWSER", &options.browser);
     command.env("BENCH_ROUNDS", options.rounds.map_or(String::new(), |n| n.to_string()));
     measure(command, "gpu.json", options.json.as_deref())
+}
+
+/// The program with everything in it but the models, and what it measures.
+fn native(options: &GpuOptions) -> Result<()> {
+    if !options.no_build {
+        shell::run(&mut shell::cargo(&["build", "--profile=native", "--package=googlenet-web", "--bin=googlenet"]))?;
+    }
+    let program = repo::target().join("native").join(format!("googlenet{}", env::consts::EXE_SUFFIX));
+    let bvlc = repo::reference().map(|folder| folder.join("imagenet/bvlc_googlenet.safetensors"));
+    // The bundled model is of the variant without LRN.
+    let bundled = repo::www().join("models/cifar10-noheads.safetensors");
+    let wanted = |variant: &str| options.variant == variant || options.variant == "both";
+    let models = bvlc.filter(|_| wanted("caffe")).into_iter().chain(wanted("keras").then_some(bundled));
+    let models: Vec<_> = models.filter(|path| path.is_file()).collect();
+    if models.is_empty() {
+        bail!("there is no such model: set GOOGLENET_REFERENCE for BVLC's weights");
+    }
+    let mut command = Command::new(&program);
+    command.args(["bench", "--layers", "--tune"]).args(models);
+    if options.binary {
+        println!("{} is ready. Carry it with the models, and run there:", program.display());
+        println!("{}", shell::show(&command).replace(&*program.to_string_lossy(), "googlenet"));
+        return Ok(());
+    }
+    if let Some(rounds) = options.rounds {
+        command.args(["--rounds", &rounds.to_string()]);
+    }
+    if let Some(file) = &options.json {
+        command.arg("--json").arg(file);
+    }
+    shell::run(&mut command)
 }
 
 /// On the CPU path in Chromium, against every WebAssembly peer.

@@ -59,7 +59,8 @@ pub fn with_path(command: &mut Command, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn show(command: &Command) -> String {
+/// A command as it would be typed.
+pub fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }

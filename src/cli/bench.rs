@@ -1,0 +1,260 @@
+//! `googlenet bench`: how long a network takes on this machine, and what of it each step.
+
+use super::tuned;
+use googlenet::engine::{Backend, Engine, Options};
+use googlenet::gpu::Peak;
+use googlenet::network::{Network, NodeId};
+use googlenet::plan::Input;
+use googlenet::tensor::Tensor;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Write, stdout};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Measure how long networks take here, and each of their steps
+#[derive(clap::Args)]
+pub struct Args {
+    /// Safetensors models
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// cpu or gpu; a GPU that the CPU plays is one here
+    #[arg(long, default_value = "gpu")]
+    backend: Backend,
+    /// Pictures a run
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch: NonZeroUsize,
+    /// Runs that count
+    #[arg(long, value_name = "N", default_value = "30")]
+    rounds: NonZeroUsize,
+    /// Runs before them that do not
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    warm_up: usize,
+    /// Threads that share the work on the CPU [default: one a core, at most 8]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Multiply in half precision on a GPU that can
+    #[arg(long)]
+    f16: bool,
+    /// Print each step too
+    #[arg(long)]
+    layers: bool,
+    /// Measure first which kernels are fastest on this GPU, and keep that
+    #[arg(long)]
+    tune: bool,
+    /// Take no choice of kernels that was kept
+    #[arg(long, conflicts_with = "tune")]
+    no_tune: bool,
+    /// Write what was measured
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What is written as JSON.
+#[derive(Default, Serialize)]
+struct Report {
+    machine: String,
+    browser: &'static str,
+    rows: Vec<Row>,
+}
+
+/// One model.
+#[derive(Serialize)]
+struct Row {
+    runtime: String,
+    version: &'static str,
+    variant: &'static str,
+    adapter: String,
+    f16: bool,
+    threads: usize,
+    batch: usize,
+    median_ms: f64,
+    min_ms: f64,
+    /// Of the first run, which finds everything compiled.
+    first_ms: f64,
+    /// From the model's bytes to an engine that can run.
+    load_ms: f64,
+    /// Of direct convolutions, by the median.
+    gflops: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak: Option<Peak>,
+    /// Empty where the adapter times no steps.
+    steps: Vec<Step>,
+}
+
+/// One layer, for the whole batch.
+#[derive(Serialize)]
+struct Step {
+    node: String,
+    /// The median.
+    ms: f64,
+    /// Multiply-adds, as direct convolutions count them.
+    macs: u64,
+    /// What it reads, its parameters and what it writes, each once.
+    bytes: u64,
+}
+
+pub fn run(args: Args) -> super::Result {
+    // First, so that no measurement is lost to a wrong name.
+    let into = match &args.json {
+        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
+        None => None,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let machine = format!("{cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let mut report = Report { machine, browser: "native", rows: Vec::new() };
+    let mut printed = Ok(());
+    for path in &args.models {
+        let row = pollster::block_on(measure(path, &args))?;
+        // Whoever has stopped reading may still want the file.
+        printed = printed.and(row.print(args.layers));
+        report.rows.push(row);
+    }
+    if let Some((path, file)) = into {
+        serde_json::to_writer_pretty(file, &report).map_err(|e| super::in_file(path, e))?;
+    }
+    printed.map(|()| ExitCode::SUCCESS)
+}
+
+async fn measure(path: &Path, args: &Args) -> super::Result<Row> {
+    let model = super::load(path)?.without_heads()?;
+    let variant = model.spec.variant.name();
+    let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
+    let start = Instant::now();
+    let mut engine = Engine::with(model, options).await.map_err(|e| super::in_file(path, e))?;
+    let load_ms = milliseconds(start);
+    if !args.no_tune {
+        tuned::recall(&mut engine).await;
+    }
+    let batch = args.batch.get();
+    let network = &engine.model().network;
+    let shape = network.inputs().next().map(|id| network.node(id).shape).ok_or("the network reads nothing")?;
+    let shape = shape.with_batch(batch);
+    // Values as a prepared picture has them, of no meaning.
+    let values = (0..shape.len()).map(|i| (i * 7919 % 251) as f32 - 125.0).collect();
+    let input = Tensor::new(shape, values)?;
+
+    let first_ms = time(&mut engine, &input).await?;
+    if args.tune {
+        tuned::tune(&mut engine).await?;
+    }
+    for _ in 0..args.warm_up {
+        time(&mut engine, &input).await?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..args.rounds.get() {
+        times.push(time(&mut engine, &input).await?);
+    }
+    let steps = steps(&mut engine, &input, args.rounds.get()).await?;
+    let median_ms = median(&mut times);
+    let network = &engine.model().network;
+    let macs: u64 = (0..network.nodes().len()).map(|id| network.macs(id) * batch as u64).sum();
+    let info = engine.info();
+    Ok(Row {
+        runtime: format!("googlenet-web native {}", info.backend),
+        version: env!("CARGO_PKG_VERSION"),
+        variant,
+        adapter: info.adapter.clone(),
+        f16: info.f16,
+        threads: info.threads,
+        batch,
+        median_ms,
+        min_ms: times[0],
+        first_ms,
+        load_ms,
+        gflops: macs as f64 * 2.0 / median_ms / 1e6,
+        peak: engine.gpu_peak().await?,
+        steps,
+    })
+}
+
+/// Milliseconds from a prepared input to its probabilities.
+async fn time(engine: &mut Engine, input: &Tensor) -> super::Result<f64> {
+    let start = Instant::now();
+    engine.run_input(Input::Tensors(&[input])).await?;
+    Ok(milliseconds(start))
+}
+
+/// The steps of so many more runs. These are timed, which costs, and so they do not count as runs.
+async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::Result<Vec<Step>> {
+    engine.set_timed(true);
+    let mut times: BTreeMap<NodeId, Vec<f64>> = BTreeMap::new();
+    for _ in 0..rounds {
+        for step in engine.run_input(Input::Tensors(&[input])).await?.steps {
+            times.entry(step.node).or_default().push(step.ms);
+        }
+    }
+    engine.set_timed(false);
+    let network = &engine.model().network;
+    let batch = input.shape.n as u64;
+    let step = |(node, mut ms): (NodeId, Vec<f64>)| Step {
+        node: network.node(node).name.clone(),
+        ms: median(&mut ms),
+        macs: network.macs(node) * batch,
+        bytes: bytes(network, node, batch),
+    };
+    Ok(times.into_iter().map(step).collect())
+}
+
+fn bytes(network: &Network, node: NodeId, batch: u64) -> u64 {
+    let values = |id: NodeId| network.node(id).shape.per_image() as u64 * batch;
+    let read: u64 = network.node(node).inputs.iter().map(|&id| values(id)).sum();
+    4 * (read + network.params(node) as u64 + values(node))
+}
+
+/// Sorts them, too.
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+impl Row {
+    fn print(&self, layers: bool) -> super::Result<()> {
+        let mut out = stdout().lock();
+        let Row { runtime, variant, adapter, threads, batch, median_ms, min_ms, first_ms, load_ms, gflops, .. } = self;
+        let threads = if *threads > 1 { format!(", {threads} threads") } else { String::new() };
+        let f16 = if self.f16 { ", f16" } else { "" };
+        writeln!(out, "{runtime}, {variant}, batch {batch}: {adapter}{threads}{f16}")?;
+        writeln!(out, "  {median_ms:.2} ms (least {min_ms:.2}, first {first_ms:.1}, loaded in {load_ms:.0} ms)")?;
+        write!(out, "  {gflops:.1} GFLOP/s, as direct convolutions count")?;
+        if let Some(Peak { gflops: most, copy_gb_s }) = self.peak {
+            let part = 100.0 * gflops / most;
+            write!(
+                out,
+                ": {part:.0} % of {most:.0} that this adapter reaches in registers; it copies {copy_gb_s:.1} GB/s"
+            )?;
+        }
+        writeln!(out)?;
+        if !layers {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "\n{:<30} {:>8} {:>8} {:>8} {:>7} {:>8} {:>7} {:>7}",
+            "step", "ms", "M macs", "GFLOP/s", "of peak", "MB", "GB/s", "of copy"
+        )?;
+        let share = |of: f64, peak: fn(&Peak) -> f64| {
+            self.peak.as_ref().map_or(String::new(), |best| format!("{:.0} %", 100.0 * of / peak(best)))
+        };
+        for Step { node, ms, macs, bytes } in &self.steps {
+            let gflops = *macs as f64 * 2.0 / ms / 1e6;
+            let gb_s = *bytes as f64 / ms / 1e6;
+            let (of_peak, of_copy) = (share(gflops, |p| p.gflops), share(gb_s, |p| p.copy_gb_s));
+            let (macs, mb) = (*macs as f64 / 1e6, *bytes as f64 / 1e6);
+            writeln!(
+                out,
+                "{node:<30} {ms:>8.3} {macs:>8.1} {gflops:>8.1} {of_peak:>7} {mb:>8.2} {gb_s:>7.1} {of_copy:>7}"
+            )?;
+        }
+        let all: f64 = self.steps.iter().map(|step| step.ms).sum();
+        writeln!(out, "{:<30} {all:>8.3}\n", "all steps")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! What an adapter can do at best, measured: how fast it multiplies in registers, and how fast it moves memory.
+
+use super::device::Device;
+use super::kernels::{Access, Kernel, slot};
+use crate::error::{Error, Result};
+use bytemuck::{Pod, Zeroable};
+use serde::Serialize;
+use web_time::Instant;
+use wgpu::BufferUsages;
+
+/// Both at their best of several measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Peak {
+    /// Multiply-adds in f32, two operations each.
+    pub gflops: f64,
+    /// Bytes read and bytes written, both counted, by a kernel that copies.
+    pub copy_gb_s: f64,
+}
+
+/// The `Params` of peak.wgsl.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    rounds: u32,
+    count: u32,
+    factor: f32,
+    summand: f32,
+}
+
+/// Bytes of the copy: more than caches hold, and what every device binds.
+const BYTES: u64 = 128 << 20;
+/// Workgroups of the multiplication: several for every core there is.
+const GROUPS: u32 = 4096;
+const THREADS: u32 = 256;
+/// Multiply-adds of a thread's round.
+const CHAINS: f64 = 32.0;
+/// What a submit must take, in seconds, for its overhead not to count.
+const LONG: f64 = 0.02;
+
+/// Measures an adapter; a second or so.
+pub async fn measure(device: &Device) -> Result<Peak> {
+    const MAP: &[(u32, Access)] = &[(0, Access::Params), (1, Access::Read), (2, Access::Write)];
+    let source = wgpu::ShaderSource::Wgsl(include_str!(concat!(env!("OUT_DIR"), "/peak.wgsl")).into());
+    let (made, watch) = device.watch(|| {
+        let module = device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("peak"), source });
+        let kernel = |entry| Kernel::with(device, &module, entry, MAP, THREADS as usize, &[]);
+        let buffer = |usage| device.buffer("peak", BYTES, BufferUsages::STORAGE | usage);
+        let [from, to] = [BufferUsages::empty(), BufferUsages::empty()].map(buffer);
+        (kernel("multiply"), kernel("copy"), from, to)
+    });
+    let (multiply, copy, from, to) = &made;
+    watch.result().await?;
+    let count = (BYTES / 16) as u32;
+    // The least time of a submit of so many dispatches, once it is long enough; and how many those were.
+    let time = async |kernel: &Kernel, rounds: u32, grid: [u32; 3]| {
+        let params = Params { rounds, count, factor: 0.999, summand: 0.001 };
+        let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
+        let bound = kernel.bind(device, &uniforms, 0, &[from, to]);
+        let run = async |dispatches: u32| {
+            let start = Instant::now();
+            let ((), watch) = device.watch(|| {
+                let mut encoder = device.encoder();
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                (0..dispatches).for_each(|_| kernel.dispatch(&mut pass, &bound, grid));
+                drop(pass);
+                device.submit(encoder);
+            });
+            device.finished().await?;
+            watch.result().await?;
+            Ok::<_, Error>(start.elapsed().as_secs_f64())
+        };
+        let mut dispatches = 1;
+        let mut least = run(1).await?;
+        while least < LONG && dispatches < 1 << 12 {
+            dispatches *= 2;
+            least = run(dispatches).await?;
+        }
+        for _ in 0..4 {
+            least = least.min(run(dispatches).await?);
+        }
+        Ok::<_, Error>(least / f64::from(dispatches))
+    };
+    // As many rounds as a dispatch needs not to be its beginning and end.
+    let rounds = 512;
+    let multiplied = time(multiply, rounds, [GROUPS, 1, 1]).await?;
+    let copied = time(copy, 0, copy.grid(count as usize)).await?;
+    [from, to].into_iter().for_each(wgpu::Buffer::destroy);
+    let flops = f64::from(GROUPS) * f64::from(THREADS) * f64::from(rounds) * CHAINS * 2.0;
+    Ok(Peak { gflops: flops / multiplied / 1e9, copy_gb_s: 2.0 * BYTES as f64 / copied / 1e9 })
+}
