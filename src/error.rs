@@ -43,6 +43,12 @@ pub enum Error {
     /// A file of another framework cannot be converted.
     #[error("cannot import this file: {0}")]
     Import(String),
+    /// A file of another framework, and nobody, says how its network's pictures were prepared.
+    #[error(
+        "cannot import this file: it does not say how its pictures were prepared; give the mean of its training set \
+         (--mean R,G,B or `imported.mean`; 0,0,0 where none was subtracted)"
+    )]
+    Unprepared,
     /// There is not as much memory as this takes.
     #[error("there is no room for the {} MB of memory that this takes; fewer pictures at a time take less", bytes / 1_000_000)]
     Memory { bytes: u64 },
@@ -72,7 +78,7 @@ impl Error {
             Error::UnknownNode(_) => "unknown-node",
             Error::Argument(_) => "argument",
             Error::Image(_) => "image",
-            Error::Import(_) => "import",
+            Error::Import(_) | Error::Unprepared => "import",
             Error::Memory { .. } => "memory",
             Error::NoGpu(_) => "no-gpu",
             Error::Gpu(_) => "gpu",
@@ -91,6 +97,7 @@ impl Error {
             Error::Metadata { key, .. } => Some(key),
             Error::Shape { layer, .. } => Some(layer),
             Error::UnknownNode(name) => Some(name),
+            Error::Unprepared => Some("preprocessing"),
             _ => None,
         }
     }

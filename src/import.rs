@@ -203,9 +203,7 @@ fn then(first: Preprocess, affine: [(f32, f32); 3]) -> Preprocess {
 /// mean gives wrong answers that look right.
 fn preprocess(known: Option<Preprocess>, size: usize, options: &Options) -> Result<Preprocess> {
     let Some(base) = known.or(options.mean.map(|_| Preprocess { size, ..Preprocess::default() })) else {
-        let reason = "it does not say how its pictures were prepared; \
-                      give the mean of its training set (--mean R,G,B; 0,0,0 where none was subtracted)";
-        return Err(Error::Import(reason.into()));
+        return Err(Error::Unprepared);
     };
     let preprocess = Preprocess {
         order: options.order.unwrap_or(base.order),

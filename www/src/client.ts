@@ -61,7 +61,7 @@ export class GoogLeNet {
    */
   static async load(options: LoadOptions = {}): Promise<GoogLeNet> {
     const { backend = 'auto', heads = true, ablation = false, f16 = false, threads, simd = 'auto', tune = true, check } = options;
-    const { onProgress, signal, wasmUrl, workerUrl } = options;
+    const { imported = {}, onProgress, signal, wasmUrl, workerUrl } = options;
     if (!BACKENDS.includes(backend)) throw bad(`"${backend}" is no backend; there are auto, webgpu and wasm.`);
     const { worker = typeof Worker !== 'undefined' } = options;
     const model = place(options);
@@ -70,7 +70,7 @@ export class GoogLeNet {
       const listener = (reply: Reply) => net.#receive(reply);
       net.#channel = worker ? elsewhere(listener, workerUrl) : await here(listener);
       const folder = wasmUrl === undefined ? undefined : directory(wasmUrl);
-      const args = { model, backend, f16, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
+      const args = { model, imported: JSON.stringify(imported), backend, f16, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
       net.#loaded = await net.#call('load', args, { onProgress, signal });
       return net;
     } catch (error) {

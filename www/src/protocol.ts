@@ -48,6 +48,8 @@ export interface Calls {
   load: {
     args: {
       model: ModelPlace;
+      /** As JSON. */
+      imported: string;
       backend: Backend;
       f16: boolean;
       heads: boolean;

@@ -56,6 +56,7 @@ export class Session {
   #file: Uint8Array | undefined;
   #asked = 'auto';
   #wasmUrl: string | undefined;
+  #imported = '{}';
   #threads = 1;
   /** Whether to measure kernels, and what waits for that. */
   #tune = false;
@@ -188,6 +189,7 @@ export class Session {
     const passed = () => performance.now() - since;
     this.#threads = this.#summon ? wanted(threads) : Math.min(wanted(threads), 1);
     this.#wasmUrl = wasmUrl;
+    this.#imported = args.imported;
     this.#check = args.check;
     this.#f16 = args.f16;
     this.#ablation = ablation;
@@ -246,7 +248,7 @@ export class Session {
       compile(new URL('./wasm/importers_bg.wasm', import.meta.url), 'importers', this.#wasmUrl),
     ]);
     await init({ module_or_path: module });
-    return convert(bytes, name);
+    return convert(bytes, name, this.#imported);
   }
 
   /** Starts an engine; the one before it stays in use if that fails. */

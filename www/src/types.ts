@@ -84,12 +84,34 @@ export interface Progress {
   total: number | undefined;
 }
 
+/**
+ * What a file of another framework does not say. Input channel c is `(pixel * scale - mean[c]) / std[c]`, a pixel being 0
+ * to 255.
+ */
+export interface Imported {
+  /** Of each input channel, in the order of `order`; 0, 0, 0 where none was subtracted. */
+  mean?: readonly [number, number, number];
+  /** Of each input channel. Unasked 1. */
+  std?: readonly [number, number, number];
+  /** Factor of a pixel, before the mean is taken away. Unasked 1. */
+  scale?: number;
+  /** The order of the input's channels. Unasked `RGB`. */
+  order?: 'RGB' | 'BGR';
+  /** What the classes are called, in the order of the outputs. Unasked ImageNet's names where there are 1000, numbers otherwise. */
+  labels?: readonly string[];
+}
+
 /** How to load a network. */
 export interface LoadOptions {
   /** Unasked the bundled `cifar10`. */
   model?: Model;
   /** Where to run. Unasked `auto`. */
   backend?: Backend;
+  /**
+   * Of a model file that another framework has written, what it does not say itself. Without a mean, where the format
+   * has none, loading fails with the code `import` and the detail `preprocessing`.
+   */
+  imported?: Imported | undefined;
   /**
    * Threads that share the work on the wasm path. Unasked one a core, at most 8. There is 1 where the page is not
    * cross-origin isolated, and where `worker` is false; `info.threads` says how many there are.

@@ -5,7 +5,7 @@ import { readFile, writeFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { anew, answered, complaint, compared, drop, newPage, photo, reference, sample, setting, visit } from './support.mjs';
+import { anew, answered, complaint, compared, drop, newPage, photo, reference, sample, setting, violations, visit } from './support.mjs';
 
 const CAT = 'Egyptian cat';
 const COFFEE = 'espresso';
@@ -140,9 +140,26 @@ describe('the page', { concurrency: false }, () => {
     await open('cpu');
     await drop(page, join(reference, 'keras/googlenet_keras3.weights.h5'));
     // It does not say how its pictures were prepared, and nothing is guessed.
-    assert.match(await complaint(page), /cannot import this file.*mean of its training set/i);
+    assert.match(await complaint(page), /does not say how pictures were prepared/);
     await drop(page, photo('chelsea.png'));
     await answered(page, CAT);
+    assert.equal(await page.isVisible('#prepare'), false, 'another file, another matter');
+
+    // Whoever trained it knows.
+    await drop(page, join(reference, 'keras/googlenet_keras3.weights.h5'));
+    await page.selectOption('#prepare-how', 'mean');
+    await page.fill('#prepare-mean', '1, 2');
+    await page.click('#prepare button');
+    assert.equal(await page.isVisible('#prepare'), true, 'two numbers are no mean');
+    await page.fill('#prepare-mean', '1, 2, 3');
+    const names = Array.from({ length: 1000 }, (_, i) => `kind ${i}`).join('\n');
+    await page.setInputFiles('#prepare-labels', { name: 'names.txt', mimeType: 'text/plain', buffer: Buffer.from(names) });
+    assert.deepEqual(await violations(page, '#alert'), []);
+    await page.click('#prepare button');
+    await page.waitForFunction(() => /^kind \d+$/.test(document.querySelector('#top .name')?.firstChild.textContent), undefined, { timeout: 120_000 });
+    assert.equal(await page.isVisible('#alert'), false);
+    assert.equal(await page.$eval('#model', (model) => model.selectedOptions[0].textContent), 'googlenet_keras3.weights.h5');
+    assert.deepEqual(page.faults, []);
   });
 
   test('the backend can be changed, and the picture is looked at again', compared, async () => {

@@ -1,4 +1,5 @@
 import { byId } from './dom';
+import * as prepare from './prepare';
 import { sentence } from './words';
 
 const box = byId('alert', HTMLElement);
@@ -14,11 +15,21 @@ again.addEventListener('click', () => {
   what?.();
 });
 
+/** Says that a file needs a word more, and asks for it. */
+export function ask(words: string, then: Parameters<typeof prepare.ask>[0]): void {
+  complain(words);
+  prepare.ask((imported) => {
+    clear();
+    then(imported);
+  });
+}
+
 /** Says what went wrong, in place, and offers to try again where that may help. */
 export function complain(error: unknown, tryAgain?: () => void): void {
   text.textContent = sentence(error instanceof Error ? error.message : String(error));
   retry = tryAgain;
   again.hidden = !tryAgain;
+  prepare.hide();
   box.hidden = false;
 }
 

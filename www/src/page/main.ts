@@ -11,6 +11,7 @@ import * as inside from './inside';
 import * as loading from './loading';
 import { NO_MODEL, brought, isModel, served, type Entry } from './models';
 import * as offline from './offline';
+import * as prepare from './prepare';
 import * as sources from './sources';
 import * as webcam from './webcam';
 
@@ -131,7 +132,12 @@ async function watch(frame: HTMLCanvasElement): Promise<void> {
 function use(entry: Entry): void {
   change(
     async () => {
-      const next = await load(entry, backend, loading.progress);
+      const next = await load(entry, backend, loading.progress).catch((error: unknown) => {
+        if (!prepare.needed(error)) throw error;
+        const words = `${entry.name} is another framework's, and does not say how pictures were prepared for it`;
+        alert.ask(words, (imported) => use({ ...entry, imported }));
+      });
+      if (!next) return;
       net?.free();
       net = next;
       model = entry;
@@ -147,7 +153,7 @@ function use(entry: Entry): void {
 }
 
 function load(entry: Entry, on: Backend, onProgress?: typeof loading.progress): Promise<GoogLeNet> {
-  return GoogLeNet.load({ model: entry.source, heads: engine.withHeads(), ablation: true, backend: on, onProgress });
+  return GoogLeNet.load({ model: entry.source, imported: entry.imported, heads: engine.withHeads(), ablation: true, backend: on, onProgress });
 }
 
 /** The same model on the other engine, to compare the two. */
@@ -207,6 +213,7 @@ async function start(): Promise<void> {
   habits.keys(inside.key);
   inside.listen({ answered: answer.show, complain: alert.complain, another });
   answer.listen(inside.ask);
+  prepare.listen();
   film.listen(look);
   webcam.listen(watch, (last) => (last ? look(last) : display(picture)), alert.complain);
   engine.listen(

@@ -1,10 +1,12 @@
-import type { Model } from 'googlenet-web';
+import type { Imported, Model } from 'googlenet-web';
 
 /** A model one can choose. */
 export interface Entry {
   id: string;
   name: string;
   source: Model;
+  /** What its file does not say. */
+  imported?: Imported;
 }
 
 /** What to say where there is none. */

@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { launchChromium } from '../support.mjs';
+import { compared, launchChromium, reference } from '../support.mjs';
 import { LABEL, PHOTO, project } from './support.mjs';
 import { readFile, writeFile } from 'node:fs/promises';
 
@@ -30,11 +30,31 @@ net.free();
 console.log(JSON.stringify({ top, heads, features: features.length, logit, sum: channels.reduce((a, b) => a + b, bias), codes, many: [many.reason?.code, many.reason?.message], same: [first.top[0].label, second.top[0].label], info }));
 `;
 
+const FOREIGN = `
+import { readFile } from 'node:fs/promises';
+import { GoogLeNet } from 'googlenet-web';
+const model = await readFile(process.argv[2]);
+const said = [];
+for (const imported of [undefined, { mean: [1, 2] }, { mean: [0, 0, 0], labels: ['one'] }]) {
+  await GoogLeNet.load({ model, imported }).catch(({ code, detail }) => said.push([code, detail]));
+}
+const labels = Array.from({ length: 1000 }, (_, i) => 'kind ' + i);
+const white = { data: new Uint8ClampedArray(400).fill(255), width: 10, height: 10 };
+const input = [];
+for (const imported of [{ mean: [1, 2, 3], labels }, { mean: [0.5, 0.5, 0.5], scale: 1 / 255, std: [0.5, 0.25, 0.1] }]) {
+  const net = await GoogLeNet.load({ model, imported, heads: false });
+  const { top } = await net.classify(white);
+  const { data } = await net.activation(net.layers[0].layer);
+  input.push([...data.subarray(0, 3)].map((value) => Number(value.toFixed(4))), top[0].label);
+}
+console.log(JSON.stringify({ said, input }));
+`;
+
 describe('Node', () => {
   let folder, remove;
 
   before(async () => {
-    ({ folder, remove } = await project({ files: { 'main.js': PROGRAM, 'element.js': "import 'googlenet-web/element';" } }));
+    ({ folder, remove } = await project({ files: { 'main.js': PROGRAM, 'foreign.js': FOREIGN, 'element.js': "import 'googlenet-web/element';" } }));
   });
   after(() => remove?.());
 
@@ -52,6 +72,16 @@ describe('Node', () => {
     assert.deepEqual(same, [LABEL, LABEL], 'it goes on after what there was no room for');
     assert.equal(info.backend, 'wasm');
     t.diagnostic(`Node ${process.version}, ${info.adapter}: ${top[0].label}, ${(top[0].probability * 100).toFixed(1)} %`);
+  });
+
+  test('what a file of Keras does not say is handed in', compared, async () => {
+    const file = join(reference, 'keras/googlenet_keras3.weights.h5');
+    const { stdout } = await promisify(execFile)(process.execPath, ['foreign.js', file], { cwd: folder });
+    const { said, input: [first, label, second, other] } = JSON.parse(stdout);
+    assert.deepEqual(said, [['import', 'preprocessing'], ['argument', null], ['metadata', 'labels']]);
+    assert.deepEqual([first, second], [[254, 253, 252], [1, 2, 5]]);
+    assert.match(label, /^kind \d+$/);
+    assert.doesNotMatch(other, /^kind/, 'of 1000 unnamed classes the names are ImageNet\'s');
   });
 
   test('imports the element without a DOM', async () => {
