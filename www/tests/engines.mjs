@@ -47,6 +47,14 @@ export async function puppets(tab, close) {
 /** The keys that WebDriver has codes for (https://www.w3.org/TR/webdriver2/#keyboard-actions). */
 const KEYS = { Tab: '\ue004', Enter: '\ue007', Escape: '\ue00c', ArrowLeft: '\ue012', ArrowUp: '\ue013', ArrowRight: '\ue014', ArrowDown: '\ue015' };
 
+/** Has a page note what nobody handles: WebDriver does not tell. */
+function watch() {
+  if (window.unhandled) return;
+  window.unhandled = [];
+  window.addEventListener('error', ({ message }) => message && unhandled.push(message));
+  window.addEventListener('unhandledrejection', ({ reason }) => unhandled.push(String(reason)));
+}
+
 /** WebKitGTK through its WebDriver, on a display of its own. It has one tab. */
 async function webkit() {
   const port = await freePort();
@@ -75,8 +83,10 @@ async function webkit() {
       await tell('url', { url });
     },
     evaluate: async (source) => {
-      const script = `const done = arguments[0]; (async () => (${source}))().then((value) => done({ value }), (e) => done({ error: String(e) }));`;
-      const { value, error } = await tell('execute/async', { script, args: [] });
+      const script = `(${watch})(); const [done, faults] = [arguments[0], unhandled.splice(0)];
+        (async () => (${source}))().then((value) => done({ value, faults }), (e) => done({ error: String(e), faults }));`;
+      const { value, error, faults } = await tell('execute/async', { script, args: [] });
+      page.faults.push(...faults);
       if (error !== undefined) throw new Error(error);
       return value;
     },

@@ -134,7 +134,7 @@ function use(entry: Entry): void {
     async () => {
       const next = await load(entry, backend, loading.progress).catch((error: unknown) => {
         if (!prepare.needed(error)) throw error;
-        const words = `${entry.name} is another framework's, and does not say how pictures were prepared for it`;
+        const words = `Another framework wrote ${entry.name}, which does not say how pictures were prepared for its network`;
         alert.ask(words, (imported) => use({ ...entry, imported }));
       });
       if (!next) return;
