@@ -45,7 +45,7 @@ export async function puppets(tab, close) {
 }
 
 /** The keys that WebDriver has codes for (https://www.w3.org/TR/webdriver2/#keyboard-actions). */
-const KEYS = { Tab: '\ue004', Enter: '\ue007', Escape: '\ue00c', ArrowLeft: '\ue012', ArrowUp: '\ue013', ArrowRight: '\ue014', ArrowDown: '\ue015' };
+const KEYS = { Tab: '\ue004', Enter: '\ue007', Escape: '\ue00c', ArrowLeft: '\ue012', ArrowUp: '\ue013', ArrowRight: '\ue014', ArrowDown: '\ue015', End: '\ue010' };
 
 /** Has a page note what nobody handles: WebDriver does not tell. */
 function watch() {

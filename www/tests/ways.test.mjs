@@ -88,6 +88,21 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     const here = await page.textContent('#tile-facts b');
     await page.keyboard.press('ArrowRight');
     await page.waitForFunction((here) => document.querySelector('#tile-facts b').textContent !== here, here);
+    // A grid of which the cell that is reached is in the document.
+    const reached = () => {
+      const sheet = document.activeElement;
+      const cell = document.getElementById(sheet.getAttribute('aria-activedescendant'));
+      const roles = [sheet, cell.parentElement, cell].map((element) => element.getAttribute('role'));
+      return { roles: roles.join(), column: cell.ariaColIndex, columns: sheet.ariaColCount, words: cell.textContent };
+    };
+    const { roles, words } = await page.evaluate(reached);
+    assert.equal(roles, 'grid,row,gridcell');
+    assert.match(words, /^channel \d+, mean -?\d/);
+    assert.ok((await page.textContent('#tile-facts b')).endsWith(words.split(', ')[0]));
+    await page.keyboard.press('End');
+    await page.waitForFunction((words) => document.activeElement.textContent.trim() !== words, words);
+    const { column, columns } = await page.evaluate(reached);
+    assert.equal(column, columns, 'the end of the row');
     assert.match(await page.textContent('#tile-field'), /whole image/);
     // From the module: the one before, its first branch off, and all on again.
     await page.keyboard.press('[');

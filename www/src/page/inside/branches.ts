@@ -149,20 +149,23 @@ function shortName({ layer }: Layer): string {
   return layer.replace(/^inception_\w+\//, '');
 }
 
-/** A sheet that is not drawn yet. A screen reader hears of each channel as of the values of a slider. */
+/**
+ * A sheet that is not drawn yet: a grid whose cells are drawn. A screen reader finds the one that is chosen inside the
+ * canvas (https://www.w3.org/WAI/ARIA/apg/patterns/grid/).
+ */
 function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
-  const [, width, channels] = layer.shape;
+  const [, width] = layer.shape;
+  const columns = Math.ceil(Math.sqrt(order.length));
   const sheet: Sheet = {
     layer,
     canvas: canvas(html`<canvas
       class="tiles"
       id="sheet-${shortName(layer).replace(/\W/g, '-')}"
       tabindex="-1"
-      role="slider"
+      role="grid"
       aria-label="Channels of ${layer.layer}"
-      aria-valuemin="0"
-      aria-valuemax=${channels - 1}
-      aria-valuenow=${order[0] ?? 0}
+      aria-rowcount=${Math.ceil(order.length / columns)}
+      aria-colcount=${columns}
       @pointermove=${(event: PointerEvent) => void choose(sheet, under(sheet, event))}
       @click=${(event: MouseEvent) => {
         void choose(sheet, under(sheet, event));
@@ -171,11 +174,22 @@ function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
       @keydown=${(event: KeyboardEvent) => walk(sheet, event)}
     ></canvas>`),
     order,
-    columns: Math.ceil(Math.sqrt(order.length)),
+    columns,
     scale: Math.max(1, Math.round((width === 1 ? 6 : 28) / width)),
     range,
   };
+  describe(sheet, 0, '');
   return sheet;
+}
+
+/** Which of a sheet's cells is the one that is reached by keys, and what is said of it. */
+function describe({ canvas, columns, order }: Sheet, at: number, words: string): void {
+  const id = `${canvas.id}-cell`;
+  canvas.setAttribute('aria-activedescendant', id);
+  const cell = html`<div role="row" aria-rowindex=${Math.floor(at / columns) + 1}>
+    <div role="gridcell" id=${id} aria-colindex=${(at % columns) + 1}>channel ${order[at] ?? 0}${words}</div>
+  </div>`;
+  render(cell, canvas);
 }
 
 function lane({ layer, canvas }: Sheet, gains: Record<string, number>): TemplateResult {
@@ -203,7 +217,8 @@ function walk(sheet: Sheet, event: KeyboardEvent): void {
   const column = here % columns;
   const neighbour = sheets[sheets.indexOf(sheet) + ({ ArrowRight: 1, ArrowLeft: -1 }[event.key] ?? 0)];
   const leaves = (event.key === 'ArrowRight' && (column === columns - 1 || here === last)) || (event.key === 'ArrowLeft' && column === 0);
-  const to = { ArrowRight: here + 1, ArrowLeft: here - 1, ArrowDown: here + columns, ArrowUp: here - columns, Home: 0, End: last }[event.key];
+  const [first, end] = event.ctrlKey ? [0, last] : [here - column, Math.min(last, here - column + columns - 1)];
+  const to = { ArrowRight: here + 1, ArrowLeft: here - 1, ArrowDown: here + columns, ArrowUp: here - columns, Home: first, End: end }[event.key];
   if (to === undefined) return;
   event.preventDefault();
   if (leaves && neighbour) {
@@ -251,8 +266,7 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   const active = values.filter((value) => value > 0).length / values.length;
   const numbers = `least ${low.toFixed(3)}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)} in row ${Math.floor(peak / width)}, column ${peak % width}`;
   render(html`<b>${sheet.layer.layer}, channel ${channel}</b> ${numbers}; ${Math.round(active * 100)} % of its cells are above zero.`, facts);
-  sheet.canvas.setAttribute('aria-valuenow', String(channel));
-  sheet.canvas.setAttribute('aria-valuetext', `channel ${channel}, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)}`);
+  describe(sheet, at, `, mean ${mean.toFixed(3)}, greatest ${high.toFixed(3)}`);
   histogram(values, low, high);
   tile.hidden = false;
 }
