@@ -22,8 +22,8 @@ pub struct Options {
     /// Pictures of the sample: on the CPU in Chromium, on the GPU in Firefox
     #[arg(long, value_name = "N", default_value_t = 500, requires = "browser")]
     sample: usize,
-    /// Pictures of the sample on the GPU in Chromium, whose software adapter takes seconds for each
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "browser")]
+    /// Pictures of the sample on the GPU in Chromium, whose software adapter takes a second for each
+    #[arg(long, value_name = "N", default_value_t = 500, requires = "browser")]
     chromium_gpu: usize,
 }
 
