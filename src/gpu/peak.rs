@@ -44,9 +44,8 @@ pub async fn measure(device: &Device) -> Result<Peak> {
     let (made, watch) = device.watch(|| {
         let module = device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("peak"), source });
         let kernel = |entry| Kernel::with(device, &module, entry, MAP, THREADS as usize, &[]);
-        let buffer = |usage| device.buffer("peak", BYTES, BufferUsages::STORAGE | usage);
-        let [from, to] = [BufferUsages::empty(), BufferUsages::empty()].map(buffer);
-        (kernel("multiply"), kernel("copy"), from, to)
+        let buffer = || device.buffer("peak", BYTES, BufferUsages::STORAGE);
+        (kernel("multiply"), kernel("copy"), buffer(), buffer())
     });
     let (multiply, copy, from, to) = &made;
     watch.result().await?;
