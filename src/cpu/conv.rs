@@ -97,15 +97,18 @@ impl Conv {
     ) -> Self {
         let channels = input.c;
         let [kh, kw] = window.kernel;
+        let tiles = |tiling: Tiling| tiling.grid(output).iter().product();
         let weights = match Algorithm::choose(window, input, output) {
             Algorithm::Pointwise => Weights::Pointwise(Packed::new(isa, weight, channels, bias)),
             Algorithm::Direct => {
                 Weights::Direct(Packed::new(isa, &ohwi(weight, channels, kh * kw), channels * kh * kw, bias))
             }
-            Algorithm::Winograd(tiling) => Weights::Winograd(Winograd::new(isa, tiling, channels, weight, bias)),
+            Algorithm::Winograd(tiling) => {
+                Weights::Winograd(Winograd::new(isa, tiling, channels, tiles(tiling), weight, bias))
+            }
             Algorithm::Phases(tiling) => {
                 let weight = phases(weight, channels, window.kernel, tiling.kernel);
-                Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, &weight, bias))
+                Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
             }
         };
         Conv { window, relu, weights }

@@ -21,27 +21,48 @@ pub struct Winograd {
     tiling: Tiling,
     channels: usize,
     columns: usize,
-    /// Panels of two vectors' output channels, the last of one vector where that is enough. Within a panel
-    /// a matrix (input channels, columns) a point.
+    /// Panels of two vectors' output channels, the last of one vector where that is enough.
     panels: Floats,
+    /// Whether a panel holds filters as they were, (input channels, 3 x 3, columns), which a run transforms.
+    /// Otherwise it holds a matrix (input channels, columns) a point.
+    plain: bool,
     bias: Floats,
 }
+
+/// Tiles up to which filters are transformed by each run. Each of their points is then multiplied so seldom that
+/// four times the weights take longer to come from memory than 3 x 3 to be transformed.
+const FEW: usize = 16;
+
+/// Floats of a panel of transformed filters that a run may make: beside its input in a second-level cache. AVX-512's
+/// panels are larger, and took twice as long as filters that come from memory.
+const MADE: usize = 64 * 1024;
+
+/// Floats between two points' matrices that are not used. Matrices are mostly multiples of 1 KiB long, and without
+/// these all points of a tile would fall on the same few lines of the first-level cache.
+const GAP: usize = 16;
 
 /// Floats of transformed input that one run should hold at most: less than half of most second-level caches.
 const BLOCK: usize = 128 * 1024;
 
 impl Winograd {
-    /// `weight` is OIHW with `channels` inputs.
-    pub fn new(isa: Isa, tiling: Tiling, channels: usize, weight: &[f32], bias: &[f32]) -> Self {
+    /// `weight` is OIHW with `channels` inputs; runs will mostly be over so many `tiles`.
+    pub fn new(isa: Isa, tiling: Tiling, channels: usize, tiles: usize, weight: &[f32], bias: &[f32]) -> Self {
         assert!(matches!(tiling.side(), 4 | 6), "transforms are written for tiles of 4 and 6");
-        let (columns, lanes, r) = (bias.len(), isa.lanes(), tiling.kernel);
+        let (columns, lanes, area) = (bias.len(), isa.lanes(), tiling.kernel * tiling.kernel);
         let (side, padded) = (tiling.side(), columns.next_multiple_of(lanes));
-        let points = side * side;
-        let mut panels = Floats::zeros(padded * points * channels);
-        for (o, filters) in weight.chunks_exact(channels * r * r).enumerate() {
+        let made = side * side * channels * 2 * lanes;
+        let plain = (side, tiling.kernel) == (6, 3) && tiles <= FEW && made <= MADE;
+        let depth = channels * if plain { area } else { side * side };
+        let mut panels = Floats::zeros(padded * depth);
+        for (o, filters) in weight.chunks_exact(channels * area).enumerate() {
             let first = o / (2 * lanes) * 2 * lanes;
             let width = (2 * lanes).min(padded - first);
-            let panel = &mut panels[first * points * channels..][..width * points * channels];
+            let panel = &mut panels[first * depth..][..width * depth];
+            if plain {
+                let column = panel[o - first..].iter_mut().step_by(width);
+                column.zip(filters).for_each(|(to, v)| *to = *v);
+                continue;
+            }
             for (c, filter) in tiling.filters(filters).enumerate() {
                 for (i, row) in filter[..side].iter().enumerate() {
                     for (l, &value) in row[..side].iter().enumerate() {
@@ -52,7 +73,7 @@ impl Winograd {
         }
         let mut padded_bias = Floats::zeros(padded);
         padded_bias[..columns].copy_from_slice(bias);
-        Winograd { isa, tiling, channels, columns, panels, bias: padded_bias }
+        Winograd { isa, tiling, channels, columns, panels, plain, bias: padded_bias }
     }
 
     pub fn tiling(&self) -> Tiling {
@@ -71,8 +92,10 @@ impl Winograd {
 
     /// Floats that a run over so many tiles needs beside input and output.
     pub fn scratch(&self, tiles: usize) -> usize {
-        // Transformed input, products of one panel, and one tile with its border.
-        self.points() * (self.channels * (tiles + 1) + tiles * 2 * self.isa.lanes())
+        // Transformed input, products of one panel, one tile with its border, and a panel of transformed filters.
+        let width = 2 * self.isa.lanes();
+        let filters = if self.plain { self.channels * width + GAP } else { 0 };
+        self.points() * (self.channels * (tiles + 1) + GAP + tiles * width + filters)
     }
 
     fn points(&self) -> usize {
@@ -150,24 +173,33 @@ impl Call<'_> {
     unsafe fn compute<V: Vector, const SIDE: usize, const OUTPUTS: usize>(&self, scratch: &mut [f32]) {
         let Winograd { channels, columns, .. } = *self.layer;
         let (count, points) = (self.tiles.len(), SIDE * SIDE);
-        let (transformed, rest) = scratch.split_at_mut(points * count * channels);
-        let (products, patch) = rest.split_at_mut(points * count * 2 * V::LANES);
+        let matrix = count * channels + GAP;
+        let (transformed, rest) = scratch.split_at_mut(points * matrix);
+        let (products, rest) = rest.split_at_mut(points * count * 2 * V::LANES);
+        let (patch, filters) = rest.split_at_mut(points * channels);
         // SAFETY: the pieces of the scratch are as long as was just cut; the rest is the caller's.
         unsafe {
             self.forward::<V, SIDE, OUTPUTS>(transformed, patch);
             for panel in self.panels.clone() {
                 let column = panel * 2 * V::LANES;
-                let b = self.layer.panels[column * points * channels..].as_ptr();
                 let wide = columns - column > V::LANES;
+                let width = if wide { 2 * V::LANES } else { V::LANES };
+                let (b, step) = if self.layer.plain {
+                    let from = self.layer.panels[column * 9 * channels..].as_ptr();
+                    let step = channels * width + GAP;
+                    transform_filters::<V, SIDE>(from, channels, width, filters, step);
+                    (filters.as_ptr(), step)
+                } else {
+                    (self.layer.panels[column * points * channels..].as_ptr(), channels * width)
+                };
                 let pitch = points * 2 * V::LANES;
                 for point in 0..points {
-                    let a = transformed.as_ptr().add(point * count * channels);
+                    let a = transformed.as_ptr().add(point * matrix);
                     let to = products.as_mut_ptr().add(point * 2 * V::LANES);
+                    let b = b.add(point * step);
                     if wide {
-                        let b = b.add(point * channels * 2 * V::LANES);
                         Point::<2> { a, channels, b, to, pitch }.multiply::<V>(count);
                     } else {
-                        let b = b.add(point * channels * V::LANES);
                         Point::<1> { a, channels, b, to, pitch }.multiply::<V>(count);
                     }
                 }
@@ -196,14 +228,15 @@ impl Call<'_> {
         transformed: &mut [f32],
         patch: &mut [f32],
     ) {
-        let (channels, count) = (self.layer.channels, self.tiles.len());
+        let channels = self.layer.channels;
+        let matrix = self.tiles.len() * channels + GAP;
         for (i, tile) in self.tiles.clone().enumerate() {
             let [n, y, x] = self.origin(tile, OUTPUTS);
             // SAFETY: the caller's; `gather` gives a tile of all channels.
             unsafe {
                 let to = transformed.as_mut_ptr().add(i * channels);
                 let (from, pitch, step) = self.gather::<SIDE>(n, y, x, patch);
-                forward_tile::<V, SIDE>(from, pitch, step, channels, to, count * channels);
+                forward_tile::<V, SIDE>(from, pitch, step, channels, to, matrix);
             }
         }
     }
@@ -284,6 +317,56 @@ impl Call<'_> {
         }
         (patch.as_ptr(), SIDE * c, c)
     }
+}
+
+/// G g G' for every channel and vector of a panel `width` floats wide: point (i, j) of channel c goes to
+/// `to[(i * SIDE + j) * step + c * width..]`.
+///
+/// # Safety
+/// The machine has V; `from` points to nine rows of `width` a channel.
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+#[cfg_attr(target_family = "wasm", inline(never))]
+unsafe fn transform_filters<V: Vector, const SIDE: usize>(
+    from: *const f32,
+    channels: usize,
+    width: usize,
+    to: &mut [f32],
+    step: usize,
+) {
+    let points = SIDE * SIDE;
+    assert!(to.len() >= (points - 1) * step + channels * width);
+    let vectors = (0..channels).flat_map(|c| (0..width).step_by(V::LANES).map(move |i| (c, i)));
+    for (c, i) in vectors {
+        // SAFETY: the caller's, and what was asserted.
+        unsafe {
+            let from = from.add(c * 9 * width + i);
+            let to = to.as_mut_ptr().add(c * width + i);
+            let columns: [[V; MOST]; 3] =
+                from_fn(|x| filter::<V, SIDE>(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
+            let rows: [[V; 3]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
+            for (y, row) in rows.into_iter().enumerate().take(SIDE) {
+                for (x, v) in filter::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
+                    v.store(to.add((y * SIDE + x) * step));
+                }
+            }
+        }
+    }
+}
+
+/// G g: row i is the powers of point i, over the product of its distances to the others.
+#[inline(always)]
+fn filter<V: Vector, const SIDE: usize>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
+    let zero = V::splat(0.0);
+    if SIDE == 4 {
+        let half = V::splat(0.5);
+        let (even, odd) = (half.mul(g0.add(g2)), half.mul(g1));
+        return [zero.sub(g0), even.add(odd), even.sub(odd), g2, zero, zero];
+    }
+    let near = V::splat(-2.0 / 3.0).mul_add(g0, V::splat(-1.0 / 3.0).mul(g2));
+    let near_odd = V::splat(-std::f32::consts::SQRT_2 / 3.0).mul(g1);
+    let far = V::splat(1.0 / 6.0).mul_add(g0, V::splat(1.0 / 3.0).mul(g2));
+    let far_odd = V::splat(std::f32::consts::SQRT_2 / 6.0).mul(g1);
+    [g0, near.add(near_odd), near.sub(near_odd), far.add(far_odd), far.sub(far_odd), g2]
 }
 
 /// B' d B for every channel of one tile: point (i, j) of channel c goes to `to[(i * SIDE + j) * to_pitch + c]`.
@@ -465,16 +548,18 @@ mod tests {
         for isa in Isa::available() {
             for (outputs, kernel) in [(4, 3), (2, 3), (2, 5), (3, 4)] {
                 let tiling = Tiling { outputs, kernel };
-                for (n, h, w, channels, columns) in [(1, 7, 7, 4, 8), (2, 5, 9, 3, 5), (1, 13, 6, 20, 37)] {
+                for (n, h, w, channels, columns) in
+                    [(1, 7, 7, 4, 8), (2, 5, 9, 3, 5), (1, 13, 6, 20, 37), (1, 18, 17, 5, 21)]
+                {
                     let shape = Shape::new(n, h, w, channels);
                     let (x, weight) = (values(shape.len(), 1), values(columns * channels * kernel * kernel, 2));
                     let bias = values(columns, 3);
                     let pad = [kernel / 2, (kernel - 1) / 2];
                     // As many outputs as inputs; an even kernel sees one more below.
                     let out_shape = Shape::new(n, h, w, columns);
-                    let layer = Winograd::new(isa, tiling, channels, &weight, &bias);
                     let [down, across] = tiling.grid(out_shape);
                     let tiles = n * down * across;
+                    let layer = Winograd::new(isa, tiling, channels, tiles, &weight, &bias);
                     let mut out = vec![0.0; out_shape.len()];
                     let mut scratch = vec![0.0; layer.scratch(tiles)];
                     let view = View { data: &x, stride: channels, shape };
