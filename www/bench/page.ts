@@ -27,6 +27,7 @@ const GROUPS = {
   // Messages to a worker that answers at once: what every other row contains.
   nothing: [other('nothing', 'nothing', 'googlenet-web', 'wasm')],
   all: [...OURS, ...PEERS],
+  ours: OURS,
   gpu: [...OURS_GPU, ...PEERS_GPU],
   scale: SCALE,
 };
@@ -127,7 +128,7 @@ async function rounds(variant: Variant, count: number): Promise<number[][]> {
       await nets[id].run(values);
       times[id]!.push(performance.now() - start);
       // Threads of some runtimes spin for a while after a run; the next one's cores shall be free.
-      await new Promise((done) => setTimeout(done, 20));
+      await new Promise((done) => setTimeout(done, 150));
     }
   }
   return times;

@@ -14,7 +14,7 @@ export function print({ machine, browser, rounds, peak, harness, rows, layers },
     if (these[0].batch) printScale(these);
     else {
       printTimes(these);
-      printCosts(these, harness);
+      if (harness) printCosts(these, harness);
     }
     for (const [runtime, steps] of Object.entries(layers[variant] ?? {})) printLayers(runtime, steps, peak, everyStep);
   }

@@ -23,6 +23,9 @@ pub struct Options {
     /// Only our engine: batches of 1 to 8, and pictures of 224 to 448
     #[arg(long)]
     scale: bool,
+    /// Only our engine, no peer's threads beside it
+    #[arg(long, conflicts_with = "scale")]
+    ours: bool,
     /// Print each step of our engine too, not only their sums
     #[arg(long, conflicts_with = "scale")]
     layers: bool,
@@ -109,7 +112,10 @@ pub fn cpu(options: &Options) -> Result<()> {
     let mut command = driver("run.mjs", !options.no_build)?;
     command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
     let flag = |on| if on { "1" } else { "" };
-    command.env("BENCH_SCALE", flag(options.scale)).env("BENCH_LAYERS", flag(options.layers));
+    command
+        .env("BENCH_SCALE", flag(options.scale))
+        .env("BENCH_OURS", flag(options.ours))
+        .env("BENCH_LAYERS", flag(options.layers));
     measure(command, "cpu.json", options.json.as_deref())
 }
 
