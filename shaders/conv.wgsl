@@ -2,7 +2,7 @@
 //
 // An implicit matrix product: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p counts the output pixels
 // of the batch and k runs over a window row by row. Each thread makes a tile of pixels x channels in registers, by
-// products of 4x4 matrices: `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four channels at a
+// products of 4x4 matrices: `conv16x8`, `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four channels at a
 // time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS along the
 // pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
@@ -41,7 +41,7 @@ struct Params {
     pad_y: u32,
     pad_x: u32,
     finish: u32,
-    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, a multiple of 8
+    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, a multiple of 16
 }
 
 // What becomes of a sum.
@@ -267,6 +267,66 @@ fn sum4x4(at: vec3u) -> mat4x4f {
         }
     }
     return sum;
+}
+
+// A quad of channels of sixteen pixels.
+struct Sixteen {
+    a: mat4x4f,
+    b: mat4x4f,
+    c: mat4x4f,
+    d: mat4x4f,
+}
+
+fn add(sum: Sixteen, w: weight4x4, x: Sixteen) -> Sixteen {
+    return Sixteen(
+        sum.a + product(w, x.a),
+        sum.b + product(w, x.b),
+        sum.c + product(w, x.c),
+        sum.d + product(w, x.d),
+    );
+}
+
+fn store16(pixel: u32, quad: u32, sum: Sixteen) {
+    store4(pixel, quad, sum.a);
+    store4(pixel + 4u, quad, sum.b);
+    store4(pixel + 8u, quad, sum.c);
+    store4(pixel + 12u, quad, sum.d);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv16x8(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 16u, 2u);
+    let first = plane(at.x);
+    let oa = origins(at.x);
+    let ob = origins(at.x + 4u);
+    let oc = origins(at.x + 8u);
+    let od = origins(at.x + 12u);
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    let quads = p.channels / 4u;
+    var s0 = Sixteen();
+    var s1 = Sixteen();
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let ca = cells(oa, ky, kx);
+            let cb = cells(ob, ky, kx);
+            let cc = cells(oc, ky, kx);
+            let cd = cells(od, ky, kx);
+            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
+            for (var quad = 0u; quad < quads; quad++) {
+                let k = tap + quad * 4u * p.quads;
+                let x = Sixteen(fetch4(ca, quad), fetch4(cb, quad), fetch4(cc, quad), fetch4(cd, quad));
+                s0 = add(s0, weights(k + q0), x);
+                s1 = add(s1, weights(k + q1), x);
+            }
+        }
+    }
+    store16(at.x, at.y, s0);
+    store16(at.x, at.y + LANES, s1);
 }
 
 @compute @workgroup_size(LANES, ROWS)

@@ -51,7 +51,7 @@ impl Winograd {
         let (columns, lanes, area) = (bias.len(), isa.lanes(), tiling.kernel * tiling.kernel);
         let (side, padded) = (tiling.side(), columns.next_multiple_of(lanes));
         let made = side * side * channels * 2 * lanes;
-        let plain = (side, tiling.kernel) == (6, 3) && tiles <= FEW && made <= MADE;
+        let plain = (side, tiling.kernel) == (MOST, 3) && tiles <= FEW && made <= MADE;
         let depth = channels * if plain { area } else { side * side };
         let mut panels = Floats::zeros(padded * depth);
         for (o, filters) in weight.chunks_exact(channels * area).enumerate() {
@@ -184,10 +184,10 @@ impl Call<'_> {
                 let column = panel * 2 * V::LANES;
                 let wide = columns - column > V::LANES;
                 let width = if wide { 2 * V::LANES } else { V::LANES };
-                let (b, step) = if self.layer.plain {
+                let (b, step) = if SIDE == MOST && self.layer.plain {
                     let from = self.layer.panels[column * 9 * channels..].as_ptr();
                     let step = channels * width + GAP;
-                    transform_filters::<V, SIDE>(from, channels, width, filters, step);
+                    transform_filters::<V>(from, channels, width, filters, step);
                     (filters.as_ptr(), step)
                 } else {
                     (self.layer.panels[column * points * channels..].as_ptr(), channels * width)
@@ -319,34 +319,27 @@ impl Call<'_> {
     }
 }
 
-/// G g G' for every channel and vector of a panel `width` floats wide: point (i, j) of channel c goes to
-/// `to[(i * SIDE + j) * step + c * width..]`.
+/// G g G', where tiles are 6 wide, for every channel and vector of a panel `width` floats wide: point (i, j) of channel c goes to
+/// `to[(i * 6 + j) * step + c * width..]`.
 ///
 /// # Safety
 /// The machine has V; `from` points to nine rows of `width` a channel.
 #[cfg_attr(not(target_family = "wasm"), inline(always))]
 #[cfg_attr(target_family = "wasm", inline(never))]
-unsafe fn transform_filters<V: Vector, const SIDE: usize>(
-    from: *const f32,
-    channels: usize,
-    width: usize,
-    to: &mut [f32],
-    step: usize,
-) {
-    let points = SIDE * SIDE;
-    assert!(to.len() >= (points - 1) * step + channels * width);
+unsafe fn transform_filters<V: Vector>(from: *const f32, channels: usize, width: usize, to: &mut [f32], step: usize) {
+    assert!(to.len() >= (MOST * MOST - 1) * step + channels * width);
     let vectors = (0..channels).flat_map(|c| (0..width).step_by(V::LANES).map(move |i| (c, i)));
     for (c, i) in vectors {
         // SAFETY: the caller's, and what was asserted.
         unsafe {
             let from = from.add(c * 9 * width + i);
-            let to = to.as_mut_ptr().add(c * width + i);
-            let columns: [[V; MOST]; 3] =
-                from_fn(|x| filter::<V, SIDE>(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
+            let mut to = to.as_mut_ptr().add(c * width + i);
+            let columns: [[V; MOST]; 3] = from_fn(|x| filter(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
             let rows: [[V; 3]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
-            for (y, row) in rows.into_iter().enumerate().take(SIDE) {
-                for (x, v) in filter::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
-                    v.store(to.add((y * SIDE + x) * step));
+            for row in rows {
+                for v in filter(row) {
+                    v.store(to);
+                    to = to.wrapping_add(step);
                 }
             }
         }
@@ -355,13 +348,7 @@ unsafe fn transform_filters<V: Vector, const SIDE: usize>(
 
 /// G g: row i is the powers of point i, over the product of its distances to the others.
 #[inline(always)]
-fn filter<V: Vector, const SIDE: usize>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
-    let zero = V::splat(0.0);
-    if SIDE == 4 {
-        let half = V::splat(0.5);
-        let (even, odd) = (half.mul(g0.add(g2)), half.mul(g1));
-        return [zero.sub(g0), even.add(odd), even.sub(odd), g2, zero, zero];
-    }
+fn filter<V: Vector>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
     let near = V::splat(-2.0 / 3.0).mul_add(g0, V::splat(-1.0 / 3.0).mul(g2));
     let near_odd = V::splat(-std::f32::consts::SQRT_2 / 3.0).mul(g1);
     let far = V::splat(1.0 / 6.0).mul_add(g0, V::splat(1.0 / 3.0).mul(g2));

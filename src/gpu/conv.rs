@@ -22,6 +22,7 @@ pub const MOST_LAYERS: usize = 3;
 /// What a thread makes: pixels x channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tile {
+    T16x8,
     T8x8,
     T4x8,
     T4x4,
@@ -32,7 +33,7 @@ pub enum Tile {
 }
 
 impl Tile {
-    pub const ALL: [Tile; 5] = [Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool];
+    pub const ALL: [Tile; 6] = [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool];
 }
 
 /// How a convolution is cut into workgroups.
@@ -50,6 +51,7 @@ pub struct Cut {
 impl Tile {
     const fn pixels(self) -> u32 {
         match self {
+            Tile::T16x8 => 16,
             Tile::T8x8 => 8,
             Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool => 4,
         }
@@ -59,7 +61,7 @@ impl Tile {
     const fn quads(self) -> u32 {
         match self {
             Tile::T4x4 => 1,
-            Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool => 2,
+            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool => 2,
         }
     }
 }
@@ -68,6 +70,7 @@ impl Cut {
     /// The shader's entry point.
     pub fn entry(self) -> &'static str {
         match (self.tile, self.slices) {
+            (Tile::T16x8, _) => "conv16x8",
             (Tile::T8x8, 1) => "conv8x8",
             (Tile::T4x8, 1) => "conv4x8",
             (Tile::T4x4, 1) => "conv4x4",
@@ -117,7 +120,8 @@ impl Class {
         match self.tile {
             None => {
                 let tiles = [Tile::T8x8, Tile::T4x8, Tile::T4x4];
-                let each = tiles.into_iter().flat_map(|tile| slices.clone().map(move |slices| (tile, slices)));
+                let sliced = tiles.into_iter().flat_map(|tile| slices.clone().map(move |slices| (tile, slices)));
+                let each = [(Tile::T16x8, 1)].into_iter().chain(sliced);
                 let cut = |(tile, slices)| {
                     let lanes = self.lanes(tile);
                     // Small workgroups spread small maps; large ones share what they load.
@@ -152,8 +156,9 @@ impl Class {
             None => {}
         }
         if software {
-            // Loads are dear where each lane's is by itself, as llvmpipe has it; SwiftShader has few registers.
-            let tile = if kind == Kind::SwiftShader { Tile::T4x8 } else { Tile::T8x8 };
+            // Loads are dear where each lane's is by itself, as llvmpipe has it: five sixths of its time, so that a
+            // large tile wins although it does not fit into registers. SwiftShader has fewer of those.
+            let tile = if kind == Kind::SwiftShader { Tile::T4x8 } else { Tile::T16x8 };
             let lanes = self.lanes(tile);
             return Cut { tile, lanes, rows: 8 / lanes, slices: 1 };
         }

@@ -102,12 +102,13 @@ impl Module {
     /// A command of cargo's with the module's flags, in its folder.
     fn cargo(&self, command: &str) -> Result<Command> {
         // The standard library as rustup ships it is made for speed and has no atomics. Compiling it is the nightly's
-        // privilege, as is to leave out which line a panic is in: 18 KB less to download, as fast.
+        // privilege, as is to leave out which line a panic is in, and how values look to who debugs: 19 KB less to
+        // download, as fast.
         rust_src()?;
         let mut cargo = shell::cargo(&[command, "--target=wasm32-unknown-unknown"]);
         cargo.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]);
         cargo.env("RUSTC_BOOTSTRAP", "1").arg("--target-dir").arg(self.target());
-        let mut flags = vec!["-Zlocation-detail=none"];
+        let mut flags = vec!["-Zlocation-detail=none", "-Zfmt-debug=shallow"];
         if self.relaxed {
             flags.extend(RELAXED);
         }
@@ -150,7 +151,7 @@ impl Module {
         }
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
         // As fast as -O3, which keeps more copies. The lowest kilobyte of memory is the end of the stack, where none gets.
-        optimise.args(["-Os", "--low-memory-unused"]);
+        optimise.args(["-Os", "--converge", "--low-memory-unused"]);
         optimise.args(["--enable-simd", "--enable-bulk-memory", "--enable-nontrapping-float-to-int"]);
         optimise.args([
             "--enable-sign-ext",

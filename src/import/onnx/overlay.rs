@@ -6,7 +6,7 @@ use super::{FLATTENING, IDLE};
 use crate::error::{Error, Result};
 use crate::import::layers::{BatchNorm, Values};
 use crate::network::{Network, NodeId};
-use crate::op::{Op, Padding, Window};
+use crate::op::{Geometry, Op, Padding, Window};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
@@ -173,8 +173,8 @@ impl<'g, 'a> Overlay<'g, 'a> {
         kernel: Option<[usize; 2]>,
     ) -> Result<()> {
         let node = self.expect(id, value, op)?;
-        let theirs = slide(node, kernel).and_then(|theirs| Ok((theirs, theirs.on([shape.h, shape.w])?)));
-        let (theirs, laid) = theirs.map_err(|reason| self.error(id, format!("{}: {reason}", node.label())))?;
+        let laid = slide(node, kernel).and_then(|window| window.on([shape.h, shape.w]));
+        let laid = laid.map_err(|reason| self.error(id, format!("{}: {reason}", node.label())))?;
         let want = window.on([shape.h, shape.w]).map_err(|reason| self.error(id, reason))?;
         // Padding at the end counts only where it is averaged.
         let same_end = op != "AveragePool" || laid.pad_end == want.pad_end;
@@ -182,7 +182,11 @@ impl<'g, 'a> Overlay<'g, 'a> {
         {
             return Ok(());
         }
-        let reason = format!("{} has the window {theirs:?}, not {window:?}", node.label());
+        let said = |g: &Geometry| {
+            let Geometry { kernel, stride, pad, pad_end, .. } = g;
+            format!("{kernel:?} by steps of {stride:?}, padded by {pad:?} and {pad_end:?}")
+        };
+        let reason = format!("{} has the window {}, not {}", node.label(), said(&laid), said(&want));
         Err(self.error(id, reason))
     }
 
