@@ -2,15 +2,16 @@
 //
 // An implicit matrix product: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p counts the output pixels
 // of the batch and k runs over a window row by row. Each thread makes a tile of pixels x channels in registers, by
-// products of 4x4 matrices: `conv16x8`, `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four channels at a
-// time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS along the
-// pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
+// products of 4x4 matrices: `conv16x8`, `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four
+// channels at a time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS
+// along the pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
 // Weights, and what is multiplied by them, are in f16 where the aliases below are made so; sums are in f32.
 //
 // No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
-// Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
-// convolution of what a max pool makes, and gives both. Twin: src/cpu/conv.rs.
+// Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one
+// product, whose channels go to a buffer a layer. `conv_pool` is a 1x1 convolution of what a max pool makes, and
+// gives both. Twin: src/cpu/conv.rs.
 
 alias weight4 = vec4f;
 alias weight4x4 = mat4x4f;
@@ -41,7 +42,7 @@ struct Params {
     pad_y: u32,
     pad_x: u32,
     finish: u32,
-    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, a multiple of 16
+    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, which no tile crosses
 }
 
 // What becomes of a sum.

@@ -34,7 +34,7 @@ pub struct Winograd {
 const FEW: usize = 16;
 
 /// Floats of a panel of transformed filters that a run may make: beside its input in a second-level cache. AVX-512's
-/// panels are larger, and took twice as long as filters that come from memory.
+/// panels are larger, and took more than twice as long as filters that come from memory.
 const MADE: usize = 64 * 1024;
 
 /// Floats between two points' matrices that are not used. Matrices are mostly multiples of 1 KiB long, and without
@@ -94,8 +94,13 @@ impl Winograd {
     pub fn scratch(&self, tiles: usize) -> usize {
         // Transformed input, products of one panel, one tile with its border, and a panel of transformed filters.
         let width = 2 * self.isa.lanes();
-        let filters = if self.plain { self.channels * width + GAP } else { 0 };
-        self.points() * (self.channels * (tiles + 1) + GAP + tiles * width + filters)
+        let filters = if self.plain { self.apart(width) } else { 0 };
+        self.points() * (self.apart(tiles) + tiles * width + self.channels + filters)
+    }
+
+    /// Floats from a point's matrix in the scratch to the next: of so many tiles, or of filters so wide.
+    fn apart(&self, across: usize) -> usize {
+        self.channels * across + GAP
     }
 
     fn points(&self) -> usize {
@@ -173,7 +178,7 @@ impl Call<'_> {
     unsafe fn compute<V: Vector, const SIDE: usize, const OUTPUTS: usize>(&self, scratch: &mut [f32]) {
         let Winograd { channels, columns, .. } = *self.layer;
         let (count, points) = (self.tiles.len(), SIDE * SIDE);
-        let matrix = count * channels + GAP;
+        let matrix = self.layer.apart(count);
         let (transformed, rest) = scratch.split_at_mut(points * matrix);
         let (products, rest) = rest.split_at_mut(points * count * 2 * V::LANES);
         let (patch, filters) = rest.split_at_mut(points * channels);
@@ -186,7 +191,7 @@ impl Call<'_> {
                 let width = if wide { 2 * V::LANES } else { V::LANES };
                 let (b, step) = if SIDE == MOST && self.layer.plain {
                     let from = self.layer.panels[column * 9 * channels..].as_ptr();
-                    let step = channels * width + GAP;
+                    let step = self.layer.apart(width);
                     transform_filters::<V>(from, channels, width, filters, step);
                     (filters.as_ptr(), step)
                 } else {
@@ -229,7 +234,7 @@ impl Call<'_> {
         patch: &mut [f32],
     ) {
         let channels = self.layer.channels;
-        let matrix = self.tiles.len() * channels + GAP;
+        let matrix = self.layer.apart(self.tiles.len());
         for (i, tile) in self.tiles.clone().enumerate() {
             let [n, y, x] = self.origin(tile, OUTPUTS);
             // SAFETY: the caller's; `gather` gives a tile of all channels.
@@ -319,8 +324,8 @@ impl Call<'_> {
     }
 }
 
-/// G g G', where tiles are 6 wide, for every channel and vector of a panel `width` floats wide: point (i, j) of channel c goes to
-/// `to[(i * 6 + j) * step + c * width..]`.
+/// G g G', where tiles are 6 wide, for every channel and vector of a panel `width` floats wide: point (i, j) of
+/// channel c goes to `to[(i * 6 + j) * step + c * width..]`.
 ///
 /// # Safety
 /// The machine has V; `from` points to nine rows of `width` a channel.

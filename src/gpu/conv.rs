@@ -49,6 +49,9 @@ pub struct Cut {
 }
 
 impl Tile {
+    /// What every tile's pixels divide.
+    pub const MOST_PIXELS: usize = 16;
+
     const fn pixels(self) -> u32 {
         match self {
             Tile::T16x8 => 16,
@@ -447,6 +450,13 @@ mod tests {
         assert_eq!(packed[8..16], [0.0, 0.0, 0.0, 0.0, 121.0, 221.0, 321.0, 0.0]);
         assert!(packed[24..32].iter().all(|&v| v == 0.0), "channels are filled up");
         assert_eq!(packed[32..40], [0.0, 0.0, 0.0, 0.0, 112.0, 212.0, 312.0, 0.0]);
+    }
+
+    #[test]
+    fn no_tile_crosses_what_is_filled_up_to_the_largest() {
+        for tile in Tile::ALL {
+            assert_eq!(Tile::MOST_PIXELS % tile.pixels() as usize, 0, "{tile:?}");
+        }
     }
 
     #[test]

@@ -319,7 +319,7 @@ impl Layer<'_> {
         let [down, across] = tiling.grid(to.shape);
         let tiles = to.shape.n * down * across;
         // Tiles of conv.wgsl shall not reach from one point into the next.
-        let plane = tiles.next_multiple_of(16);
+        let plane = tiles.next_multiple_of(conv::Tile::MOST_PIXELS);
         let params = |place: Place| kernels::Winograd {
             tiles: tiles as u32,
             plane: plane as u32,

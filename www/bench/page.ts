@@ -127,7 +127,8 @@ async function rounds(variant: Variant, count: number): Promise<number[][]> {
       const start = performance.now();
       await nets[id].run(values);
       times[id]!.push(performance.now() - start);
-      // Threads of some runtimes spin for a while after a run; the next one's cores shall be free.
+      // Threads of some runtimes spin for a while after a run; the next one's cores shall be free, and it shall find them
+      // as a picture does that comes now and then.
       await new Promise((done) => setTimeout(done, 150));
     }
   }

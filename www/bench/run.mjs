@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 import { FLOPS, module } from './peak.mjs';
 import { median, print, version } from './report.mjs';
 
-const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_SCALE, BENCH_OURS, BENCH_LAYERS } = process.env;
+const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_GROUP: group, BENCH_LAYERS } = process.env;
 const WARM_UPS = 10;
 /** Visits to a page of a runtime's own; one before them fills the browser's cache. */
 const VISITS = 3;
@@ -17,7 +17,6 @@ const ALLOWED = 1e-3;
 
 const rounds = Number(BENCH_ROUNDS);
 const variants = BENCH_VARIANT === 'both' ? ['caffe', 'keras'] : [BENCH_VARIANT];
-const group = BENCH_SCALE ? 'scale' : BENCH_OURS ? 'ours' : 'all';
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
 try {

@@ -111,11 +111,12 @@ fn native(options: &GpuOptions) -> Result<()> {
 pub fn cpu(options: &Options) -> Result<()> {
     let mut command = driver("run.mjs", !options.no_build)?;
     command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
-    let flag = |on| if on { "1" } else { "" };
-    command
-        .env("BENCH_SCALE", flag(options.scale))
-        .env("BENCH_OURS", flag(options.ours))
-        .env("BENCH_LAYERS", flag(options.layers));
+    let group = match options {
+        Options { scale: true, .. } => "scale",
+        Options { ours: true, .. } => "ours",
+        _ => "all",
+    };
+    command.env("BENCH_GROUP", group).env("BENCH_LAYERS", if options.layers { "1" } else { "" });
     measure(command, "cpu.json", options.json.as_deref())
 }
 

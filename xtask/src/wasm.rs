@@ -150,7 +150,8 @@ impl Module {
             fs::copy(raw.join(&file), out.join(&file)).with_context(|| format!("cannot copy {file}"))?;
         }
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
-        // As fast as -O3, which keeps more copies. The lowest kilobyte of memory is the end of the stack, where none gets.
+        // As fast as -O3, which keeps more copies; again until nothing changes. The lowest kilobyte of memory is the
+        // end of the stack, where none gets.
         optimise.args(["-Os", "--converge", "--low-memory-unused"]);
         optimise.args(["--enable-simd", "--enable-bulk-memory", "--enable-nontrapping-float-to-int"]);
         optimise.args([

@@ -31,9 +31,9 @@ const MOST: usize = 63;
 
 /// Looks at the word before falling asleep: 0.5 to 1 ms in wasm, 0.4 natively, on a 2.6 GHz EPYC. A helper that still
 /// looks joins in 0.3 microseconds (1 natively), one that sleeps in 20 to 35. The looks are longer than that for the
-/// scheduler's sake. In a virtual machine Linux takes an idle core for a busy one, so that a woken helper may land
-/// on its caller's core, and moves it only once it has seen both wanting to run for some milliseconds. Where helpers slept
-/// after a tenth of the looks, two threads were as slow as one after every pause of 150 ms.
+/// scheduler's sake. In a virtual machine Linux takes an idle core for a busy one, so that a woken helper may land on
+/// its caller's core, and moves it only once it has seen both wanting to run for some milliseconds. Where helpers
+/// slept after a tenth of the looks, two threads were as slow as one after every pause of 150 ms.
 const LOOKS: u32 = if cfg!(target_arch = "wasm32") { 300_000 } else { 10_000 };
 
 /// What the caller and its helpers share.
