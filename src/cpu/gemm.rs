@@ -198,18 +198,28 @@ impl Strip<'_> {
     /// The machine has V; A, B and C are as long as [`Packed::run`] says, the panel being WIDTH vectors wide.
     #[inline(always)]
     unsafe fn down<V: Vector, const WIDTH: usize>(&self, rows: Range<usize>) {
+        let at = Walk::new(self.a, rows.start);
         // SAFETY: the caller's.
-        unsafe { down::<V>(rows.clone(), &mut StripTiles::<WIDTH> { strip: self, at: Walk::new(self.a, rows.start) }) }
+        unsafe {
+            // The rule by itself: with a loop around it the innermost one keeps more than fits into registers.
+            if self.segments == 1 {
+                down::<V, _>(rows, &mut StripTiles::<WIDTH, true> { strip: self, at });
+            } else {
+                down::<V, _>(rows, &mut StripTiles::<WIDTH, false> { strip: self, at });
+            }
+        }
     }
 }
 
-/// A strip being walked down.
-struct StripTiles<'a, const WIDTH: usize> {
+/// A strip being walked down; of ONE segment, or of any number.
+struct StripTiles<'a, const WIDTH: usize, const ONE: bool> {
     strip: &'a Strip<'a>,
     at: Walk,
 }
 
-impl<const WIDTH: usize> Tiles for StripTiles<'_, WIDTH> {
+impl<const WIDTH: usize, const ONE: bool> Tiles for StripTiles<'_, WIDTH, ONE> {
+    const TALL: bool = WIDTH == 2 && ONE;
+
     #[inline(always)]
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
         let Strip { a, from, segments, length, b, bias, c, columns, first, relu } = *self.strip;
@@ -218,8 +228,7 @@ impl<const WIDTH: usize> Tiles for StripTiles<'_, WIDTH> {
             let start = a.data.as_ptr().add(from);
             let pointers: [*const f32; ROWS] = from_fn(|_| start.add(self.at.next(a)));
             let zero = [[V::splat(0.0); WIDTH]; ROWS];
-            // The rule by itself: with a loop around it the innermost one keeps more than fits into registers.
-            let sum = if segments == 1 {
+            let sum = if ONE {
                 product(pointers, length, b, zero)
             } else {
                 (0..segments).fold(zero, |sum, i| {
@@ -266,6 +275,10 @@ impl Walk {
 
 /// What takes a few rows of A at a time.
 pub trait Tiles {
+    /// Whether it is worth the code of tiles as tall as registers allow. Most work is two vectors wide and reads
+    /// each row in one piece.
+    const TALL: bool;
+
     /// # Safety
     /// ROWS rows from `row` on are there, and the machine has V.
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize);
@@ -276,17 +289,17 @@ pub trait Tiles {
 /// # Safety
 /// The rows are there, and the machine has V.
 #[inline(always)]
-pub unsafe fn down<V: Vector>(rows: Range<usize>, tiles: &mut impl Tiles) {
+pub unsafe fn down<V: Vector, T: Tiles>(rows: Range<usize>, tiles: &mut T) {
     let mut row = rows.start;
     // SAFETY: a tile is taken only where its rows are left; the rest is handed on from the caller.
     unsafe {
-        if V::ROWS == 8 {
+        if T::TALL && V::ROWS == 8 {
             while row + 8 <= rows.end {
                 tiles.tile::<V, 8>(row);
                 row += 8;
             }
         }
-        if V::ROWS == 6 {
+        if T::TALL && V::ROWS == 6 {
             while row + 6 <= rows.end {
                 tiles.tile::<V, 6>(row);
                 row += 6;
@@ -296,12 +309,17 @@ pub unsafe fn down<V: Vector>(rows: Range<usize>, tiles: &mut impl Tiles) {
             tiles.tile::<V, 4>(row);
             row += 4;
         }
-        // Five at the end, instead of four and one, would need more registers than there are.
-        match rows.end - row {
-            3 => tiles.tile::<V, 3>(row),
-            2 => tiles.tile::<V, 2>(row),
-            1 => tiles.tile::<V, 1>(row),
-            _ => {}
+        if T::TALL && rows.end - row > 1 {
+            if rows.end - row == 2 {
+                tiles.tile::<V, 2>(row);
+            } else {
+                tiles.tile::<V, 3>(row);
+            }
+            return;
+        }
+        while row < rows.end {
+            tiles.tile::<V, 1>(row);
+            row += 1;
         }
     }
 }

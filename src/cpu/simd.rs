@@ -276,7 +276,8 @@ mod wasm {
 
     impl Vector for F32x4 {
         const LANES: usize = 4;
-        const ROWS: usize = 4;
+        // A product by itself, before it is added, takes a register more.
+        const ROWS: usize = if cfg!(target_feature = "relaxed-simd") { 6 } else { 4 };
 
         #[inline(always)]
         fn splat(v: f32) -> Self {

@@ -507,11 +507,13 @@ impl<const WIDTH: usize> Point<WIDTH> {
     #[cfg_attr(target_family = "wasm", inline(never))]
     unsafe fn multiply<V: Vector>(&mut self, count: usize) {
         // SAFETY: the caller's.
-        unsafe { down::<V>(0..count, self) }
+        unsafe { down::<V, _>(0..count, self) }
     }
 }
 
 impl<const WIDTH: usize> Tiles for Point<WIDTH> {
+    const TALL: bool = WIDTH == 2;
+
     #[inline(always)]
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
         // SAFETY: the rows are there, says the caller, and as long as the fields say.

@@ -3,7 +3,7 @@
 import { GoogLeNetError, bad } from './errors.js';
 import { hasRelaxedSimd, hasSimd, hasThreads } from './features.js';
 import { threaded } from './helpers.js';
-import { readFile } from './node.js';
+import { readFile, spillsTiles } from './node.js';
 import type { Shared } from './protocol.js';
 import type { Simd } from './types.js';
 import type { Engine, Warm } from './wasm/googlenet.js';
@@ -70,7 +70,7 @@ function isRelaxed(simd: Simd): boolean {
     const message = 'This browser has no relaxed SIMD, which was asked for. Ask for "auto" or "plain".';
     throw new GoogLeNetError({ code: 'no-simd', detail: 'relaxed', message });
   }
-  return simd !== 'plain' && hasRelaxedSimd();
+  return simd === 'relaxed' || (simd === 'auto' && hasRelaxedSimd() && !spillsTiles());
 }
 
 /** The engine on a memory that workers can share. */

@@ -151,8 +151,8 @@ impl Module {
         }
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
         // As fast as -O3, which keeps more copies; again until nothing changes. The lowest kilobyte of memory is the
-        // end of the stack, where none gets.
-        optimise.args(["-Os", "--converge", "--low-memory-unused"]);
+        // end of the stack, where none gets. Functions of one name lie side by side, and are alike: 0.8 KB less gzipped.
+        optimise.args(["-Os", "--converge", "--low-memory-unused", "--reorder-functions-by-name"]);
         optimise.args(["--enable-simd", "--enable-bulk-memory", "--enable-nontrapping-float-to-int"]);
         optimise.args([
             "--enable-sign-ext",
