@@ -91,11 +91,8 @@ fn origin(pixel: u32) -> Origin {
 fn cell(o: Origin, ky: u32, kx: u32) -> i32 {
     let iy = o.y + i32(ky);
     let ix = o.x + i32(kx);
-    var at = -1;
-    if (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width)) {
-        at = ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset);
-    }
-    return at;
+    let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
+    return select(-1, ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset), inside);
 }
 
 fn fetch(cell: i32, quad: u32) -> vec4f {
@@ -176,20 +173,34 @@ fn tile(group: vec3u, groups: vec3u, local: vec3u, pixels: u32, quads: u32) -> v
     return vec3u(row * pixels, group.y * LANES * quads + local.x, local.z);
 }
 
-// Four windows' cells.
+// The windows of four output pixels.
 struct Origins {
-    a: Origin,
-    b: Origin,
-    c: Origin,
-    d: Origin,
+    row: vec4i,
+    y: vec4i,
+    x: vec4i,
 }
 
 fn origins(pixel: u32) -> Origins {
-    return Origins(origin(pixel), origin(pixel + 1u), origin(pixel + 2u), origin(pixel + 3u));
+    let a = origin(pixel);
+    let b = origin(pixel + 1u);
+    let c = origin(pixel + 2u);
+    let d = origin(pixel + 3u);
+    return Origins(vec4i(a.row, b.row, c.row, d.row), vec4i(a.y, b.y, c.y, d.y), vec4i(a.x, b.x, c.x, d.x));
 }
 
-fn cells(o: Origins, ky: u32, kx: u32) -> vec4i {
-    return vec4i(cell(o.a, ky, kx), cell(o.b, ky, kx), cell(o.c, ky, kx), cell(o.d, ky, kx));
+// Further below zero than any line is long.
+const NOWHERE = -0x40000000;
+
+// Where line ky of each window begins; NOWHERE outside the input.
+fn lines(o: Origins, ky: u32) -> vec4i {
+    let iy = o.y + i32(ky);
+    let at = ((o.row + iy) * i32(p.width) + o.x) * i32(p.x_stride) + i32(p.x_offset);
+    return select(vec4i(NOWHERE), at, vec4u(iy) < vec4u(p.height));
+}
+
+// Where the channels of each window's cell in column kx of its line begin; less than zero outside the input.
+fn cells(o: Origins, line: vec4i, kx: u32) -> vec4i {
+    return select(vec4i(NOWHERE), line + i32(kx * p.x_stride), vec4u(o.x + i32(kx)) < vec4u(p.width));
 }
 
 // Where the weights of a pixel's plane begin.
@@ -209,9 +220,11 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
     var s10 = mat4x4f();
     var s11 = mat4x4f();
     for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let l0 = lines(o0, ky);
+        let l1 = lines(o1, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
-            let c0 = cells(o0, ky, kx);
-            let c1 = cells(o1, ky, kx);
+            let c0 = cells(o0, l0, kx);
+            let c1 = cells(o1, l1, kx);
             let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
@@ -238,8 +251,9 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
     var s0 = mat4x4f();
     var s1 = mat4x4f();
     for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let l = lines(o, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
-            let c = cells(o, ky, kx);
+            let c = cells(o, l, kx);
             let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
@@ -259,8 +273,9 @@ fn sum4x4(at: vec3u) -> mat4x4f {
     let quads = p.channels / 4u;
     var sum = mat4x4f();
     for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let l = lines(o, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
-            let c = cells(o, ky, kx);
+            let c = cells(o, l, kx);
             let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 sum += product(weights(tap + quad * 4u * p.quads + q), fetch4(c, quad));
@@ -312,11 +327,15 @@ fn conv16x8(
     var s0 = Sixteen();
     var s1 = Sixteen();
     for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let la = lines(oa, ky);
+        let lb = lines(ob, ky);
+        let lc = lines(oc, ky);
+        let ld = lines(od, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
-            let ca = cells(oa, ky, kx);
-            let cb = cells(ob, ky, kx);
-            let cc = cells(oc, ky, kx);
-            let cd = cells(od, ky, kx);
+            let ca = cells(oa, la, kx);
+            let cb = cells(ob, lb, kx);
+            let cc = cells(oc, lc, kx);
+            let cd = cells(od, ld, kx);
             let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = 0u; quad < quads; quad++) {
                 let k = tap + quad * 4u * p.quads;
@@ -447,14 +466,17 @@ fn conv(
     let quads = (p.channels + 3u) / 4u;
     var s0 = mat4x4f();
     var s1 = mat4x4f();
-    for (var tap = 0u; tap < p.kernel_y * p.kernel_x; tap++) {
-        let ky = tap / p.kernel_x;
-        let c = cells(o, ky, tap - ky * p.kernel_x);
-        for (var quad = 0u; quad < quads; quad++) {
-            let k = (tap * quads + quad) * 4u * p.quads;
-            let x = mat4x4f(values(c.x, quad), values(c.y, quad), values(c.z, quad), values(c.w, quad));
-            s0 += product(weights(k + q0), x);
-            s1 += product(weights(k + q1), x);
+    for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let l = lines(o, ky);
+        for (var kx = 0u; kx < p.kernel_x; kx++) {
+            let c = cells(o, l, kx);
+            let tap = (ky * p.kernel_x + kx) * quads * 4u * p.quads;
+            for (var quad = 0u; quad < quads; quad++) {
+                let k = tap + quad * 4u * p.quads;
+                let x = mat4x4f(values(c.x, quad), values(c.y, quad), values(c.z, quad), values(c.w, quad));
+                s0 += product(weights(k + q0), x);
+                s1 += product(weights(k + q1), x);
+            }
         }
     }
     for (var i = 0u; i < 4u; i++) {

@@ -23,6 +23,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, H, W, y_stride/4), the same buffer
 
 const THREADS = 64u;
+// Beta in Caffe's GoogLeNet, for which roots do.
+const USUAL = 0.75;
 
 @compute @workgroup_size(THREADS)
 fn lrn(
@@ -68,16 +70,36 @@ fn lrn4(
     if quad + 1u < quads {
         right = x4[at + quad + 1u];
     }
-    // Squares of the channels from four before this thread's first to four after its last.
-    var squares = array(left * left, here * here, right * right);
-    var sum = vec4f();
-    for (var j = 4u - p.before; j <= 4u + p.after; j++) {
-        sum += vec4f(
-            squares[j / 4u][j % 4u],
-            squares[(j + 1u) / 4u][(j + 1u) % 4u],
-            squares[(j + 2u) / 4u][(j + 2u) % 4u],
-            squares[(j + 3u) / 4u][(j + 3u) % 4u],
-        );
+    let a = left * left;
+    let b = here * here;
+    let c = right * right;
+    // Each way of shifting by itself: what is indexed by a variable lies in memory.
+    var sum = b;
+    if p.before > 0u {
+        sum += vec4f(a.w, b.xyz);
     }
-    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = here * pow(p.k + p.scale * sum, vec4f(-p.beta));
+    if p.before > 1u {
+        sum += vec4f(a.zw, b.xy);
+    }
+    if p.before > 2u {
+        sum += vec4f(a.yzw, b.x);
+    }
+    if p.after > 0u {
+        sum += vec4f(b.yzw, c.x);
+    }
+    if p.after > 1u {
+        sum += vec4f(b.zw, c.xy);
+    }
+    if p.after > 2u {
+        sum += vec4f(b.w, c.xyz);
+    }
+    if p.after > 3u {
+        sum += c;
+    }
+    let base = p.k + p.scale * sum;
+    var power = inverseSqrt(base * sqrt(base));
+    if p.beta != USUAL {
+        power = pow(base, vec4f(-p.beta));
+    }
+    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = here * power;
 }

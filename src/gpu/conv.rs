@@ -159,9 +159,9 @@ impl Class {
             None => {}
         }
         if software {
-            // Loads are dear where each lane's is by itself, as llvmpipe has it: five sixths of its time, so that a
-            // large tile wins although it does not fit into registers. SwiftShader has fewer of those.
-            let tile = if kind == Kind::SwiftShader { Tile::T4x8 } else { Tile::T16x8 };
+            // Loads are dear where each lane's is by itself: five sixths of llvmpipe's time. A large tile wins although
+            // it does not fit into registers; on SwiftShader it was the fastest of all 14 for every convolution.
+            let tile = Tile::T16x8;
             let lanes = self.lanes(tile);
             return Cut { tile, lanes, rows: 8 / lanes, slices: 1 };
         }
