@@ -146,7 +146,10 @@ export interface LoadOptions {
    * software adapter.
    */
   check?: boolean;
-  /** Which instruction set the wasm path uses; for measuring. */
+  /**
+   * Which instruction set the wasm path uses; for measuring. Unasked the relaxed one where there is one and it is
+   * faster, which it is not in Node before 24.
+   */
   simd?: Simd;
   /** Hears how far loading has come. */
   onProgress?: ((progress: Progress) => void) | undefined;
