@@ -87,12 +87,19 @@ fn origin(pixel: u32) -> Origin {
     return Origin(i32(image * p.height), i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
 }
 
-// Where the channels of the input cell (ky, kx) of a window begin; -1 outside the input.
-fn cell(o: Origin, ky: u32, kx: u32) -> i32 {
+// Further below zero than any line is long.
+const NOWHERE = -0x40000000;
+
+// Where line ky of a window begins; NOWHERE outside the input.
+fn line(o: Origin, ky: u32) -> i32 {
     let iy = o.y + i32(ky);
-    let ix = o.x + i32(kx);
-    let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
-    return select(-1, ((o.row + iy) * i32(p.width) + ix) * i32(p.x_stride) + i32(p.x_offset), inside);
+    let at = ((o.row + iy) * i32(p.width) + o.x) * i32(p.x_stride) + i32(p.x_offset);
+    return select(NOWHERE, at, u32(iy) < p.height);
+}
+
+// Where the channels of a window's cell in column kx of its line begin; less than zero outside the input.
+fn cell(o: Origin, line: i32, kx: u32) -> i32 {
+    return select(NOWHERE, line + i32(kx * p.x_stride), u32(o.x + i32(kx)) < p.width);
 }
 
 fn fetch(cell: i32, quad: u32) -> vec4f {
@@ -175,32 +182,22 @@ fn tile(group: vec3u, groups: vec3u, local: vec3u, pixels: u32, quads: u32) -> v
 
 // The windows of four output pixels.
 struct Origins {
-    row: vec4i,
-    y: vec4i,
-    x: vec4i,
+    a: Origin,
+    b: Origin,
+    c: Origin,
+    d: Origin,
 }
 
 fn origins(pixel: u32) -> Origins {
-    let a = origin(pixel);
-    let b = origin(pixel + 1u);
-    let c = origin(pixel + 2u);
-    let d = origin(pixel + 3u);
-    return Origins(vec4i(a.row, b.row, c.row, d.row), vec4i(a.y, b.y, c.y, d.y), vec4i(a.x, b.x, c.x, d.x));
+    return Origins(origin(pixel), origin(pixel + 1u), origin(pixel + 2u), origin(pixel + 3u));
 }
 
-// Further below zero than any line is long.
-const NOWHERE = -0x40000000;
-
-// Where line ky of each window begins; NOWHERE outside the input.
 fn lines(o: Origins, ky: u32) -> vec4i {
-    let iy = o.y + i32(ky);
-    let at = ((o.row + iy) * i32(p.width) + o.x) * i32(p.x_stride) + i32(p.x_offset);
-    return select(vec4i(NOWHERE), at, vec4u(iy) < vec4u(p.height));
+    return vec4i(line(o.a, ky), line(o.b, ky), line(o.c, ky), line(o.d, ky));
 }
 
-// Where the channels of each window's cell in column kx of its line begin; less than zero outside the input.
-fn cells(o: Origins, line: vec4i, kx: u32) -> vec4i {
-    return select(vec4i(NOWHERE), line + i32(kx * p.x_stride), vec4u(o.x + i32(kx)) < vec4u(p.width));
+fn cells(o: Origins, l: vec4i, kx: u32) -> vec4i {
+    return vec4i(cell(o.a, l.x, kx), cell(o.b, l.y, kx), cell(o.c, l.z, kx), cell(o.d, l.w, kx));
 }
 
 // Where the weights of a pixel's plane begin.
@@ -494,8 +491,9 @@ var<workgroup> pooled: array<vec4f, POOLED>;
 fn greatest(o: Origin, quad: u32) -> vec4f {
     var most = vec4f(LOWEST);
     for (var ky = 0u; ky < p.kernel_y; ky++) {
+        let l = line(o, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
-            let at = cell(o, ky, kx);
+            let at = cell(o, l, kx);
             if at >= 0 {
                 most = max(most, x4[u32(at) / 4u + quad]);
             }

@@ -24,7 +24,7 @@ struct Params {
 
 const THREADS = 64u;
 // Beta in Caffe's GoogLeNet, for which roots do.
-const USUAL = 0.75;
+const USUAL_POWER = 0.75;
 
 @compute @workgroup_size(THREADS)
 fn lrn(
@@ -98,7 +98,7 @@ fn lrn4(
     }
     let base = p.k + p.scale * sum;
     var power = inverseSqrt(base * sqrt(base));
-    if p.beta != USUAL {
+    if p.beta != USUAL_POWER {
         power = pow(base, vec4f(-p.beta));
     }
     y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = here * power;

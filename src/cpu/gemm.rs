@@ -309,17 +309,10 @@ pub unsafe fn down<V: Vector, T: Tiles>(rows: Range<usize>, tiles: &mut T) {
             tiles.tile::<V, 4>(row);
             row += 4;
         }
-        if T::TALL && rows.end - row > 1 {
-            if rows.end - row == 2 {
-                tiles.tile::<V, 2>(row);
-            } else {
-                tiles.tile::<V, 3>(row);
-            }
-            return;
-        }
-        while row < rows.end {
-            tiles.tile::<V, 1>(row);
-            row += 1;
+        match rows.end - row {
+            3 if T::TALL => tiles.tile::<V, 3>(row),
+            2 if T::TALL => tiles.tile::<V, 2>(row),
+            _ => (row..rows.end).for_each(|row| tiles.tile::<V, 1>(row)),
         }
     }
 }

@@ -101,6 +101,10 @@ pub fn lrn() -> Vec<Case> {
         (lrn(4, 1.0, 0.6, 1.0), Shape::new(1, 2, 2, 6)),
         (lrn(1, 1.0, 0.75, 0.5), Shape::new(1, 1, 3, 4)),
         (lrn(9, 3.0, 1.0, 1.0), Shape::new(2, 1, 1, 3)),
+        // Channels in fours, each way that a window reaches beyond them, and another power.
+        (lrn(5, 2.0, 0.75, 1.0), Shape::new(1, 2, 3, 12)),
+        (lrn(8, 2.0, 0.75, 1.0), Shape::new(2, 3, 2, 16)),
+        (lrn(7, 1.5, 0.6, 2.0), Shape::new(1, 3, 2, 8)),
     ])
 }
 

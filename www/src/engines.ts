@@ -70,7 +70,7 @@ function isRelaxed(simd: Simd): boolean {
     const message = 'This browser has no relaxed SIMD, which was asked for. Ask for "auto" or "plain".';
     throw new GoogLeNetError({ code: 'no-simd', detail: 'relaxed', message });
   }
-  return simd === 'relaxed' || (simd === 'auto' && hasRelaxedSimd() && !spillsTiles());
+  return simd === 'relaxed' || (simd !== 'plain' && hasRelaxedSimd() && !spillsTiles());
 }
 
 /** The engine on a memory that workers can share. */
