@@ -24,7 +24,7 @@ describe('GPU faults', { concurrency: false }, () => {
     t.diagnostic(`${answers.length} answers, ${told} losses told, ${rejections} unhandled rejections, went on with ${[...new Set(backends)]}`);
     assert.deepEqual(answers, Array(TIMES).fill('cat'));
     assert.equal(rejections, 0);
-    assert.ok(told > TIMES / 4, 'devices were lost');
+    assert.ok(told >= TIMES / 2, `${told} devices were lost`);
   });
 
   test('a device that is lost while the model is loaded is followed by another', { timeout: 300_000 }, async () => {
