@@ -10,6 +10,7 @@ mod bundled;
 mod fetch;
 mod fuzz;
 mod imagenet;
+mod imports;
 mod licences;
 mod models;
 mod package;

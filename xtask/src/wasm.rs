@@ -1,6 +1,6 @@
 //! Rust to WebAssembly: compile, bind, optimise.
 
-use crate::{page, repo, shell};
+use crate::{imports, page, repo, shell};
 use anyhow::{Context, Result, bail};
 use flate2::{Compression, write::GzEncoder};
 use std::fs;
@@ -146,9 +146,13 @@ impl Module {
                 .arg(compiled),
         )?;
         fs::create_dir_all(&out)?;
-        for file in [format!("{name}.js"), format!("{name}.d.ts")] {
-            fs::copy(raw.join(&file), out.join(&file)).with_context(|| format!("cannot copy {file}"))?;
-        }
+        let types = format!("{name}.d.ts");
+        fs::copy(raw.join(&types), out.join(&types)).with_context(|| format!("cannot copy {types}"))?;
+        let [module, script] = [format!("{name}_bg.wasm"), format!("{name}.js")];
+        let (shortened, renamed) =
+            imports::shorten(&fs::read(raw.join(&module))?, &fs::read_to_string(raw.join(&script))?)?;
+        fs::write(raw.join(&module), shortened)?;
+        fs::write(out.join(&script), renamed)?;
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
         // As fast as -O3, which keeps more copies; again until nothing changes. The lowest kilobyte of memory is the
         // end of the stack, where none gets. Functions of one name lie side by side, and are alike: 0.8 KB less gzipped.
@@ -166,7 +170,7 @@ impl Module {
         if self.threads {
             optimise.arg("--enable-threads");
         }
-        shell::run(optimise.arg(raw.join(format!("{name}_bg.wasm"))).arg("-o").arg(&bound))
+        shell::run(optimise.arg(raw.join(&module)).arg("-o").arg(&bound))
     }
 
     fn size(&self) -> Result<[usize; 2]> {
