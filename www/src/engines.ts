@@ -1,9 +1,9 @@
 // The engine is built four times: with and without relaxed SIMD, with and without threads. This chooses.
 
 import { GoogLeNetError, bad } from './errors.js';
-import { hasRelaxedSimd, hasSimd, hasThreads } from './features.js';
+import { hasRelaxedSimd, hasSimd, hasThreads, spillsTiles } from './features.js';
 import { threaded } from './helpers.js';
-import { readFile, spillsTiles } from './node.js';
+import { readFile } from './node.js';
 import type { Shared } from './protocol.js';
 import type { Simd } from './types.js';
 import type { Engine, Warm } from './wasm/googlenet.js';

@@ -57,6 +57,20 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       }
     });
 
+    if (browserName === 'Chromium') {
+      test('an older Chromium takes plain SIMD unasked', SETTING, async () => {
+        await visit(here.server.url);
+        const as = async (version) => {
+          await page.evaluate((version) => {
+            Object.defineProperty(navigator, 'userAgent', { configurable: true, value: `Mozilla/5.0 Chrome/${version}.0.0.0` });
+          }, version);
+          return (await run({ worker: false })).info.adapter;
+        };
+        assert.match(await as(129), /simd128/);
+        assert.match(await as(130), /relaxed/);
+      });
+    }
+
     test('steps are timed when asked for', SETTING, async () => {
       await visit(here.server.url);
       const { profiles: [before, timed] } = await run({ threads: 1 });
