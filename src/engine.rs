@@ -3,7 +3,7 @@
 use crate::cpu::Cpu;
 use crate::cpu::team::Team;
 use crate::error::{Error, Result};
-use crate::gpu::{Counts, Drawn, Gpu, Warm};
+use crate::gpu::{self, Counts, Drawn, Gpu, Warm};
 use crate::image::{Crop, Image};
 use crate::model::Model;
 use crate::network::NodeId;
@@ -120,6 +120,29 @@ impl HeadOutput {
             }
         }
         top
+    }
+}
+
+/// A run that is under way, or on the CPU done.
+pub struct Flight {
+    heads: Vec<String>,
+    way: Way,
+}
+
+enum Way {
+    Done(Run),
+    Gpu(Box<gpu::Flight>),
+}
+
+impl Flight {
+    /// What the run answers.
+    pub async fn land(self) -> Result<Output> {
+        let Run { heads, steps, preprocess_ms, run_ms } = match self.way {
+            Way::Done(run) => run,
+            Way::Gpu(flight) => flight.land().await?,
+        };
+        let heads = self.heads.into_iter().zip(heads).map(|(name, probabilities)| HeadOutput { name, probabilities });
+        Ok(Output { heads: heads.collect(), steps, preprocess_ms, run_ms })
     }
 }
 
@@ -310,12 +333,24 @@ impl Engine {
 
     /// Runs pictures or tensors, as many as come together.
     pub async fn run_input(&mut self, input: Input<'_>) -> Result<Output> {
-        self.check(&input)?;
+        self.ready_for(&input)?;
+        self.execute(Work::All(input)).await
+    }
+
+    /// As [`Engine::run_input`], up to where a GPU has all that it needs: another input may be started before this one
+    /// has landed, and a third is [`Error::Argument`]. What is read meanwhile is the last one's.
+    pub async fn start_input(&mut self, input: Input<'_>) -> Result<Flight> {
+        self.ready_for(&input)?;
+        self.start(Work::All(input)).await
+    }
+
+    /// Has the plan for an input in force.
+    fn ready_for(&mut self, input: &Input<'_>) -> Result<()> {
+        self.check(input)?;
         if self.gains.iter().any(|&gain| gain != 1.0) {
             self.join = Join::Gains;
         }
-        self.prepare(input.batch())?;
-        self.execute(Work::All(input)).await
+        self.prepare(input.batch())
     }
 
     /// Runs the last input again with the gains as they are now. Only what they change is computed: the joins of the
@@ -339,20 +374,20 @@ impl Engine {
 
     /// Has the plan in force run.
     async fn execute(&mut self, work: Work<'_>) -> Result<Output> {
+        let output = self.start(work).await?.land().await;
+        self.filled = output.is_ok();
+        output
+    }
+
+    async fn start(&mut self, work: Work<'_>) -> Result<Flight> {
         self.filled = false;
-        let Run { heads, steps, preprocess_ms, run_ms } = match &mut self.runner {
-            Runner::Cpu(cpu) => cpu.run(work, &self.gains, self.timed)?,
-            Runner::Gpu(gpu) => gpu.run(work, &self.gains, self.timed).await?,
+        let way = match &mut self.runner {
+            Runner::Cpu(cpu) => Way::Done(cpu.run(work, &self.gains, self.timed)?),
+            Runner::Gpu(gpu) => Way::Gpu(Box::new(gpu.start(work, &self.gains, self.timed).await?)),
         };
         self.filled = true;
         self.applied.copy_from_slice(&self.gains);
-        let heads = self.model.network.heads().iter().zip(heads);
-        Ok(Output {
-            heads: heads.map(|(h, probabilities)| HeadOutput { name: h.name.clone(), probabilities }).collect(),
-            steps,
-            preprocess_ms,
-            run_ms,
-        })
+        Ok(Flight { heads: self.model.network.heads().iter().map(|head| head.name.clone()).collect(), way })
     }
 
     /// Takes on the plan for this batch, unless it is in force.

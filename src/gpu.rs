@@ -21,7 +21,7 @@ use crate::googlenet::Spec;
 use crate::image::{Crop, Image, Preprocess};
 use crate::model::Model;
 use crate::network::{Network, NodeId};
-use crate::plan::{Input, Join, Place, Plan, Run, Work};
+use crate::plan::{Input, Join, Place, Plan, Run, StepTime, Work};
 use crate::stats::Stats;
 use crate::tensor::Tensor;
 use crate::tiles::Sheet;
@@ -33,12 +33,13 @@ use kernels::Kernels;
 #[cfg(not(target_arch = "wasm32"))]
 pub use peak::Peak;
 use picture::Picture;
-use record::Recording;
+use record::{Recording, Results};
 use std::collections::HashMap;
+use std::rc::Rc;
 pub use tiles::Drawn;
 use tune::Tuning;
 use web_time::Instant;
-use wgpu::CommandEncoder;
+use wgpu::{Buffer, CommandEncoder};
 
 /// One dispatch, as a person reads it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -82,7 +83,7 @@ pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
 
 /// A model on a GPU.
 pub struct Gpu {
-    device: Device,
+    device: Rc<Device>,
     kernels: Kernels,
     /// By the first layer of a dispatch that has any.
     packed: HashMap<NodeId, Packed>,
@@ -95,6 +96,39 @@ pub struct Gpu {
     recording: Option<Recording>,
     /// What the device has to say about the last [`Gpu::prepare`].
     prepared: Option<Watch>,
+}
+
+/// A run that is under way.
+pub struct Flight {
+    device: Rc<Device>,
+    staging: Rc<Buffer>,
+    results: Results,
+    /// What the device has to say about its commands.
+    watch: Watch,
+    /// Spans whose times are noted, those that were timed before that of preprocessing.
+    noted: usize,
+    timed: usize,
+    /// The steps of the timed spans, and each one's part.
+    parts: Vec<(usize, StepTime)>,
+    start: Instant,
+    uploaded_ms: f64,
+}
+
+impl Flight {
+    /// What the run gave, once the GPU has done it.
+    pub async fn land(self) -> Result<Run> {
+        let read = self.device.read(&self.staging, |bytes| self.results.read(bytes, self.noted)).await;
+        // What was wrong with the commands says more than that their results cannot be read.
+        self.watch.result().await?;
+        let (heads, times) = read?;
+
+        let (span_times, resize_times) = times.split_at(self.timed);
+        let preprocess_ms = self.uploaded_ms + resize_times.iter().sum::<f64>();
+        let run_ms = (milliseconds(self.start) - preprocess_ms).max(0.0);
+        let step = |(at, part): (usize, StepTime)| StepTime { node: part.node, ms: part.ms * span_times[at] };
+        let steps = self.parts.into_iter().map(step).collect();
+        Ok(Run { heads, steps, preprocess_ms, run_ms })
+    }
 }
 
 /// A device with its shaders compiled, before there is a model: what can be done while one is downloaded.
@@ -151,7 +185,7 @@ impl Gpu {
         let (packed, watch) = device.watch(|| Packed::all(&device, model));
         watch.result().await?;
         Ok(Gpu {
-            device,
+            device: Rc::new(device),
             kernels,
             packed: packed?,
             network: model.network.clone(),
@@ -251,6 +285,12 @@ impl Gpu {
     /// where `timed` is set and the device can. Uploading counts as preprocessing; where the device has
     /// no timestamps, the resize itself counts in `run_ms`.
     pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+        self.start(work, gains, timed).await?.land().await
+    }
+
+    /// As [`Gpu::run`], up to where the GPU has all that it needs. Another may be started before this one has landed;
+    /// [`Error::Argument`] where two are under way. What is read of the plan's places is the last one's.
+    pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Flight> {
         let start = Instant::now();
         self.ready().await?;
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
@@ -265,6 +305,7 @@ impl Gpu {
             check_input(recording, &self.preprocess, input)?;
         }
 
+        let (staging, results) = recording.staging()?;
         let timed = timed && recording.timer.is_some();
         let due = recording.due(work);
         let mut uploaded_ms = 0.0;
@@ -280,7 +321,7 @@ impl Gpu {
                     }
                 }
                 Some(Input::Images(images, crop)) => {
-                    let tools = (device, &self.kernels, &self.preprocess);
+                    let tools = (&**device, &self.kernels, &self.preprocess);
                     resize_timed = encode_pictures(tools, &mut self.pictures, recording, images, crop, &mut encoder);
                     uploaded_ms = milliseconds(start);
                 }
@@ -289,21 +330,13 @@ impl Gpu {
             let dispatches = recording.encode(&mut encoder, &due, timed);
             device.count(|counts| counts.dispatches += dispatches);
             let times = if timed { 0 } else { due.len() }..due.len() + usize::from(resize_timed);
-            recording.collect(&mut encoder, times.clone());
+            recording.collect(&mut encoder, times.clone(), &staging);
             device.submit(encoder);
-            times
+            times.len()
         });
-        let recording: &Recording = recording;
-        let read = device.read(&recording.staging, |bytes| recording.results(bytes, noted.len())).await;
-        // What was wrong with the commands says more than that their results cannot be read.
-        watch.result().await?;
-        let (heads, times) = read?;
-
-        let (step_times, resize_times) = times.split_at(if timed { due.len() } else { 0 });
-        let preprocess_ms = uploaded_ms + resize_times.iter().sum::<f64>();
-        let run_ms = (milliseconds(start) - preprocess_ms).max(0.0);
-        let steps = recording.step_times(&due, step_times);
-        Ok(Run { heads, steps, preprocess_ms, run_ms })
+        let parts = if timed { recording.parts(&due) } else { Vec::new() };
+        let timed = if timed { due.len() } else { 0 };
+        Ok(Flight { device: device.clone(), staging, results, watch, noted, timed, parts, start, uploaded_ms })
     }
 
     /// What stands in a place of the plan in force.

@@ -21,8 +21,10 @@ use js_sys::{Array, Float32Array, JSON, Object, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::Once;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
 
 /// A model on a backend.
 #[wasm_bindgen]
@@ -30,7 +32,8 @@ pub struct Engine {
     /// Empty while a call is under way.
     inner: Cell<Option<Box<Loaded>>>,
     /// Of the last run; empty where it was not timed.
-    steps: RefCell<Vec<StepTime>>,
+    steps: Rc<RefCell<Vec<StepTime>>>,
+    labels: Rc<Vec<String>>,
 }
 
 /// An engine, and what explains its answers.
@@ -156,7 +159,8 @@ impl Engine {
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
         let loaded = load.await.map_err(thrown)?;
-        Ok(Engine { inner: Cell::new(Some(Box::new(loaded))), steps: RefCell::default() })
+        let labels = Rc::new(loaded.engine.model().labels.clone());
+        Ok(Engine { inner: Cell::new(Some(Box::new(loaded))), steps: Rc::default(), labels })
     }
 
     /// Shares the steps on the CPU among this many threads, or as many as there are: the caller and the helper
@@ -219,16 +223,17 @@ impl Engine {
 
     /// Classifies pictures of RGBA bytes, rows from the top, one picture after the other; `sizes` has the width
     /// and height of each. `crop` is `center`, `squash` or `fit`; `top` says how many classes of each head to give.
-    /// Gives an answer a picture.
+    /// Gives, in an array as soon as the GPU has all that it needs, the promise of an answer a picture. Then another call
+    /// may come: of two at once on a GPU each is answered.
     pub async fn classify(
         &self,
         mut rgba: Vec<u8>,
         sizes: Vec<u32>,
         crop: String,
         top: usize,
-    ) -> Result<JsValue, JsValue> {
+    ) -> Result<Array, JsValue> {
         let mut loaded = self.take()?;
-        let run = async {
+        let start = async {
             let crop = crop.parse()?;
             let mut images = Vec::new();
             // From the last one, as that moves no bytes but its own.
@@ -246,11 +251,16 @@ impl Engine {
             }
             let images: Vec<&Image> = images.iter().rev().collect();
             loaded.ablation.forget();
-            loaded.engine.run_input(Input::Images(&images, crop)).await
+            loaded.engine.start_input(Input::Images(&images, crop)).await
         };
-        let output = self.noted(run.await)?;
-        let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &loaded.engine, picture, top));
-        object(&answers.collect::<Vec<_>>())
+        let flight = start.await.map_err(thrown)?;
+        let (steps, labels) = (self.steps.clone(), self.labels.clone());
+        let answered = async move {
+            let output = noted(&steps, flight.land().await)?;
+            let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &labels, picture, top));
+            object(&answers.collect::<Vec<_>>())
+        };
+        Ok(Array::of1(&future_to_promise(answered)))
     }
 
     /// Runs an input as it is: as many pictures of HWC values as the array holds. Gives each head's
@@ -265,7 +275,7 @@ impl Engine {
             let input = Tensor::new(shape.with_batch(values.len() / shape.per_image()), values)?;
             engine.run_input(Input::Tensors(&[&input])).await
         };
-        let output = self.noted(run.await)?;
+        let output = noted(&self.steps, run.await)?;
         loaded.ablation.forget();
         let heads = Object::new();
         for head in &output.heads {
@@ -373,18 +383,11 @@ impl Engine {
         let gains: Vec<_> = branches.into_iter().zip(gains).collect();
         let (untouched, mut output) = ablation.run(engine, &gains).await.map_err(thrown)?;
         self.steps.replace(std::mem::take(&mut output.steps));
-        let answer = Answer::of(&output, engine, 0, top);
-        let before = Answer::of(untouched, engine, 0, top).top;
+        let answer = Answer::of(&output, &self.labels, 0, top);
+        let before = Answer::of(untouched, &self.labels, 0, top).top;
         let all = untouched.answer().map_or(&[][..], |head| head.probabilities.image(0));
         let untouched = answer.top.iter().map(|class| all[class.index]).collect();
         object(&Ablated { answer, untouched, before })
-    }
-
-    /// A run's output, its steps' times set aside for `profile`.
-    fn noted(&self, output: Result<Output>) -> Result<Output, JsValue> {
-        let mut output = output.map_err(thrown)?;
-        self.steps.replace(std::mem::take(&mut output.steps));
-        Ok(output)
     }
 
     /// The engine for the length of one call; a second call meanwhile is refused, not undefined.
@@ -396,10 +399,16 @@ impl Engine {
     }
 }
 
+/// A run's output, its steps' times set aside for `profile`.
+fn noted(steps: &RefCell<Vec<StepTime>>, output: Result<Output>) -> Result<Output, JsValue> {
+    let mut output = output.map_err(thrown)?;
+    steps.replace(std::mem::take(&mut output.steps));
+    Ok(output)
+}
+
 impl<'a> Answer<'a> {
     /// What a run says of a picture of its batch.
-    fn of(output: &'a Output, engine: &'a engine::Engine, picture: usize, top: usize) -> Self {
-        let labels = &engine.model().labels;
+    fn of(output: &'a Output, labels: &'a [String], picture: usize, top: usize) -> Self {
         let best = |head: &HeadOutput| -> Vec<Class<'a>> {
             let class = |(index, probability)| Class { index, label: &labels[index], probability };
             head.top(picture, top).into_iter().map(class).collect()

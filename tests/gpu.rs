@@ -16,10 +16,34 @@ fn bundled() -> Engine {
 }
 
 fn run(engine: &mut Engine, pictures: usize) -> Counts {
-    let rgba = (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect();
-    let image = Image::new(64, 48, rgba).expect("a picture");
+    let image = picture(7);
     block_on(engine.run_input(Input::Images(&vec![&image; pictures], Crop::Center))).expect("an answer");
     engine.gpu_counts().expect("a GPU")
+}
+
+fn picture(step: usize) -> Image {
+    Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * step % 251) as u8).collect()).expect("a picture")
+}
+
+#[test]
+fn two_runs_may_be_under_way() {
+    let mut engine = bundled();
+    let pictures = [picture(7), picture(11)];
+    let alone = pictures.each_ref().map(|image| block_on(engine.run(image)).expect("an answer").heads);
+    assert_ne!(alone[0], alone[1], "the pictures are told apart");
+    let before = engine.gpu_counts().expect("a GPU");
+    let mut start = |image: &Image| block_on(engine.start_input(Input::Images(&[image], Crop::Center)));
+    let [first, second] = pictures.each_ref().map(|image| start(image).expect("a run"));
+    let busy = start(&pictures[0]).err().expect("a third has no buffer to bring its results");
+    assert_eq!(busy.code(), "argument");
+    // In whichever order they are asked for.
+    let second = block_on(second.land()).expect("an answer").heads;
+    let first = block_on(first.land()).expect("an answer").heads;
+    assert_eq!([first, second], alone);
+    drop(start(&pictures[0]).expect("a run that nobody waits for"));
+    assert_eq!(block_on(engine.run(&pictures[1])).expect("an answer").heads, alone[1]);
+    let after = engine.gpu_counts().expect("a GPU");
+    assert_eq!((after.buffers, after.pipelines), (before.buffers, before.pipelines));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::conv::Packed;
 use super::device::Device;
 use super::jobs::{Bind, Job, Jobs, Span};
 use super::kernels::{Kernel, Kernels};
-use super::timing::Timer;
+use super::timing::{self, Timer};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
 use crate::plan::{Place, StepTime, Work};
@@ -12,7 +12,11 @@ use crate::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
+
+/// Runs that may be under way at once: while the results of one come back, the GPU works on the next.
+pub const FLIGHTS: usize = 2;
 
 /// Everything of one plan that lives on the GPU.
 pub struct Recording {
@@ -21,12 +25,9 @@ pub struct Recording {
     pub buffers: Vec<Buffer>,
     /// Where each input node's values go, in the network's order.
     pub inputs: Vec<Place>,
-    /// Where each head's probabilities are, and where they begin in the staging buffer.
-    pub heads: Vec<(Place, u64)>,
-    /// What one readback brings: every head's buffer, then the times.
-    pub staging: Buffer,
-    /// Where the times begin in it.
-    pub times_at: u64,
+    /// What one readback brings is copied to one of these: to one that nobody else holds.
+    staging: [Rc<Buffer>; FLIGHTS],
+    results: Results,
     /// The spans of the steps, then the preprocessing's.
     pub timer: Option<Timer>,
     /// One a node.
@@ -34,6 +35,16 @@ pub struct Recording {
     gains_written: Vec<f32>,
     dispatches: Vec<Dispatch>,
     spans: Vec<Span>,
+}
+
+/// What a staging buffer holds after a run: every head's buffer, then the times.
+#[derive(Clone)]
+pub struct Results {
+    /// Where each head's probabilities are on the GPU, and in the staging buffer.
+    heads: Vec<(Place, Range<usize>)>,
+    times_at: usize,
+    /// Nanoseconds of a tick.
+    period: f64,
 }
 
 /// One dispatch, ready to be encoded.
@@ -99,21 +110,22 @@ impl Recording {
             .iter()
             .map(|head| {
                 let place = plan.places[head.prob];
-                let at = times_at;
-                times_at += buffers[place.buffer].size().next_multiple_of(8);
-                (place, at)
+                let (at, size) = (times_at, buffers[place.buffer].size() as usize);
+                times_at += size.next_multiple_of(8);
+                (place, at..at + size)
             })
             .collect();
         let timer = Timer::new(device, 1 + spans.len());
-        let bytes = times_at + timer.as_ref().map_or(0, Timer::byte_len);
-        let staging = device.buffer("results", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+        let bytes = times_at as u64 + timer.as_ref().map_or(0, Timer::byte_len);
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let staging = [(); FLIGHTS].map(|()| Rc::new(device.buffer("results", bytes, usage)));
+        let results = Results { heads, times_at, period: timer.as_ref().map_or(0.0, Timer::period) };
         Ok(Recording {
             batch: plan.batch,
             inputs: network.inputs().map(|id| plan.places[id]).collect(),
             buffers,
-            heads,
             staging,
-            times_at,
+            results,
             timer,
             gains,
             gains_written,
@@ -137,11 +149,10 @@ impl Recording {
         (0..self.spans.len()).filter(due).collect()
     }
 
-    /// Each step's time of what these spans took, in their order.
-    pub fn step_times(&self, due: &[usize], times: &[f64]) -> Vec<StepTime> {
-        let each = due.iter().map(|&span| &self.spans[span]).zip(times);
-        each.flat_map(|(span, ms)| span.nodes.iter().map(move |&(node, part)| StepTime { node, ms: ms * part }))
-            .collect()
+    /// The steps of these spans: which of the spans' times each is of, and its part of that, as milliseconds.
+    pub fn parts(&self, due: &[usize]) -> Vec<(usize, StepTime)> {
+        let each = due.iter().enumerate().map(|(at, &span)| (at, &self.spans[span].nodes));
+        each.flat_map(|(at, nodes)| nodes.iter().map(move |&(node, ms)| (at, StepTime { node, ms }))).collect()
     }
 
     /// Where the preprocessing's time is noted: after those of all spans.
@@ -196,30 +207,33 @@ impl Recording {
         }
     }
 
-    /// Encodes the copies that bring the heads' probabilities and these spans' times to the staging buffer.
-    pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>) {
-        for &(place, at) in &self.heads {
-            let buffer = self.buffer(place);
-            encoder.copy_buffer_to_buffer(buffer, 0, &self.staging, at, buffer.size());
+    /// A staging buffer for as long as it is held, and how to read it.
+    pub fn staging(&self) -> Result<(Rc<Buffer>, Results)> {
+        let free = self.staging.iter().find(|buffer| Rc::strong_count(buffer) == 1);
+        let busy = || Error::Argument(format!("{FLIGHTS} runs are under way: wait for one of them"));
+        Ok((free.ok_or_else(busy)?.clone(), self.results.clone()))
+    }
+
+    /// Encodes the copies that bring the heads' probabilities and these spans' times to a staging buffer.
+    pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>, staging: &Buffer) {
+        for (place, at) in &self.results.heads {
+            encoder.copy_buffer_to_buffer(self.buffer(*place), 0, staging, at.start as u64, at.len() as u64);
         }
         if let Some(timer) = &self.timer
             && !spans.is_empty()
         {
-            timer.resolve(encoder, spans, &self.staging, self.times_at);
+            timer.resolve(encoder, spans, staging, self.results.times_at as u64);
         }
     }
+}
 
+impl Results {
     /// The heads' probabilities and so many spans' times, from the staging buffer's bytes.
-    pub fn results(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
-        let heads = self.heads.iter().map(|&(place, at)| {
-            let from = at as usize;
-            gather(place, bytemuck::pod_collect_to_vec(&bytes[from..from + self.buffer(place).size() as usize]))
-        });
-        let times = self.timer.as_ref().map_or(Vec::new(), |timer| {
-            let from = self.times_at as usize;
-            timer.milliseconds(&bytemuck::pod_collect_to_vec::<u8, u64>(&bytes[from..from + spans * 16]))
-        });
-        (heads.collect(), times)
+    pub fn read(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
+        let floats = |at: &Range<usize>| bytemuck::pod_collect_to_vec(&bytes[at.clone()]);
+        let heads = self.heads.iter().map(|(place, at)| gather(*place, floats(at)));
+        let ticks = bytemuck::pod_collect_to_vec::<u8, u64>(&bytes[self.times_at..][..spans * 16]);
+        (heads.collect(), timing::milliseconds(&ticks, self.period))
     }
 }
 

@@ -52,9 +52,14 @@ impl Timer {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, to, offset, bytes);
     }
 
-    /// Milliseconds of each span.
-    pub fn milliseconds(&self, ticks: &[u64]) -> Vec<f64> {
-        // A browser may round an end to before its beginning.
-        ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * self.period / 1e6).collect()
+    /// Nanoseconds of a tick.
+    pub fn period(&self) -> f64 {
+        self.period
     }
+}
+
+/// Milliseconds of each span, of ticks of so many nanoseconds.
+pub fn milliseconds(ticks: &[u64], period: f64) -> Vec<f64> {
+    // A browser may round an end to before its beginning.
+    ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period / 1e6).collect()
 }

@@ -31,7 +31,8 @@ const BACKENDS = ['auto', 'webgpu', 'wasm', 'gpu', 'cpu'];
 /**
  * A loaded GoogLeNet.
  *
- * Calls may come at any time: they are answered one after the other, in the order in which they came. Every error is
+ * Calls may come at any time: they are begun one after the other, in the order in which they came, and pictures on a
+ * GPU two at a time. Every error is
  * a {@link GoogLeNetError}; one about a picture or an argument leaves the network as it was.
  *
  * @example
@@ -124,7 +125,7 @@ export class GoogLeNet {
   /**
    * Says what is in each of many pictures.
    *
-   * @param sources - The pictures, each looked at only when it is its turn.
+   * @param sources - The pictures, each looked at while the one before it is answered.
    * @returns In their order, an answer for each; where a picture cannot be read, its error.
    */
   async classifyMany(sources: Iterable<Source>, options: ClassifyManyOptions = {}): Promise<Outcome[]> {
@@ -132,13 +133,23 @@ export class GoogLeNet {
     if (!Number.isInteger(batch) || batch < 1) throw bad(`There cannot be ${batch} pictures in a batch.`);
     const all = [...sources];
     const outcomes: Outcome[] = [];
+    const waiting: Promise<Outcome[]>[] = [];
+    const next = async () => {
+      outcomes.push(...(await waiting.shift()!));
+      onProgress?.({ done: outcomes.length, total: all.length });
+    };
     for (let at = 0; at < all.length; at += batch) {
       const read = await Promise.all(all.slice(at, at + batch).map((source) => picture(source).catch(asError)));
       const pictures = read.filter((picture): picture is Picture => !(picture instanceof GoogLeNetError));
-      const answers = pictures.length > 0 ? await this.#classify(pictures, top, crop, signal) : [];
-      outcomes.push(...read.map((picture) => (picture instanceof GoogLeNetError ? picture : answers.shift()!)));
-      onProgress?.({ done: outcomes.length, total: all.length });
+      const answers = pictures.length > 0 ? this.#classify(pictures, top, crop, signal) : Promise.resolve([]);
+      const answered = answers.then((answers) =>
+        read.map((picture) => (picture instanceof GoogLeNetError ? picture : answers.shift()!)));
+      // Where one fails, nobody asks for the other.
+      answered.catch(() => {});
+      waiting.push(answered);
+      if (waiting.length > 1) await next();
     }
+    while (waiting.length > 0) await next();
     return outcomes;
   }
 

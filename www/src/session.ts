@@ -1,4 +1,4 @@
-// Owns the engine and answers calls, one at a time. In a worker as a rule; on the calling thread otherwise.
+// Owns the engine and answers calls, one after the other; pictures on a GPU two at a time. In a worker as a rule; on the calling thread otherwise.
 
 import { download } from './download.js';
 import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
@@ -11,7 +11,8 @@ import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from '
 
 type Report = (progress: Progress) => void;
 type Replay = (engine: Engine) => Promise<unknown>;
-type Handler<C extends Call> = (args: Calls[C]['args'], report: Report) => Promise<Calls[C]['result']>;
+/** `next` lets the call after this one begin, which it may otherwise once this one has ended. */
+type Handler<C extends Call> = (args: Calls[C]['args'], report: Report, next: () => void) => Promise<Calls[C]['result']>;
 
 /** What a safetensors file that is not ours is refused for: it may be another framework's. */
 const FOREIGN = ['metadata', 'missing-tensor', 'extra-tensor', 'tensor-type'];
@@ -42,8 +43,13 @@ export class Session {
   readonly #post: (reply: Reply, moved?: Transferable[]) => void;
   readonly #summon: Summon | undefined;
   readonly #ended = new AbortController();
-  /** One call at a time, in the order in which they came. */
-  #last = Promise.resolve();
+  /** Calls begin in the order in which they came, each when the one before it has ended or lets it. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** The pictures that went to the GPU last: while they are answered, others can go there. */
+  #flight: Promise<unknown> = Promise.resolve();
+  #flights = 0;
+  /** An engine whose GPU is known to fail, and how. */
+  #failed: { engine: Engine; error: unknown } | undefined;
   /** Calls that nobody waits for any more. */
   readonly #cancelled = new Set<number>();
 
@@ -75,7 +81,7 @@ export class Session {
   receive(message: Request | { cancel: number }): void {
     clearTimeout(this.#idle);
     if ('cancel' in message) this.#cancelled.add(message.cancel);
-    else this.#last = this.#last.then(() => this.#answer(message));
+    else this.#last = this.#last.then(() => new Promise<void>((next) => void this.#answer(message, next).finally(next)));
   }
 
   /** Frees the engine, once the call under way has ended. */
@@ -88,11 +94,13 @@ export class Session {
     });
   }
 
-  async #answer({ id, call, args }: Request): Promise<void> {
+  async #answer({ id, call, args }: Request, next: () => void): Promise<void> {
+    // Whatever else is asked is about what has been answered.
+    if (call !== 'classify') await this.#flight;
     if (this.#cancelled.delete(id) || this.#ended.signal.aborted) return;
     try {
       const handler = this.#handlers[call] as Handler<Call>;
-      const result = await handler(args, (progress) => this.#post({ id, progress }));
+      const result = await handler(args, (progress) => this.#post({ id, progress }), next);
       this.#post({ id, result }, movable(result));
     } catch (thrown) {
       this.#post({ id, error: failure(thrown) });
@@ -144,10 +152,10 @@ export class Session {
       if (!this.#file) throw notLoaded();
       return this.#start(this.#file, backend, this.#withHeads, report);
     },
-    classify: async ({ pictures, crop, top }) => {
+    classify: async ({ pictures, crop, top }, _, next) => {
       const read = await Promise.all(pictures.map((picture) => pixels(picture).catch(failure)));
       const readable = read.filter((picture) => 'data' in picture);
-      const answers = readable.length > 0 ? await this.#classify(readable, crop, top) : [];
+      const answers = readable.length > 0 ? await this.#classify(readable, crop, top, next) : [];
       return read.map((picture) => ('data' in picture ? answers.shift()! : picture));
     },
     features: async ({ picture, crop }) => {
@@ -269,6 +277,7 @@ export class Session {
     this.#asked = backend;
     release(this.#engine);
     this.#engine = next;
+    this.#failed = undefined;
     this.#patience = next.can_tune() ? PATIENCE : SLOW;
     if (this.#file !== bytes) this.#replay = this.#gains = undefined;
     this.#file = bytes;
@@ -302,12 +311,35 @@ export class Session {
     return this.#engine;
   }
 
-  async #classify(pictures: Pixels[], crop: string, top: number): Promise<Answer[]> {
+  /** With `next`, other pictures may follow before these are answered. */
+  async #classify(pictures: Pixels[], crop: string, top: number, next?: () => void): Promise<Answer[]> {
     const [only] = pictures;
     const rgba = pictures.length === 1 && only ? bytes(only) : joined(pictures);
     const sizes = Uint32Array.from(pictures.flatMap(({ width, height }) => [width, height]));
-    const run = (engine: Engine) => engine.classify(rgba, sizes, crop, top);
-    const answers = (await this.#recovering(run, pictures.length)) as Answer[];
+    const start = (engine: Engine) => engine.classify(rgba, sizes, crop, top) as Promise<[Promise<Answer[]>]>;
+    const run = async (engine: Engine) => (await start(engine))[0];
+    const engine = this.#running();
+    if (next && this.#failed?.engine !== engine) {
+      try {
+        const [answers] = await this.#watched(start(engine), pictures.length);
+        this.#remember(run, rgba.length);
+        // Those before them may still be on the GPU.
+        const answered = this.#watched(answers, pictures.length * ++this.#flights).finally(() => this.#flights--);
+        const before = this.#flight;
+        this.#flight = answered.catch(() => {});
+        void before.then(next);
+        return await answered;
+      } catch (error) {
+        if (failure(error).code !== 'gpu') throw error;
+        this.#failed = { engine, error };
+        // The calls that have come meanwhile are before it.
+        next();
+        const turn = this.#last.then(() => this.#classify(pictures, crop, top));
+        this.#last = turn.catch(() => {});
+        return turn;
+      }
+    }
+    const answers = await this.#recovering(run, pictures.length);
     this.#remember(run, rgba.length);
     return answers;
   }
@@ -317,7 +349,9 @@ export class Session {
    * one. What builds on the last picture has it run again first.
    */
   async #recovering<T>(run: (engine: Engine) => Promise<T>, pictures: number, replay?: Replay): Promise<T> {
+    const failed = this.#failed;
     try {
+      if (failed?.engine === this.#running()) throw failed.error;
       return await this.#watched(run(this.#running()), pictures);
     } catch (error) {
       const { code, message } = failure(error);

@@ -36,6 +36,15 @@ async function run(options: LoadOptions, picture: string): Promise<Run> {
   return { info, probabilities, profiles: [before, await net!.profile(false)] };
 }
 
+/** Milliseconds from nothing to the first answer. */
+async function fresh(options: LoadOptions, picture: string): Promise<{ backend: string; ms: number }> {
+  const blob = await (await fetch(picture)).blob();
+  const since = performance.now();
+  const { backend } = await open(options);
+  await net!.classify(blob);
+  return { backend, ms: performance.now() - since };
+}
+
 async function move(backend: 'cpu' | 'gpu'): Promise<Info> {
   return net!.move(backend);
 }
@@ -96,9 +105,11 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
         }, Math.random() * usual * 1.2);
       });
       if (moving) await net!.move('gpu');
-      const { top: [first] } = await net!.classify(blob);
+      // Every second time two pictures are on their way.
+      const both = Array.from({ length: 1 + (at % 2) }, () => net!.classify(blob));
+      const labels = (await Promise.all(both)).map(({ top: [first] }) => first!.label);
       await destroyed;
-      result.answers.push(first!.label);
+      result.answers.push([...new Set(labels)].join());
       if (net!.info.backend === 'wasm') await net!.move('gpu');
     }
     // What builds on the last picture is right, too, after a loss.
@@ -112,6 +123,43 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
     removeEventListener('unhandledrejection', count);
   }
   return { ...result, rejections };
+}
+
+/** What pictures are seen as. */
+interface Overlap {
+  /** One after the other, and all at once. */
+  alone: string[];
+  together: string[];
+  /** The most that were on the GPU at a time. */
+  most: number;
+  /** Made while they came all at once. */
+  buffers: number;
+}
+
+async function overlap(options: LoadOptions, pictures: string[]): Promise<Overlap> {
+  const { mapAsync } = GPUBuffer.prototype;
+  const { createBuffer } = GPUDevice.prototype;
+  const blobs = await Promise.all(pictures.map(async (picture) => (await fetch(picture)).blob()));
+  await open({ ...options, worker: false });
+  const label = async (blob: Blob) => (await net!.classify(blob)).top[0]!.label;
+  const alone: string[] = [];
+  for (const blob of blobs) alone.push(await label(blob));
+  let [under, most, buffers] = [0, 0, 0];
+  GPUBuffer.prototype.mapAsync = function (...args) {
+    most = Math.max(most, ++under);
+    return mapAsync.apply(this, args).finally(() => under--);
+  };
+  GPUDevice.prototype.createBuffer = function (descriptor) {
+    buffers++;
+    return createBuffer.call(this, descriptor);
+  };
+  try {
+    const together = await Promise.all(blobs.map(label));
+    return { alone, together, most, buffers };
+  } finally {
+    GPUBuffer.prototype.mapAsync = mapAsync;
+    GPUDevice.prototype.createBuffer = createBuffer;
+  }
 }
 
 /** Devices that are destroyed so many milliseconds after they were opened, one a load: what is seen all the same. */
@@ -289,4 +337,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, move, refusal, faults, lostAtLoad, panic, hung, idle, tiles, team } });
+Object.assign(window, { variants: { open, close, run, fresh, move, refusal, faults, overlap, lostAtLoad, panic, hung, idle, tiles, team } });
