@@ -123,6 +123,8 @@ impl Module {
     /// Other flags have a folder of their own, as they would put what lies there out of date.
     fn target(&self) -> PathBuf {
         match (self.relaxed, self.threads) {
+            // With other features of the engine, whose file would take the place of the engine's own.
+            (false, false) if self.compiled != Module::ENGINE.compiled => repo::target().join("importers"),
             (false, false) => repo::target(),
             (true, false) => repo::target().join("relaxed"),
             (false, true) => repo::target().join("threads"),
