@@ -19,7 +19,7 @@ mod tune;
 use crate::error::{Error, Result};
 use crate::googlenet::Spec;
 use crate::image::{Crop, Image, Preprocess};
-use crate::model::Model;
+use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::plan::{Input, Join, Place, Plan, Run, StepTime, Work};
 use crate::stats::Stats;
@@ -135,6 +135,8 @@ impl Flight {
 pub struct Warm {
     device: Device,
     kernels: Kernels,
+    /// What has come of the model that will be loaded, as [`Gpu::packed`].
+    packed: HashMap<NodeId, Packed>,
 }
 
 impl Warm {
@@ -158,7 +160,30 @@ impl Warm {
             Ok::<_, Error>(kernels)
         });
         watch.result().await?;
-        Ok(Warm { kernels: kernels?, device })
+        Ok(Warm { kernels: kernels?, device, packed: HashMap::new() })
+    }
+
+    /// Packs and uploads what has come of the model that will be loaded, where its file is there up to `arrived` bytes.
+    /// What has come before is not looked at again.
+    pub async fn take(&mut self, model: &Model, arrived: usize) -> Result<()> {
+        let Warm { device, packed, .. } = self;
+        let here = |id: NodeId| {
+            let names = tensor_names(&model.network.node(id).name);
+            names.iter().all(|name| model.weights.end(name).is_some_and(|end| end <= arrived))
+        };
+        let (added, watch) = device.watch(|| Packed::add_to(packed, device, model, here));
+        watch.result().await?;
+        added
+    }
+
+    /// Forgets what has come: it will be another model.
+    pub fn forget(&mut self) {
+        self.packed.clear();
+    }
+
+    /// Whether the adapter is a GPU, and not a CPU that plays one.
+    pub fn is_hardware(&self) -> bool {
+        self.device.kind == Kind::Hardware
     }
 }
 
@@ -172,22 +197,21 @@ impl Gpu {
     /// As [`Gpu::load`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
     /// is many times faster.
     pub async fn hardware(warm: Warm, model: &Model) -> Result<Self> {
-        if warm.device.kind != Kind::Hardware {
+        if !warm.is_hardware() {
             let name = &warm.device.name;
             return Err(Error::NoGpu(format!("the only adapter is \"{name}\", which computes on the CPU")));
         }
         Self::load(warm, model).await
     }
 
-    /// Loads a model onto a device: packs and uploads the weights.
-    pub async fn load(warm: Warm, model: &Model) -> Result<Self> {
-        let Warm { device, kernels } = warm;
-        let (packed, watch) = device.watch(|| Packed::all(&device, model));
-        watch.result().await?;
+    /// Loads a model onto a device: packs and uploads the weights, but for those that it has taken.
+    pub async fn load(mut warm: Warm, model: &Model) -> Result<Self> {
+        warm.take(model, usize::MAX).await?;
+        let Warm { device, kernels, packed } = warm;
         Ok(Gpu {
             device: Rc::new(device),
             kernels,
-            packed: packed?,
+            packed,
             network: model.network.clone(),
             preprocess: model.preprocess,
             tuning: Tuning::default(),
@@ -423,6 +447,7 @@ fn unprepared() -> Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use crate::weights::Weights;
     use pollster::block_on;
 
     /// Every cut of every convolution, those that nobody would choose on this adapter too, gives the same answer.
@@ -464,6 +489,43 @@ mod tests {
             for ((got, want), layer) in values(&mut gpu, &image).iter().zip(&expected).zip(layers) {
                 assert!(agrees(got, want), "choice {i}, {layer}");
             }
+        }
+    }
+
+    /// A file that comes in pieces is on the GPU, but for its end, before it is loaded, and answers as ever.
+    #[test]
+    fn weights_are_taken_as_they_come() {
+        for name in ["cifar10-noheads", "cifar10-int8"] {
+            let path = format!("{}/www/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+            let file = std::fs::read(path).unwrap();
+            let model = Model::from_bytes(file.clone()).unwrap();
+            let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+            let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect()).unwrap();
+            let gains = vec![1.0; model.network.nodes().len()];
+            let answer = |mut gpu: Gpu| {
+                gpu.prepare(&plan).unwrap();
+                block_on(gpu.run(Work::All(Input::Images(&[&image], Crop::Center)), &gains, false)).unwrap().heads
+            };
+            let expected = answer(block_on(Gpu::new(&model)).unwrap());
+
+            let mut warm = block_on(Warm::new(false)).unwrap();
+            let mut bytes = vec![0; file.len()];
+            let first = file.len() / 3;
+            bytes[..first].copy_from_slice(&file[..first]);
+            assert!(Weights::preface(&bytes).unwrap() <= first);
+            let mut coming = Model::from_bytes(bytes).unwrap();
+            let mut seen = Vec::new();
+            for (at, piece) in file[first..].chunks(first).enumerate() {
+                block_on(warm.take(&coming, first * (at + 1))).unwrap();
+                seen.push(warm.packed.len());
+                coming.weights.fill(first * (at + 1), piece);
+            }
+            assert!(seen[0] > 0 && seen[1] > seen[0], "{seen:?}");
+            let before = warm.device.counts().buffers;
+            let gpu = block_on(Gpu::load(warm, &model)).unwrap();
+            assert!(gpu.packed.len() > *seen.last().unwrap());
+            assert_eq!(gpu.counts().buffers - before, 2 * (gpu.packed.len() - seen.last().unwrap()));
+            assert_eq!(answer(gpu), expected, "{name}");
         }
     }
 

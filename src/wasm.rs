@@ -17,6 +17,7 @@ use crate::stats::Stats;
 use crate::summary;
 use crate::tensor::Tensor;
 use crate::tiles::{Colormap, Range, Sheet};
+use crate::weights::Weights;
 use js_sys::{Array, Float32Array, JSON, Object, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -117,24 +118,77 @@ struct Layer<'a> {
     branch: Option<&'static str>,
 }
 
-/// A GPU, opened and its shaders compiled while a model is downloaded.
+/// A GPU, opened and its shaders compiled while a model is downloaded, and what has come of that.
 #[wasm_bindgen]
-pub struct Warm(gpu::Warm);
+pub struct Warm {
+    gpu: gpu::Warm,
+    /// As long as the file, zeros where nothing has come.
+    file: Vec<u8>,
+    /// Of the file, which it has, once its header is there.
+    model: Option<Model>,
+}
 
 #[wasm_bindgen]
 impl Warm {
     pub async fn open(half: bool) -> Result<Warm, JsValue> {
         report_panics();
-        gpu::Warm::new(half).await.map(Warm).map_err(thrown)
+        let gpu = gpu::Warm::new(half).await.map_err(thrown)?;
+        Ok(Warm { gpu, file: Vec::new(), model: None })
+    }
+
+    /// Takes what has come next of a model's file of `total` bytes; at byte 0 it is another file. Weights go to the GPU
+    /// as soon as a layer's are whole. `auto` leaves out a GPU that will not be used: a CPU that plays one. Gives whether
+    /// the file was taken: [`Engine::load`] then needs no bytes once all have come.
+    pub async fn take(
+        &mut self,
+        chunk: Vec<u8>,
+        at: usize,
+        total: usize,
+        heads: bool,
+        auto: bool,
+    ) -> Result<bool, JsValue> {
+        if auto && !self.gpu.is_hardware() {
+            return Ok(false);
+        }
+        let take = async {
+            if at == 0 {
+                self.gpu.forget();
+                (self.file, self.model) = (vec![0; total], None);
+            }
+            let arrived = at + chunk.len();
+            if arrived > self.model.as_ref().map_or(self.file.len(), |model| model.weights.byte_len()) {
+                return Err(Error::Argument("a piece of a file lies beyond its end".into()));
+            }
+            match &mut self.model {
+                Some(model) => model.weights.fill(at, &chunk),
+                None => {
+                    self.file[at..arrived].copy_from_slice(&chunk);
+                    if !Weights::preface(&self.file).is_ok_and(|preface| preface <= arrived) {
+                        return Ok(());
+                    }
+                    // Its names do not matter yet, only how many there are.
+                    let model = Model::labelled(std::mem::take(&mut self.file), Some(&"\n".repeat(IMAGENET)))?;
+                    self.model = Some(if heads { model } else { model.without_heads()? });
+                }
+            }
+            match &self.model {
+                Some(model) => self.gpu.take(model, arrived).await,
+                None => Ok(()),
+            }
+        };
+        take.await.map(|()| true).map_err(thrown)
     }
 }
+
+/// Classes whose names are not in the file.
+const IMAGENET: usize = 1000;
 
 #[wasm_bindgen]
 impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
-    /// `warm` is a GPU that was opened meanwhile. `check` says whether a GPU must first show that it computes what the
+    /// `warm` is a GPU that was opened meanwhile; if it has taken the whole model, `model` may be empty. `check` says whether a GPU must first show that it computes what the
     /// CPU does; unasked one that is hardware must. `half` has a GPU that can compute in f16.
     #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
     pub async fn load(
@@ -150,12 +204,23 @@ impl Engine {
         report_panics();
         let load = async {
             let backend = backend.parse()?;
+            let (warm, model) = match warm {
+                // All of it is looked at now, as of any file.
+                Some(Warm { gpu, file, model: coming }) if model.is_empty() => {
+                    (Some(gpu), coming.map_or(file, |model| model.weights.into_bytes()))
+                }
+                Some(Warm { mut gpu, .. }) => {
+                    gpu.forget();
+                    (Some(gpu), model)
+                }
+                None => (None, model),
+            };
             let model = Model::labelled(model, labels.as_deref())?;
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
             let join = if ablation { Join::Gains } else { Join::Direct };
             let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check, half };
-            let engine = engine::Engine::warmed(model, options, warm.map(|warm| warm.0)).await?;
+            let engine = engine::Engine::warmed(model, options, warm).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
         let loaded = load.await.map_err(thrown)?;

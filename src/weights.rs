@@ -38,9 +38,11 @@ enum Storage {
     Int8(Vec<f32>),
 }
 
-/// The name of an int8 tensor's scales.
+/// How the names of int8 tensors' scales end.
+const SCALE: &str = "_scale";
+
 fn scale_name(name: &str) -> String {
-    format!("{name}_scale")
+    format!("{name}{SCALE}")
 }
 
 impl Weights {
@@ -65,6 +67,30 @@ impl Weights {
         let mut weights = Weights { bytes, tensors, metadata };
         weights.take_scales()?;
         Ok(weights)
+    }
+
+    /// How much of a file there must be before its tensors can be taken as they come: the header, and the scales of what
+    /// is int8. `bytes` has the file's length, zeros where nothing has come.
+    pub fn preface(bytes: &[u8]) -> Result<usize> {
+        let (stored, _) = header::read(bytes)?;
+        let first = stored.values().map(|tensor| tensor.bytes.start).min();
+        let scales = stored.iter().filter(|(name, _)| name.ends_with(SCALE)).map(|(_, tensor)| tensor.bytes.end);
+        Ok(first.into_iter().chain(scales).max().unwrap_or(bytes.len()))
+    }
+
+    /// Puts in its place what has come of the file since it was parsed.
+    pub fn fill(&mut self, at: usize, chunk: &[u8]) {
+        self.bytes[at..at + chunk.len()].copy_from_slice(chunk);
+    }
+
+    /// The byte of the file at which a tensor ends.
+    pub fn end(&self, name: &str) -> Option<usize> {
+        Some(self.tensors.get(name)?.bytes.end)
+    }
+
+    /// The file.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Hands every int8 tensor its scales.

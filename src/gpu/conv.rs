@@ -366,21 +366,29 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// The weights of each dispatch of a model, by its first layer that has any.
-    pub fn all(device: &Device, model: &Model) -> Result<HashMap<NodeId, Packed>> {
+    /// Adds the weights of each dispatch of a model, by its first layer that has any: of those that are not there yet,
+    /// and of whose layers all are `here`.
+    pub fn add_to(
+        all: &mut HashMap<NodeId, Packed>,
+        device: &Device,
+        model: &Model,
+        here: impl Fn(NodeId) -> bool,
+    ) -> Result<()> {
         let network = &model.network;
         let plan = Plan::new(network, 1, Join::Direct)?;
         let tiling = |id| winograd(network, &plan, id, device.kind);
-        let mut all = HashMap::new();
         for group in groups(network, &plan)? {
             let nodes: Vec<NodeId> = group.iter().map(|&step| plan.steps[step].node).collect();
             let dims = |id: &NodeId| Some((*id, network.node(*id).op.weight_dims(network.input_shape(*id))?));
             let layers: Vec<_> = nodes.iter().filter_map(dims).collect();
-            if let Some((first, _)) = layers.first() {
+            if let Some((first, _)) = layers.first()
+                && !all.contains_key(first)
+                && layers.iter().all(|(id, _)| here(*id))
+            {
                 all.insert(*first, Packed::new(device, model, &layers, tiling(*first))?);
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     fn new(device: &Device, model: &Model, layers: &[(NodeId, Vec<usize>)], tiling: Option<Tiling>) -> Result<Self> {

@@ -1,10 +1,12 @@
 // A model file's bytes: from the cache, or downloaded, over several connections if need be, and checked.
 
+import { joined, type Coming } from './arrival.js';
 import { GoogLeNetError } from './errors.js';
 import { readFile } from './node.js';
 import type { Progress } from './types.js';
 
 type Report = (progress: Progress) => void;
+type Come = (file: Coming) => void;
 
 /** Cache Storage's name for what is kept here. */
 const CACHE = 'googlenet-web';
@@ -18,20 +20,18 @@ const STALL = 30_000;
 const PASSING = [408, 425, 429, 500, 502, 503, 504];
 
 /** What has come of a file so far. */
-interface Partial {
-  chunks: Uint8Array[];
-  loaded: number;
-  total: number | undefined;
+interface Partial extends Coming {
   /** What tells that the file is still the same. */
   tag: string | null;
 }
 
-/** The bytes of a file, whose SHA-256 is in hex; with word of how far it is. */
+/** The bytes of a file, whose SHA-256 is in hex; with word of how far it is, and of what has `come`. */
 export async function download(
   url: string,
   sha256: string | undefined,
   report: Report,
   signal: AbortSignal,
+  come: Come,
 ): Promise<Uint8Array> {
   if (url.startsWith('file:')) return checked(await readFile(new URL(url)).catch(broken(url)), url, sha256);
   const kept = sha256 && (await cached(sha256));
@@ -39,12 +39,12 @@ export async function download(
     report({ phase: 'download', loaded: kept.length, total: kept.length });
     return kept;
   }
-  const bytes = await fetched(url, {}, report, signal);
+  const bytes = await fetched(url, {}, report, signal, come);
   try {
     await checked(bytes, url, sha256);
   } catch {
     // It may be an older file out of the browser's own cache.
-    const fresh = await fetched(url, { cache: 'reload' }, report, signal);
+    const fresh = await fetched(url, { cache: 'reload' }, report, signal, come);
     await checked(fresh, url, sha256);
     return keep(fresh, sha256);
   }
@@ -52,13 +52,16 @@ export async function download(
 }
 
 /** Downloads a file; a connection that breaks is followed by another that goes on where it ended. */
-async function fetched(url: string, init: RequestInit, report: Report, signal: AbortSignal): Promise<Uint8Array> {
+async function fetched(url: string, init: RequestInit, report: Report, signal: AbortSignal, come: Come): Promise<Uint8Array> {
   const file: Partial = { chunks: [], loaded: 0, total: undefined, tag: null };
   for (let tries = 1; ; tries++) {
     const before = file.loaded;
     try {
-      await connect(url, init, file, report, signal);
-      return whole(file);
+      await connect(url, init, file, signal, () => {
+        report({ phase: 'download', loaded: file.loaded, total: file.total });
+        come(file);
+      });
+      return joined(file.chunks);
     } catch (cause) {
       if (signal.aborted || cause instanceof GoogLeNetError) throw cause;
       if (file.loaded > before) tries = 1;
@@ -69,7 +72,7 @@ async function fetched(url: string, init: RequestInit, report: Report, signal: A
 }
 
 /** Takes what a connection brings. Throws our own error where another connection will not help. */
-async function connect(url: string, init: RequestInit, file: Partial, report: Report, signal: AbortSignal): Promise<void> {
+async function connect(url: string, init: RequestInit, file: Partial, signal: AbortSignal, more: () => void): Promise<void> {
   const ended = new AbortController();
   const end = () => ended.abort(signal.reason);
   signal.addEventListener('abort', end);
@@ -82,13 +85,13 @@ async function connect(url: string, init: RequestInit, file: Partial, report: Re
     if (PASSING.includes(response.status)) throw new Error(`the server answered ${response.status}`);
     if (!response.ok || !response.body) throw failed(url, `the server answered ${response.status}`);
     begin(response, file);
-    report({ phase: 'download', loaded: file.loaded, total: file.total });
+    more();
     for await (const chunk of stream(response.body)) {
       clearTimeout(timer);
       timer = watch();
       file.chunks.push(chunk);
       file.loaded += chunk.length;
-      report({ phase: 'download', loaded: file.loaded, total: file.total });
+      more();
     }
   } finally {
     clearTimeout(timer);
@@ -122,16 +125,6 @@ async function* stream(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Ar
     if (done) return;
     yield value;
   }
-}
-
-function whole({ chunks, loaded }: Partial): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(loaded);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }
 
 /** The bytes, if they are what the hash says. */

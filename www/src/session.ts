@@ -1,5 +1,7 @@
-// Owns the engine and answers calls, one after the other; pictures on a GPU two at a time. In a worker as a rule; on the calling thread otherwise.
+// Owns the engine and answers calls, one after the other; pictures on a GPU two at a time. In a worker as a rule; on the
+// calling thread otherwise.
 
+import { Arrival } from './arrival.js';
 import { download } from './download.js';
 import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
@@ -56,6 +58,8 @@ export class Session {
   #wasm: Engines | undefined;
   #engine: Engine | undefined;
   #warm: Promise<Warm | undefined> | undefined;
+  /** The file that the opened GPU has all of. */
+  #arrived: Uint8Array | undefined;
   /** Milliseconds for a picture. */
   #patience = PATIENCE;
   /** What was asked for. Kept so that a change of backend needs no second download. */
@@ -208,15 +212,18 @@ export class Session {
     // The GPU gets ready meanwhile. Where it cannot, starting says why.
     const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
     this.#warm = gpu ? module.then(({ warm }) => warm(args.f16)).catch(() => undefined) : undefined;
+    const arrival = new Arrival(Promise.resolve(this.#warm), heads, backend === 'auto');
     try {
-      const bytes = await this.#bytes(model, report);
+      const bytes = await this.#bytes(model, report, arrival);
       this.#ms.download = passed();
       report({ phase: 'compile', loaded: 0, total: undefined });
       this.#wasm = await module;
       this.#ms.compile = passed();
       const name = globalThis.File && model instanceof File ? model.name : 'a file';
+      this.#arrived = (await arrival.end()) ? bytes : undefined;
       await this.#take(bytes, name, backend, heads, report);
     } finally {
+      await arrival.end();
       void this.#spare()?.then((warm) => warm?.free());
     }
     this.#ms.ready = passed();
@@ -228,10 +235,10 @@ export class Session {
     return [this.#warm, (this.#warm = undefined)][0];
   }
 
-  async #bytes(model: ModelPlace, report: Report): Promise<Uint8Array> {
+  async #bytes(model: ModelPlace, report: Report, arrival: Arrival): Promise<Uint8Array> {
     if (model instanceof Uint8Array) return model;
     if (model instanceof Blob) return new Uint8Array(await model.arrayBuffer());
-    return download(model.url, model.sha256, report, this.#ended.signal);
+    return download(model.url, model.sha256, report, this.#ended.signal, (file) => arrival.came(file));
   }
 
   /** Starts with a model file, be it another framework's. */
@@ -267,7 +274,11 @@ export class Session {
     const on = available(ENGINE[backend] ?? backend);
     // A call that fails has used the spare GPU up all the same.
     const start = () =>
-      this.#labelled(async (labels) => load(bytes, on, heads, labels, this.#ablation, await this.#spare(), this.#check, this.#f16));
+      this.#labelled(async (labels) => {
+        const warm = await this.#spare();
+        const file = warm && bytes === this.#arrived ? new Uint8Array() : bytes;
+        return load(file, on, heads, labels, this.#ablation, warm, this.#check, this.#f16);
+      });
     const next = await start().catch((error: unknown) => {
       // The device may have been lost meanwhile; that another is lost too is no accident.
       if (failure(error).code !== 'gpu') throw error;

@@ -35,6 +35,14 @@ describe('GPU faults', { concurrency: false }, () => {
     assert.deepEqual({ together, most, buffers }, { together: alone, most: 2, buffers: 0 });
   });
 
+  test('weights go to the GPU as they come', { timeout: 120_000 }, async (t) => {
+    const { label, before, after } = await call('streamed', GPU, PICTURE);
+    t.diagnostic(`${before} bytes before the second half, ${after} in all`);
+    assert.equal(label, 'cat');
+    // It waits for them, and would wait for good.
+    assert.ok(before < after);
+  });
+
   test('a device that is lost while the model is loaded is followed by another', { timeout: 300_000 }, async () => {
     const after = [0, 20, 100, 300, 600];
     const seen = await call('lostAtLoad', GPU, PICTURE, after);

@@ -125,6 +125,46 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
   return { ...result, rejections };
 }
 
+/** Loads a model of which the second half comes only when weights of the first are on the GPU. */
+async function streamed(options: LoadOptions, picture: string): Promise<{ label: string; before: number; after: number }> {
+  const { fetch: real } = globalThis;
+  const { writeBuffer } = GPUQueue.prototype;
+  let written = 0;
+  GPUQueue.prototype.writeBuffer = function (buffer, offset, data, from, size) {
+    written += size ?? data.byteLength;
+    return writeBuffer.call(this, buffer, offset, data as BufferSource, from, size);
+  };
+  const file = new Uint8Array(await (await real(options.model as string)).arrayBuffer());
+  const half = file.length >> 1;
+  let before = 0;
+  const stream = async function* () {
+    yield file.slice(0, half);
+    while (written < half / 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    before = written;
+    yield file.slice(half);
+  };
+  globalThis.fetch = async (...args) => {
+    if (!String(args[0]).endsWith('.safetensors')) return real(...args);
+    const parts = stream();
+    const body = new ReadableStream({
+      pull: async (controller) => {
+        const { done, value } = await parts.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+    });
+    return new Response(body, { headers: { 'content-length': String(file.length) } });
+  };
+  try {
+    await open({ ...options, worker: false });
+    const label = (await net!.classify(await (await real(picture)).blob())).top[0]!.label;
+    return { label, before, after: written };
+  } finally {
+    globalThis.fetch = real;
+    GPUQueue.prototype.writeBuffer = writeBuffer;
+  }
+}
+
 /** What pictures are seen as. */
 interface Overlap {
   /** One after the other, and all at once. */
@@ -337,4 +377,4 @@ async function team(exercise: Exercise): Promise<Report> {
   }
 }
 
-Object.assign(window, { variants: { open, close, run, fresh, move, refusal, faults, overlap, lostAtLoad, panic, hung, idle, tiles, team } });
+Object.assign(window, { variants: { open, close, run, fresh, move, refusal, faults, streamed, overlap, lostAtLoad, panic, hung, idle, tiles, team } });
