@@ -153,7 +153,10 @@ impl Warm {
         let take = async {
             if at == 0 {
                 self.gpu.forget();
-                (self.file, self.model) = (vec![0; total], None);
+                (self.file, self.model) = (Vec::new(), None);
+                // It may be an announcement that means nothing.
+                self.file.try_reserve_exact(total).map_err(|_| Error::Memory { bytes: total as u64 })?;
+                self.file.resize(total, 0);
             }
             let arrived = at + chunk.len();
             if arrived > self.model.as_ref().map_or(self.file.len(), |model| model.weights.byte_len()) {
@@ -188,8 +191,9 @@ impl Engine {
     /// Loads a safetensors model onto `auto`, `cpu` or `gpu`; with its auxiliary heads, or without. It has one
     /// thread: see [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its
     /// metadata `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
-    /// `warm` is a GPU that was opened meanwhile; if it has taken the whole model, `model` may be empty. `check` says whether a GPU must first show that it computes what the
-    /// CPU does; unasked one that is hardware must. `half` has a GPU that can compute in f16.
+    /// `warm` is a GPU that was opened meanwhile; if it has taken the whole model, `model` may be empty. `check` says
+    /// whether a GPU must first show that it computes what the CPU does; unasked one that is hardware must. `half` has
+    /// a GPU that can compute in f16.
     #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
     pub async fn load(
         model: Vec<u8>,

@@ -12,6 +12,9 @@ export interface Coming {
 /** Bytes that are worth a step. */
 const STEP = 1 << 20;
 
+/** The longest file that is believed to be one before it is there: five times BVLC's with its heads. */
+const MOST = 256 << 20;
+
 export class Arrival {
   readonly #heads: boolean;
   readonly #auto: boolean;
@@ -64,8 +67,8 @@ export class Arrival {
 
   /** Hands over what has come since the last time. */
   async #step(): Promise<void> {
-    if (!this.#warm || !this.#file?.total) return;
-    const { chunks, total } = this.#file;
+    const { chunks, total = 0 } = this.#file ?? {};
+    if (!this.#warm || !chunks || !total || total > MOST) return;
     if (chunks !== this.#chunks) [this.#chunks, this.#count, this.#at] = [chunks, 0, 0];
     const fresh = chunks.slice(this.#count);
     const bytes = joined(fresh);

@@ -32,8 +32,8 @@ const BACKENDS = ['auto', 'webgpu', 'wasm', 'gpu', 'cpu'];
  * A loaded GoogLeNet.
  *
  * Calls may come at any time: they are begun one after the other, in the order in which they came, and pictures on a
- * GPU two at a time. Every error is
- * a {@link GoogLeNetError}; one about a picture or an argument leaves the network as it was.
+ * GPU two at a time. Every error is a {@link GoogLeNetError}; one about a picture or an argument leaves the network as
+ * it was.
  *
  * @example
  * ```ts
