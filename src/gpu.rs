@@ -183,7 +183,7 @@ impl Warm {
 
     /// Whether the adapter is a GPU, and not a CPU that plays one.
     pub fn is_hardware(&self) -> bool {
-        self.device.kind == Kind::Hardware
+        self.device.is_hardware()
     }
 }
 
@@ -261,7 +261,7 @@ impl Gpu {
 
     /// Whether the adapter is a GPU, and not a CPU that plays one.
     pub fn is_hardware(&self) -> bool {
-        self.device.kind == Kind::Hardware
+        self.device.is_hardware()
     }
 
     /// Whether weights are stored and multiplied in f16.

@@ -41,6 +41,7 @@ enum Storage {
 /// How the names of int8 tensors' scales end.
 const SCALE: &str = "_scale";
 
+/// The name of an int8 tensor's scales.
 fn scale_name(name: &str) -> String {
     format!("{name}{SCALE}")
 }

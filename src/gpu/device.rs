@@ -106,6 +106,11 @@ impl Device {
         })
     }
 
+    /// Whether it is a GPU, and not a CPU that plays one.
+    pub fn is_hardware(&self) -> bool {
+        self.kind == Kind::Hardware
+    }
+
     /// Whether passes can be timed.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(Features::TIMESTAMP_QUERY)

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
 /// Runs that may be under way at once: while the results of one come back, the GPU works on the next.
-pub const FLIGHTS: usize = 2;
+const FLIGHTS: usize = 2;
 
 /// Everything of one plan that lives on the GPU.
 pub struct Recording {

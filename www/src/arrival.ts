@@ -1,5 +1,6 @@
 // What comes of a model file goes to the GPU while the rest is downloaded.
 
+import { joined } from './bytes.js';
 import type { Warm } from './engines.js';
 
 /** A file that is being downloaded. */
@@ -81,15 +82,4 @@ export class Arrival {
     this.#count += fresh.length;
     this.#at += bytes.length;
   }
-}
-
-/** Chunks as one. */
-export function joined(chunks: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(chunks.reduce((length, chunk) => length + chunk.length, 0));
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.length;
-  }
-  return bytes;
 }

@@ -1,6 +1,7 @@
 // A model file's bytes: from the cache, or downloaded, over several connections if need be, and checked.
 
-import { joined, type Coming } from './arrival.js';
+import type { Coming } from './arrival.js';
+import { joined } from './bytes.js';
 import { GoogLeNetError } from './errors.js';
 import { readFile } from './node.js';
 import type { Progress } from './types.js';

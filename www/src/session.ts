@@ -2,6 +2,7 @@
 // calling thread otherwise.
 
 import { Arrival } from './arrival.js';
+import { joined } from './bytes.js';
 import { download } from './download.js';
 import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
@@ -325,7 +326,7 @@ export class Session {
   /** With `next`, other pictures may follow before these are answered. */
   async #classify(pictures: Pixels[], crop: string, top: number, next?: () => void): Promise<Answer[]> {
     const [only] = pictures;
-    const rgba = pictures.length === 1 && only ? bytes(only) : joined(pictures);
+    const rgba = pictures.length === 1 && only ? bytes(only) : joined(pictures.map(bytes));
     const sizes = Uint32Array.from(pictures.flatMap(({ width, height }) => [width, height]));
     const start = (engine: Engine) => engine.classify(rgba, sizes, crop, top) as Promise<[Promise<Answer[]>]>;
     const run = async (engine: Engine) => (await start(engine))[0];
@@ -430,16 +431,6 @@ function movable(result: unknown): Transferable[] {
 
 function bytes({ data }: Pixels): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-}
-
-function joined(pictures: Pixels[]): Uint8Array {
-  const all = new Uint8Array(pictures.reduce((length, { data }) => length + data.length, 0));
-  let at = 0;
-  for (const { data } of pictures) {
-    all.set(data, at);
-    at += data.length;
-  }
-  return all;
 }
 
 function notLoaded(): GoogLeNetError {
