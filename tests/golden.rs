@@ -345,8 +345,16 @@ fn bvlc_against_exact_arithmetic() {
     });
     let exact =
         common::reference::evaluate(&model.network, &weights.collect::<Vec<_>>(), std::slice::from_ref(&input), &[]);
+    let shapes: Vec<Shape> = exact.iter().map(|(_, v)| v.shape).collect();
     let exact: Vec<(String, Vec<f32>)> =
         exact.into_iter().map(|(name, v)| (name, v.data.iter().map(|&v| v as f32).collect())).collect();
+    // For the browsers' tests, which compare with the same.
+    if let Some(file) = std::env::var_os("GOOGLENET_EXACT") {
+        let layers = exact.iter().zip(shapes);
+        let layers = layers.map(|((name, v), shape)| (name.clone(), vec![shape.h, shape.w, shape.c], v.clone()));
+        let layers = Weights::from_tensors(layers.collect::<Vec<_>>()).unwrap();
+        fs::write(file, layers.to_bytes(&BTreeMap::new(), false).unwrap()).unwrap();
+    }
 
     // How far the f32 reference itself is from it; more than a few elements would mean that this is wrong.
     let layers = bvlc_layers(&model, &golden);

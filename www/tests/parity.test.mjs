@@ -1,5 +1,5 @@
-// Every layer against what Keras and onnxruntime computed, and photographs from file to answer: on the
-// CPU in Chromium, on the GPU in Firefox (whose software adapter is ten times faster than Chromium's).
+// Every layer against what Keras and onnxruntime computed, BVLC's against f64 too, and photographs from file to answer:
+// on the CPU in Chromium, on the GPU in Firefox (whose software adapter is ten times faster than Chromium's).
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -10,6 +10,10 @@ const MODELS = {
   caffe: { model: '/models/imagenet.safetensors', golden: '/reference/imagenet/golden_chelsea.safetensors', layers: 84 },
   keras: { model: '/converted/keras.safetensors', golden: '/reference/keras/golden_googlenet.safetensors', layers: 58 },
 };
+const EXACT = { file: '/converted/exact.safetensors', layers: 84 };
+// onnxruntime's sums are of f32 too, of values to 1800 that cancel: it is 0.92 of what is allowed away from f64 itself
+// (tests/golden.rs). So a few elements may be beyond that here, and none where the reference is exact.
+const ROUNDED = { elements: 8, times: 2, layers: 10 };
 const PHOTOS = ['chelsea.png', 'coffee.png', 'camera.png'];
 
 const ENGINES = [
@@ -32,20 +36,31 @@ for (const { where, backend, launch } of ENGINES) {
       return info;
     };
 
-    for (const [framework, { model, golden, layers }] of Object.entries(MODELS)) {
-      test(`every layer is ${framework}'s`, compared, async (t) => {
-        const { adapter } = await open(model);
-        const compare = ([golden, framework]) => window.parity.compare(golden, framework);
-        const all = await page.evaluate(compare, [golden, framework]);
-        assert.equal(all.length, layers);
-        const [worst] = all.toSorted((a, b) => b.worst - a.worst);
-        t.diagnostic(`${all.length} layers on ${adapter}; worst ${worst.node}, ${(worst.worst * 100).toFixed(1)} % of what is allowed`);
-        for (const { node, worst, control } of all) {
-          assert.ok(worst <= 1, `${node} is ${worst} times what is allowed away from the reference`);
-          assert.ok(control > 1, `${node}: a moved element of the reference was not noticed`);
-        }
-      });
-    }
+    const compare = async (t, file, of, count) => {
+      const layers = await page.evaluate(([file, of]) => window.parity.compare(file, of), [file, of]);
+      assert.equal(layers.length, count);
+      const [worst] = layers.toSorted((a, b) => b.worst - a.worst);
+      t.diagnostic(`${of}: ${layers.length} layers; worst ${worst.node}, ${(worst.worst * 100).toFixed(1)} % of what is allowed`);
+      for (const { node, control } of layers) assert.ok(control > 1, `${node}: a moved element of the reference was not noticed`);
+      return layers.filter(({ beyond }) => beyond > 0).map(({ node, worst, beyond }) => ({ node, worst, beyond }));
+    };
+
+    test("every layer is keras'", compared, async (t) => {
+      const { model, golden, layers } = MODELS.keras;
+      await open(model);
+      assert.deepEqual(await compare(t, golden, 'keras', layers), []);
+    });
+
+    test("every layer is caffe's, and is exact", compared, async (t) => {
+      const { model, golden, layers } = MODELS.caffe;
+      const { adapter } = await open(model);
+      t.diagnostic(adapter);
+      const rounded = await compare(t, golden, 'caffe', layers);
+      const far = ({ beyond, worst }) => beyond > ROUNDED.elements || worst > ROUNDED.times;
+      assert.deepEqual(rounded.filter(far), []);
+      assert.ok(rounded.length <= ROUNDED.layers, JSON.stringify(rounded));
+      assert.deepEqual(await compare(t, EXACT.file, 'exact', EXACT.layers), []);
+    });
 
     test('photographs are what they are', compared, async (t) => {
       const expected = JSON.parse(await readFile(photo('expected_top5.json'), 'utf8'));

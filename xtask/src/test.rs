@@ -166,6 +166,9 @@ fn pages(machine: &Machine) -> Result<()> {
         let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
         shell::run(import.arg(h5).arg("-o").arg(&keras).args(["--mean", "0,0,0"]))?;
         command.env("KERAS_MODEL", keras);
+        // BVLC's layers in f64, beside it.
+        let mut exact = cargo(&["test", "--quiet", "--test=golden", "bvlc_against_exact_arithmetic"]);
+        shell::run(exact.env("GOOGLENET_EXACT", repo::target().join("exact.safetensors")))?;
     }
     tests.run()
 }
