@@ -420,8 +420,10 @@ impl Cpu {
             match (&layer.kernel, g) {
                 (Kernel::Conv(conv), Some(g)) => conv.run(g, x, out, pieces, panels, scratch),
                 (Kernel::MaxPool(_), Some(g)) => pool::max(self.isa, g, x, out, pieces, scratch),
-                (Kernel::AvgPool { count_padding, .. }, Some(g)) => pool::average(g, *count_padding, x, out, pieces),
-                (Kernel::AdaptiveAvgPool, _) => pool::adaptive_average(x, out, pieces),
+                (Kernel::AvgPool { count_padding, .. }, Some(g)) => {
+                    pool::average(self.isa, g, *count_padding, x, out, pieces)
+                }
+                (Kernel::AdaptiveAvgPool, _) => pool::adaptive_average(self.isa, x, out, pieces),
                 (Kernel::Lrn(lrn), _) => lrn.run(self.isa, x, out, pieces, scratch),
                 (Kernel::Concat, _) => {
                     let mut first = 0;
@@ -432,7 +434,7 @@ impl Cpu {
                     }
                 }
                 (Kernel::Dense(dense), _) => dense.run(x, out, panels),
-                (Kernel::Softmax, _) => softmax::run(x, out, pieces),
+                (Kernel::Softmax, _) => softmax::run(self.isa, x, out, pieces),
                 // `prepare` gave a geometry to each that slides, and inputs are no steps.
                 (Kernel::Input | Kernel::Conv(_) | Kernel::MaxPool(_) | Kernel::AvgPool { .. }, _) => {}
             }

@@ -10,9 +10,6 @@ use crate::op::{Geometry, adaptive_range};
 use crate::tensor::Shape;
 use std::ops::Range;
 
-/// Channels kept in registers while a window is averaged.
-const LANES: usize = 16;
-
 /// Rows and columns of the input.
 type Area = [Range<usize>; 2];
 
@@ -95,7 +92,7 @@ impl Work for Greatest<'_> {
 ///
 /// # Safety
 /// Nothing else uses these lines of `out`.
-pub unsafe fn average(g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
+pub unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let size = [x.shape.h, x.shape.w];
     let mean = |cell: [usize; 2]| {
         let area = [0, 1].map(|a| inside(g, a, cell[a], size));
@@ -103,14 +100,14 @@ pub unsafe fn average(g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'
         (area, reciprocal(&counted))
     };
     // SAFETY: the caller's.
-    unsafe { reduce(x, out, lines, mean) }
+    unsafe { reduce(isa, x, out, lines, mean) }
 }
 
 /// The mean of each of a grid's regions, which may overlap.
 ///
 /// # Safety
 /// Nothing else uses these lines of `out`.
-pub unsafe fn adaptive_average(x: View<'_>, out: Out<'_>, lines: Range<usize>) {
+pub unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let (size, grid) = ([x.shape.h, x.shape.w], [out.shape.h, out.shape.w]);
     let region = |cell: [usize; 2]| {
         let area = [0, 1].map(|a| {
@@ -121,7 +118,7 @@ pub unsafe fn adaptive_average(x: View<'_>, out: Out<'_>, lines: Range<usize>) {
         (area, scale)
     };
     // SAFETY: the caller's.
-    unsafe { reduce(x, out, lines, region) }
+    unsafe { reduce(isa, x, out, lines, region) }
 }
 
 /// What a window covers of the input along an axis.
@@ -141,33 +138,75 @@ fn reciprocal(area: &Area) -> f32 {
     1.0 / (area[0].len() * area[1].len()).max(1) as f32
 }
 
-/// Sums the area of each output cell, then scales the result. `area` gives a cell's area and scale.
+/// The mean of each output cell's area. `area` gives it, and one over how many count.
 ///
 /// # Safety
 /// Nothing else uses these lines of `out`.
-unsafe fn reduce(x: View<'_>, out: Out<'_>, lines: Range<usize>, area: impl Fn([usize; 2]) -> (Area, f32)) {
+unsafe fn reduce(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>, area: impl Fn([usize; 2]) -> (Area, f32)) {
     let (from, to) = (x.shape, out.shape);
     for line in lines {
         let (n, oy) = (line / to.h, line % to.h);
         for ox in 0..to.w {
             let ([ys, xs], scale) = area([oy, ox]);
-            // SAFETY: the caller's.
-            let cell = unsafe { out.pixel(line * to.w + ox) };
-            for (i, cell) in cell.chunks_mut(LANES).enumerate() {
-                let mut all = [0.0; LANES];
-                let some = &mut all[..cell.len()];
-                for y in ys.clone() {
-                    let row = (n * from.h + y) * from.w;
-                    for p in row + xs.start..row + xs.end {
-                        let values = &x.data[p * x.stride + i * LANES..][..some.len()];
-                        // The full width by itself: a length the compiler knows stays in registers.
-                        match <&mut [f32; LANES]>::try_from(&mut *some) {
-                            Ok(full) => full.iter_mut().zip(values).for_each(|(sum, v)| *sum += v),
-                            Err(_) => some.iter_mut().zip(values).for_each(|(sum, v)| *sum += v),
+            let first = ((n * from.h + ys.start) * from.w + xs.start) * x.stride;
+            isa.run(Mean {
+                from: x.data.get(first..).unwrap_or_default(),
+                size: [ys.len(), xs.len()],
+                steps: [from.w * x.stride, x.stride],
+                scale,
+                // SAFETY: the caller's.
+                to: unsafe { out.pixel(line * to.w + ox) },
+            });
+        }
+    }
+}
+
+/// The sum of some rows and columns of pixels, scaled, channel by channel.
+struct Mean<'a> {
+    from: &'a [f32],
+    size: [usize; 2],
+    /// Floats from a row to the next, and from a column.
+    steps: [usize; 2],
+    scale: f32,
+    to: &'a mut [f32],
+}
+
+impl Work for Mean<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Mean { from, size, steps, scale, to } = self;
+        let length = to.len();
+        let last: usize = size.iter().zip(&steps).map(|(size, step)| size.saturating_sub(1) * step).sum();
+        assert!(size.contains(&0) || last + length <= from.len(), "a window beyond the input");
+        let scale = V::splat(scale);
+        let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+        let blocks = length / (4 * V::LANES) * (4 * V::LANES);
+        // SAFETY: the assertion.
+        unsafe {
+            // Four sums, so that none waits for the one before it.
+            for i in (0..blocks).step_by(4 * V::LANES) {
+                let mut sums = [V::splat(0.0); 4];
+                for row in (0..size[0]).map(|y| from.add(y * steps[0] + i)) {
+                    for pixel in (0..size[1]).map(|x| row.add(x * steps[1])) {
+                        for (lane, sum) in sums.iter_mut().enumerate() {
+                            *sum = sum.add(V::load(pixel.add(lane * V::LANES)));
                         }
                     }
                 }
-                cell.iter_mut().zip(some).for_each(|(to, v)| *to = *v * scale);
+                for (lane, sum) in sums.iter().enumerate() {
+                    sum.mul(scale).store(to.add(i + lane * V::LANES));
+                }
+            }
+            for i in (blocks..length).step_by(V::LANES) {
+                let mut sum = V::splat(0.0);
+                for row in (0..size[0]).map(|y| from.add(y * steps[0] + i)) {
+                    for pixel in (0..size[1]).map(|x| row.add(x * steps[1])) {
+                        sum = sum.add(V::load_first(pixel, length - i));
+                    }
+                }
+                sum.mul(scale).store_first(to.add(i), length - i);
             }
         }
     }

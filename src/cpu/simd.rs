@@ -152,6 +152,18 @@ pub trait Vector: Copy {
     /// The greater of each lane; `b` where they cannot be compared.
     fn max(self, b: Self) -> Self;
 
+    /// The floats whose bits, read as integers, are the whole numbers in the lanes.
+    fn with_bits(self) -> Self;
+
+    /// All lanes, one after the other.
+    #[inline(always)]
+    fn fold(self, first: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector is longer.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes[..Self::LANES].iter().copied().fold(first, join)
+    }
+
     /// The greater of each lane and zero.
     #[inline(always)]
     fn relu(self) -> Self {
@@ -264,6 +276,11 @@ impl Vector for Portable {
     fn max(self, b: Self) -> Self {
         self.zip(b, |a, b| if a > b { a } else { b })
     }
+
+    #[inline(always)]
+    fn with_bits(self) -> Self {
+        Portable(self.0.map(|v| f32::from_bits(v as u32)))
+    }
 }
 
 #[cfg(target_feature = "simd128")]
@@ -334,6 +351,11 @@ mod wasm {
             // One instruction, unlike f32x4_max, which treats NaN and signed zeros by the standard.
             F32x4(f32x4_pmax(b.0, self.0))
         }
+
+        #[inline(always)]
+        fn with_bits(self) -> Self {
+            F32x4(i32x4_trunc_sat_f32x4(self.0))
+        }
     }
 }
 
@@ -360,7 +382,7 @@ mod x86 {
     macro_rules! vector {
         ($name:ident, $register:ty, $lanes:literal, $rows:literal,
          $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-         $sqrt:ident, $max:ident) => {
+         $sqrt:ident, $max:ident, $whole:ident, $bits:ident) => {
             #[derive(Clone, Copy)]
             pub struct $name($register);
 
@@ -420,6 +442,11 @@ mod x86 {
                 fn max(self, b: Self) -> Self {
                     $name(unsafe { $max(self.0, b.0) })
                 }
+
+                #[inline(always)]
+                fn with_bits(self) -> Self {
+                    $name(unsafe { $bits($whole(self.0)) })
+                }
             }
         };
     }
@@ -438,7 +465,9 @@ mod x86 {
         _mm256_mul_ps,
         _mm256_div_ps,
         _mm256_sqrt_ps,
-        _mm256_max_ps
+        _mm256_max_ps,
+        _mm256_cvtps_epi32,
+        _mm256_castsi256_ps
     );
     vector!(
         F32x16,
@@ -454,6 +483,8 @@ mod x86 {
         _mm512_mul_ps,
         _mm512_div_ps,
         _mm512_sqrt_ps,
-        _mm512_max_ps
+        _mm512_max_ps,
+        _mm512_cvtps_epi32,
+        _mm512_castsi512_ps
     );
 }
