@@ -22,6 +22,9 @@ const PEERS_GPU = [
   other('litert', 'litert.js', '@litertjs/core', 'webgpu'),
 ];
 
+/** Milliseconds between a runtime's turn and the next one's. */
+const PAUSE = 150;
+
 /** By the name under which the driver asks for them. */
 const GROUPS = {
   // Messages to a worker that answers at once: what every other row contains.
@@ -116,20 +119,29 @@ async function adapter(): Promise<string> {
   return info ? said || 'unnamed' : 'none';
 }
 
-/** Milliseconds of every run, by runtime: each round has one of each that is open, and another is first each time. */
-async function rounds(variant: Variant, count: number): Promise<number[][]> {
-  const times = runtimes.map((): number[] => []);
+/** Milliseconds of a runtime's runs: of those after a pause, and of those after another run. */
+interface Times {
+  rested: number[];
+  steady: number[];
+}
+
+/**
+ * Each round has a turn of each runtime that is open, and another is first each time: after a pause, in which threads that
+ * wait for work come to rest and leave the cores to the next, a run, and then as many as are asked for, one after the other.
+ */
+async function rounds(variant: Variant, count: number, steady = 0): Promise<Times[]> {
+  const times = runtimes.map((): Times => ({ rested: [], steady: [] }));
   for (let round = 0; round < count; round++) {
     for (let turn = 0; turn < runtimes.length; turn++) {
       const id = (turn + round) % runtimes.length;
       if (!nets[id]) continue;
       const values = input(runtimes[id]!, variant, 1);
-      const start = performance.now();
-      await nets[id].run(values);
-      times[id]!.push(performance.now() - start);
-      // Threads of some runtimes spin for a while after a run; the next one's cores shall be free, and it shall find them
-      // as a picture does that comes now and then.
-      await new Promise((done) => setTimeout(done, 150));
+      await new Promise((done) => setTimeout(done, PAUSE));
+      for (let run = 0; run <= steady; run++) {
+        const start = performance.now();
+        await nets[id].run(values);
+        times[id]![run ? 'steady' : 'rested'].push(performance.now() - start);
+      }
     }
   }
   return times;

@@ -6,7 +6,7 @@ const OURS = 'googlenet-web';
 
 /** With `everyStep`, each step of our runs has a line; without, only their sums do. */
 export function print({ machine, browser, rounds, peak, harness, rows, layers }, everyStep) {
-  console.log(`\n${machine}\n${browser}; ${rounds} rounds, every runtime once in each`);
+  console.log(`\n${machine}\n${browser}; ${rounds} rounds, every runtime in each: a run after a pause, and two more, which are the median's`);
   console.log(`Limit of one thread, registers only: multiply and add ${rate(peak.mul_add)}, relaxed madd ${rate(peak.relaxed_madd)} GFLOP/s`);
   for (const variant of new Set(rows.map((row) => row.variant))) {
     const these = rows.filter((row) => row.variant === variant);
@@ -26,9 +26,9 @@ function printTimes(rows) {
   const lines = rows.map((row) => {
     const mine = best.get(row.threads);
     const ratio = isOurs(row) || !mine ? '' : `${(mine.median_ms / row.median_ms).toFixed(2)}x`;
-    return [row.runtime, row.threads, row.median_ms.toFixed(1), row.min_ms.toFixed(1), ratio, row.away.toExponential(1)];
+    return [row.runtime, row.threads, row.median_ms.toFixed(1), row.min_ms.toFixed(1), row.rested_ms.toFixed(1), ratio, row.away.toExponential(1)];
   });
-  table(['runtime', 'threads', 'median ms', 'min ms', 'ours / it', 'answer away'], lines);
+  table(['runtime', 'threads', 'median ms', 'min ms', 'after a pause', 'ours / it', 'answer away'], lines);
   const peers = fastest(rows.filter((row) => !isOurs(row)));
   for (const [threads, peer] of peers) {
     const mine = best.get(threads);

@@ -62,8 +62,8 @@ async function measure(browser, variant, rounds) {
   const times = await page.evaluate(([v, n]) => window.bench.rounds(v, n), [variant, rounds]);
   for (const [id, row] of rows.entries()) {
     if (row.error) continue;
-    row.median_ms = median(times[id]);
-    row.min_ms = Math.min(...times[id]);
+    row.median_ms = median(times[id].rested);
+    row.min_ms = Math.min(...times[id].rested);
   }
   await page.close();
   return rows;

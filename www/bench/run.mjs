@@ -10,6 +10,8 @@ import { median, print, version } from './report.mjs';
 
 const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_GROUP: group, BENCH_LAYERS } = process.env;
 const WARM_UPS = 10;
+/** Runs of a turn that count, after one that comes after a pause and is told apart. */
+const STEADY = 2;
 /** Visits to a page of a runtime's own; one before them fills the browser's cache. */
 const VISITS = 3;
 /** What an answer may differ by, as a part of its greatest probability. */
@@ -62,10 +64,12 @@ async function measure(variant, result) {
   result.peak.mul_add = await peak(page, false);
   result.peak.relaxed_madd = await peak(page, true);
   await page.evaluate(([v, n]) => window.bench.rounds(v, n), [variant, WARM_UPS]);
-  const times = await page.evaluate(([v, n]) => window.bench.rounds(v, n), [variant, rounds]);
+  const times = await page.evaluate(([v, n, s]) => window.bench.rounds(v, n, s), [variant, rounds, STEADY]);
   for (const [id, row] of rows.entries()) {
-    row.median_ms = median(times[id]);
-    row.min_ms = Math.min(...times[id]);
+    const { rested, steady } = times[id];
+    row.median_ms = median(steady);
+    row.min_ms = Math.min(...steady);
+    row.rested_ms = median(rested);
   }
   if (group !== 'scale') result.layers[variant] = await layers(page, rows, variant);
   await context.close();
