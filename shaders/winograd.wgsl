@@ -1,22 +1,25 @@
-// Convolution of stride 1 by Winograd's F(4x4,3x3) or F(2x2,5x5): Lavin and Gray, "Fast algorithms for convolutional
+// Convolution by Winograd's F(4x4,3x3), F(2x2,5x5) or F(3x3,4x4): Lavin and Gray, "Fast algorithms for convolutional
 // neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs, conv.wgsl multiplies them by the
-// transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4 or 2x2 outputs. The
-// points are 0, ±√2/2, ±√2 and infinity. Twin: src/cpu/winograd.rs.
+// transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs.
+// The points are 0, ±√2/2, ±√2 and infinity. A stride of 2 is one of 1 over its four phases, each of which has the
+// channels once. Twin: src/cpu/winograd.rs.
 
 struct Params {
-    tiles: u32, // N * down * across
+    tiles: u32, // images * down * across
     plane: u32, // tiles of a point: those, filled up
     down: u32,
     across: u32,
     height: u32, // of the input for `scatter`, of the output for `gather`
     width: u32,
-    quads: u32, // groups of four channels
+    quads: u32, // groups of four channels, of all phases
     offset: u32,
     stride: u32,
     pad_y: u32,
     pad_x: u32,
     relu: u32,
-    outputs: u32, // side of a tile of outputs: 4 or 2
+    outputs: u32, // side of a tile of outputs: 4, 2 or 3
+    step: u32, // stride of the convolution: 1 or 2
+    first: u32, // of the images
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -50,7 +53,7 @@ fn part(i: u32) -> Part {
     let tile = i / p.quads;
     let row = tile / p.across;
     let image = row / p.down;
-    return Part(tile, i - tile * p.quads, image, row - image * p.down, tile - row * p.across);
+    return Part(tile, i - tile * p.quads, p.first + image, row - image * p.down, tile - row * p.across);
 }
 
 // One column or row of B' d.
@@ -69,22 +72,38 @@ fn inward(d: Six) -> Six {
     );
 }
 
-fn pixel(part: Part, row: u32, column: u32) -> vec4f {
-    let iy = i32(part.y * p.outputs + row) - i32(p.pad_y);
-    let ix = i32(part.x * p.outputs + column) - i32(p.pad_x);
-    let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
-    let at = select(0u, (part.image * p.height + u32(iy)) * p.width + u32(ix), inside);
-    return select(vec4f(), x[(at * p.stride + p.offset) / 4u + part.quad], inside);
+// Where a thread's tile of inputs lies.
+struct Corner {
+    image: u32,
+    quad: u32, // of the input
+    y: i32,
+    x: i32,
 }
 
-fn pixels(t: Part, row: u32) -> Six {
+fn corner(t: Part) -> Corner {
+    let quads = p.quads / (p.step * p.step);
+    let phase = t.quad / quads;
+    let y = t.y * p.outputs * p.step + phase / p.step;
+    let x = t.x * p.outputs * p.step + phase % p.step;
+    return Corner(t.image, t.quad - phase * quads, i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
+}
+
+fn pixel(c: Corner, row: u32, column: u32) -> vec4f {
+    let iy = c.y + i32(row * p.step);
+    let ix = c.x + i32(column * p.step);
+    let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
+    let at = select(0u, (c.image * p.height + u32(iy)) * p.width + u32(ix), inside);
+    return select(vec4f(), x[(at * p.stride + p.offset) / 4u + c.quad], inside);
+}
+
+fn pixels(c: Corner, row: u32) -> Six {
     return Six(
-        pixel(t, row, 0u),
-        pixel(t, row, 1u),
-        pixel(t, row, 2u),
-        pixel(t, row, 3u),
-        pixel(t, row, 4u),
-        pixel(t, row, 5u),
+        pixel(c, row, 0u),
+        pixel(c, row, 1u),
+        pixel(c, row, 2u),
+        pixel(c, row, 3u),
+        pixel(c, row, 4u),
+        pixel(c, row, 5u),
     );
 }
 
@@ -111,12 +130,13 @@ fn scatter(
         return;
     }
     let t = part(i);
-    let r0 = inward(pixels(t, 0u));
-    let r1 = inward(pixels(t, 1u));
-    let r2 = inward(pixels(t, 2u));
-    let r3 = inward(pixels(t, 3u));
-    let r4 = inward(pixels(t, 4u));
-    let r5 = inward(pixels(t, 5u));
+    let c = corner(t);
+    let r0 = inward(pixels(c, 0u));
+    let r1 = inward(pixels(c, 1u));
+    let r2 = inward(pixels(c, 2u));
+    let r3 = inward(pixels(c, 3u));
+    let r4 = inward(pixels(c, 4u));
+    let r5 = inward(pixels(c, 5u));
     put(t, 0u, Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
     put(t, 1u, Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
     put(t, 2u, Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
@@ -142,7 +162,7 @@ fn outward(m: Six) -> Four {
     return Four(
         m.a + even_a + even_b,
         A * (odd_a + 2.0 * odd_b) + select(vec4f(), m.f, p.outputs == 2u),
-        0.5 * even_a + 2.0 * even_b,
+        0.5 * even_a + 2.0 * even_b + select(vec4f(), m.f, p.outputs == 3u),
         A * (0.5 * odd_a + 4.0 * odd_b) + m.f,
     );
 }

@@ -15,6 +15,26 @@ pub struct Tiling {
     pub kernel: usize,
 }
 
+/// Phases of a stride of 2: by row, then by column.
+pub const PHASES: usize = 4;
+
+/// Filters (O, I, kernel, kernel) of stride 2 as (O, 4 I, half, half) of stride 1 over the phases of what they read,
+/// zeros where the kernel ends. Each phase has I channels, and zeros up to `filled`.
+pub fn phases(weight: &[f32], channels: usize, filled: usize, kernel: [usize; 2], half: usize) -> Vec<f32> {
+    let area = kernel[0] * kernel[1];
+    let count = weight.len() / (area * channels);
+    let mut out = vec![0.0; count * PHASES * filled * half * half];
+    for (i, filter) in weight.chunks_exact(area).enumerate() {
+        let (o, c) = (i / channels, i % channels);
+        for (i, v) in filter.iter().enumerate() {
+            let (y, x) = (i / kernel[1], i % kernel[1]);
+            let plane = (o * PHASES + y % 2 * 2 + x % 2) * filled + c;
+            out[(plane * half + y / 2) * half + x / 2] = *v;
+        }
+    }
+    out
+}
+
 /// Points are squares of the tile, and the tile's side at most this.
 pub const MOST: usize = 6;
 

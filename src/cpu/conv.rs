@@ -8,7 +8,7 @@ use super::view::{Out, View};
 use super::winograd::{Source, Winograd};
 use crate::op::{Geometry, Window};
 use crate::tensor::Shape;
-use crate::winograd::Tiling;
+use crate::winograd::{PHASES, Tiling, phases};
 use std::fmt;
 use std::ops::Range;
 
@@ -38,9 +38,6 @@ enum Weights {
     Winograd(Winograd),
     Phases(Winograd),
 }
-
-/// Phases of a stride of two, down and across.
-const PHASES: usize = 4;
 
 /// Products summed in one chain where neighbourhoods are long: BVLC's first layer adds up 147 products of up to 10^3,
 /// and misses 1e-4 in one chain.
@@ -107,7 +104,7 @@ impl Conv {
                 Weights::Winograd(Winograd::new(isa, tiling, channels, tiles(tiling), weight, bias))
             }
             Algorithm::Phases(tiling) => {
-                let weight = phases(weight, channels, window.kernel, tiling.kernel);
+                let weight = phases(weight, channels, channels, window.kernel, tiling.kernel);
                 Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
             }
         };
@@ -326,20 +323,4 @@ fn lay_phases(x: View<'_>, n: usize, y: usize, [top, left]: [usize; 2], line: &m
 
 fn phase_floats(tiling: Tiling, across: usize, channels: usize) -> usize {
     tiling.side() * (across * tiling.outputs + tiling.kernel - 1) * channels * PHASES
-}
-
-/// Filters (O, I, kernel, kernel) of stride 2 as (O, 4 I, half, half), zeros where the kernel ends.
-fn phases(weight: &[f32], channels: usize, kernel: [usize; 2], half: usize) -> Vec<f32> {
-    let area = kernel[0] * kernel[1];
-    let count = weight.len() / (area * channels);
-    let mut out = vec![0.0; count * PHASES * channels * half * half];
-    for (i, filter) in weight.chunks_exact(area).enumerate() {
-        let (o, c) = (i / channels, i % channels);
-        for (i, v) in filter.iter().enumerate() {
-            let (y, x) = (i / kernel[1], i % kernel[1]);
-            let plane = (o * PHASES + y % 2 * 2 + x % 2) * channels + c;
-            out[(plane * half + y / 2) * half + x / 2] = *v;
-        }
-    }
-    out
 }

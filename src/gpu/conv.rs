@@ -8,7 +8,7 @@ use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
 use crate::plan::{Join, Place, Plan};
-use crate::winograd::{MOST, Tiling};
+use crate::winograd::{MOST, PHASES, Tiling, phases};
 use Access::{Params as Uniform, Read, Write};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
@@ -302,15 +302,21 @@ impl To {
 pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -> Option<Tiling> {
     let Op::Conv { window, .. } = network.node(node).op else { return None };
     let (input, shape) = (network.node(node).inputs[0], network.node(node).shape);
-    let outputs = match window.kernel {
-        [3, 3] => 4,
-        [5, 5] => 2,
+    let [outputs, kernel] = match (window.kernel, window.stride) {
+        ([3, 3], [1, 1]) => [4, 3],
+        ([5, 5], [1, 1]) => [2, 5],
+        // Over the phases of the stride.
+        ([7, 7], [2, 2]) => [3, 4],
         _ => return None,
     };
-    let fours = [input, node].iter().all(|&node| by_four(&strictest.places[node]));
+    let fours = |&node: &NodeId| is_filled(network, node) || by_four(&strictest.places[node]);
     let room = shape.h.min(shape.w) >= 2 * outputs;
-    (kind != Kind::Hardware && fours && room && window.stride == [1, 1])
-        .then_some(Tiling { outputs, kernel: window.kernel[0] })
+    (kind != Kind::Hardware && [input, node].iter().all(fours) && room).then_some(Tiling { outputs, kernel })
+}
+
+/// Whether a node's channels are filled up to a multiple of four.
+pub fn is_filled(network: &Network, node: NodeId) -> bool {
+    matches!(network.node(node).op, Op::Input(_))
 }
 
 /// Whether a place can be read and written four channels at a time.
@@ -396,8 +402,18 @@ impl Packed {
             let [weight_name, bias_name] = tensor_names(&node(*id).name);
             let (_, values) = model.weights.get(&weight_name)?;
             let (_, offsets) = model.weights.get(&bias_name)?;
-            let values = tiling.map_or(values.clone(), |tiling| transformed(tiling, &values));
-            pack(dims[0], dims[1], &values, &mut weight, first, quads * 4);
+            let [out, mut channels] = [dims[0], dims[1]];
+            let values = match tiling {
+                Some(tiling) if dims[2] == tiling.kernel => transformed(tiling, &values),
+                Some(tiling) => {
+                    let filled = channels.next_multiple_of(4);
+                    let phased = phases(&values, channels, filled, [dims[2], dims[3]], tiling.kernel);
+                    channels = filled * PHASES;
+                    transformed(tiling, &phased)
+                }
+                None => values,
+            };
+            pack(out, channels, &values, &mut weight, first, quads * 4);
             bias[first..first + offsets.len()].copy_from_slice(&offsets);
             first += dims[0].next_multiple_of(4);
         }

@@ -9,7 +9,7 @@ use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
 use crate::plan::{Join, Place, Plan, Step};
 use crate::tensor::Shape;
-use crate::winograd::Tiling;
+use crate::winograd::{PHASES, Tiling};
 use std::ops::Range;
 
 /// One dispatch.
@@ -276,7 +276,7 @@ impl Layer<'_> {
     ) {
         let mut params = conv::Params::new(from, to, pooled, geometry, relu);
         let input = self.network.node(self.steps[0].node).inputs.first();
-        let filled = input.is_some_and(|&input| matches!(self.network.node(input).op, Op::Input(_)));
+        let filled = input.is_some_and(|&input| conv::is_filled(self.network, input));
         let tile = match pooled {
             Some(_) => Some(Tile::Pool),
             None if (filled || conv::by_four(&from)) && to.iter().all(conv::by_four) => {
@@ -311,48 +311,59 @@ impl Layer<'_> {
         all.classes.push(Some(class));
     }
 
-    /// A convolution as three dispatches: transform, one product a point, transform back.
+    /// A convolution as three dispatches, of as many pictures as the scratch shall hold: transform, one product a
+    /// point, transform back.
     fn winograd(&self, tiling: Tiling, geometry: &Geometry, relu: bool, all: &mut Jobs) {
         let Step { node, ref reads, writes: to } = self.steps[0];
         let from = reads[0];
         let points = tiling.side() * tiling.side();
+        let step = geometry.stride[0];
         let [down, across] = tiling.grid(to.shape);
-        let tiles = to.shape.n * down * across;
-        // Tiles of conv.wgsl shall not reach from one point into the next.
-        let plane = tiles.next_multiple_of(conv::Tile::MOST_PIXELS);
-        let params = |place: Place| kernels::Winograd {
-            tiles: tiles as u32,
-            plane: plane as u32,
-            down: down as u32,
-            across: across as u32,
-            height: place.shape.h as u32,
-            width: place.shape.w as u32,
-            quads: (place.shape.c / 4) as u32,
-            offset: place.offset as u32,
-            stride: place.stride as u32,
-            pad: geometry.pad.map(|n| n as u32),
-            relu: u32::from(relu),
-            outputs: tiling.outputs as u32,
-        };
-        let job = |kernel, place: Place, binds| Job {
-            kernel,
-            params: slot(&params(place)),
-            binds,
-            grid: folded((tiles * place.shape.c / 4).div_ceil(MAP)),
-        };
-        all.push(job(Which::Scatter, from, vec![Bind::Activations(from.buffer), Bind::Scratch(0)]));
-        let rows = |channels| Shape::new(1, points, plane, channels);
-        let whole = |shape: Shape| Place { buffer: 0, offset: 0, stride: shape.c, shape };
-        let (inputs, products) = (rows(from.shape.c), rows(to.shape.c));
-        let one = Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [points, plane] };
-        let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one, false);
-        (product.finish, product.plane) = (conv::Finish::SUM, plane as u32);
-        self.product(None, &product, Bind::Scratch(0), node, vec![Bind::Scratch(1)], all);
-        all.push(job(Which::Gather, to, vec![Bind::Scratch(1), Bind::Bias(node), Bind::Activations(to.buffer)]));
-        all.scratch = [all.scratch[0].max(inputs.len()), all.scratch[1].max(products.len())];
+        let channels = from.shape.c.next_multiple_of(4) * if step == 1 { 1 } else { PHASES };
+        let most = (SCRATCH / (points * down * across * channels.max(to.shape.c))).max(1);
+        for first in (0..to.shape.n).step_by(most) {
+            let tiles = most.min(to.shape.n - first) * down * across;
+            // Tiles of conv.wgsl shall not reach from one point into the next.
+            let plane = tiles.next_multiple_of(conv::Tile::MOST_PIXELS);
+            let job = |kernel, place: Place, channels: usize, binds| Job {
+                kernel,
+                params: slot(&kernels::Winograd {
+                    tiles: tiles as u32,
+                    plane: plane as u32,
+                    down: down as u32,
+                    across: across as u32,
+                    height: place.shape.h as u32,
+                    width: place.shape.w as u32,
+                    quads: (channels / 4) as u32,
+                    offset: place.offset as u32,
+                    stride: place.stride as u32,
+                    pad: geometry.pad.map(|n| n as u32),
+                    relu: u32::from(relu),
+                    outputs: tiling.outputs as u32,
+                    step: step as u32,
+                    first: first as u32,
+                }),
+                binds,
+                grid: folded((tiles * channels / 4).div_ceil(MAP)),
+            };
+            all.push(job(Which::Scatter, from, channels, vec![Bind::Activations(from.buffer), Bind::Scratch(0)]));
+            let rows = |channels| Shape::new(1, points, plane, channels);
+            let whole = |shape: Shape| Place { buffer: 0, offset: 0, stride: shape.c, shape };
+            let (inputs, products) = (rows(channels), rows(to.shape.c));
+            let one = Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [points, plane] };
+            let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one, false);
+            (product.finish, product.plane) = (conv::Finish::SUM, plane as u32);
+            self.product(None, &product, Bind::Scratch(0), node, vec![Bind::Scratch(1)], all);
+            let binds = vec![Bind::Scratch(1), Bind::Bias(node), Bind::Activations(to.buffer)];
+            all.push(job(Which::Gather, to, to.shape.c, binds));
+            all.scratch = [all.scratch[0].max(inputs.len()), all.scratch[1].max(products.len())];
+        }
     }
 }
 
+/// Values that a scratch shall hold, unless one picture takes more: the first layer's, and a large batch would need
+/// more than a buffer may hold.
+const SCRATCH: usize = 4 << 20;
 /// Threads of a workgroup where each makes one thing.
 const MAP: usize = 64;
 /// Outputs of a workgroup of dense.wgsl.
@@ -411,8 +422,8 @@ mod tests {
         assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 48);
         // Nine modules of four branches are joined.
         assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
-        // Winograd's transforms, of eight layers of 3x3 and nine of 5x5, and nine pools by themselves.
-        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (8 + 9) + 9);
+        // Winograd's transforms, of the first layer, eight of 3x3 and nine of 5x5, and nine pools by themselves.
+        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 8 + 9) + 9);
     }
 
     #[test]

@@ -239,6 +239,8 @@ pub struct Winograd {
     pub pad: [u32; 2],
     pub relu: u32,
     pub outputs: u32,
+    pub step: u32,
+    pub first: u32,
 }
 
 /// The `Params` of pool.wgsl.
