@@ -11,7 +11,8 @@
 // No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
 // Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one
 // product, whose channels go to a buffer a layer. `conv_pool` is a 1x1 convolution of what a max pool makes, and
-// gives both. Twin: src/cpu/conv.rs.
+// gives both; `conv_norm` gives what a convolution makes, and that after lrn.wgsl's normalisation. Twin:
+// src/cpu/conv.rs.
 
 alias weight4 = vec4f;
 alias weight4x4 = mat4x4f;
@@ -43,6 +44,11 @@ struct Params {
     pad_x: u32,
     finish: u32,
     plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, which no tile crosses
+    before: u32, // for conv_norm, as in lrn.wgsl
+    after: u32,
+    scale: f32,
+    beta: f32,
+    k: f32,
 }
 
 // What becomes of a sum.
@@ -543,4 +549,40 @@ fn conv_pool(
     s1 = join(s1, thread);
     put(at.x, at.y, s0, at.z);
     put(at.x, at.y + LANES, s1, at.z);
+}
+
+// One quad of a pixel normalised, whose neighbours the workgroup has stored.
+fn normalise(pixel: u32, quad: u32) {
+    if (pixel < p.pixels) & (quad < p.quads) {
+        let start = (pixel * p.to[0].stride + p.to[0].offset) / 4u;
+        let c = quad * 4u;
+        var sum = vec4f();
+        for (var j = max(c, p.before) - p.before; j < min(c + p.after + 4u, p.quads * 4u); j++) {
+            let value = y0q[start + j / 4u][j % 4u];
+            // Of which of the four channels it is in the window.
+            let after = vec4i(i32(j)) - vec4i(vec4u(c) + vec4u(0u, 1u, 2u, 3u));
+            let near = (after >= vec4i(-i32(p.before))) & (after <= vec4i(i32(p.after)));
+            sum += select(vec4f(), vec4f(value * value), near);
+        }
+        let power = pow(p.k + p.scale * sum, vec4f(-p.beta));
+        y1q[(pixel * p.to[1].stride + p.to[1].offset) / 4u + quad] = y0q[start + quad] * power;
+    }
+}
+
+@compute @workgroup_size(LANES, ROWS, SLICES)
+fn conv_norm(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    // The workgroup has all channels of its pixels.
+    let at = tile(group, groups, local, 4u, 2u);
+    let sum = sum4x8(at);
+    put(at.x, at.y, join(sum[0], thread), at.z);
+    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+    storageBarrier();
+    for (var i = at.z; i < 8u; i += SLICES) {
+        normalise(at.x + i % 4u, at.y + i / 4u * LANES);
+    }
 }

@@ -447,6 +447,8 @@ fn unprepared() -> Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use crate::op::{Op, Padding, Window};
+    use crate::tensor::Shape;
     use crate::weights::Weights;
     use pollster::block_on;
 
@@ -488,6 +490,61 @@ mod tests {
             gpu.tuning = if i < most { Tuning::of(&classes, i) } else { Tuning::default() };
             for ((got, want), layer) in values(&mut gpu, &image).iter().zip(&expected).zip(layers) {
                 assert!(agrees(got, want), "choice {i}, {layer}");
+            }
+        }
+    }
+
+    /// A convolution that is normalised by the same dispatch gives what two give, by every cut, at the first and last
+    /// channels too.
+    #[test]
+    fn a_normalisation_in_the_epilogue_is_the_same() {
+        let padding = Padding::symmetric(1);
+        let normalised = |out: usize, size: usize| {
+            let mut network = Network::new();
+            let input = network.input("data", Shape::new(1, 9, 10, 8)).unwrap();
+            let window = Window::square(3, 1, padding);
+            let conv = network.add("conv", Op::Conv { window, out, relu: true }, &[input]).unwrap();
+            let lrn = Op::Lrn { size, alpha: 0.5, beta: 0.75, k: 1.0 };
+            network.add("norm", lrn, &[conv]).unwrap();
+            network
+        };
+        // Numbers between -1 and 1 that no two channels share.
+        let noise = |count: usize| (0..count).map(|i| ((i * 7919 + 13) % 997) as f32 / 498.0 - 1.0).collect::<Vec<_>>();
+        let pixels = Tensor::new(Shape::new(1, 9, 10, 8), noise(9 * 10 * 8)).unwrap();
+        for (out, size) in [(24, 5), (16, 4), (192, 5), (24, 9), (16, 1)] {
+            let weights = [
+                ("conv.weight".to_owned(), vec![out, 8, 3, 3], noise(out * 8 * 9)),
+                ("conv.bias".to_owned(), vec![out], noise(out)),
+            ];
+            let model = Model::from_network(normalised(out, size), Weights::from_tensors(weights).unwrap()).unwrap();
+            let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+            let values = |gpu: &mut Gpu, input: &Tensor| {
+                gpu.prepare(&plan).unwrap();
+                block_on(gpu.run(Work::All(Input::Tensors(&[input])), &[1.0; 3], false)).unwrap();
+                [1, 2].map(|node| block_on(gpu.read(plan.places[node])).unwrap().data)
+            };
+            let agrees = |got: &[Vec<f32>; 2], want: &[Vec<f32>; 2]| {
+                let mut pairs = got.iter().flatten().zip(want.iter().flatten());
+                pairs.all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + b.abs()))
+            };
+            let mut apart = block_on(Gpu::new(&model)).unwrap();
+            let expected = values(&mut apart, &pixels);
+            let mut moved = pixels.clone();
+            moved.data[100] += 0.1;
+            assert!(!agrees(&values(&mut apart, &moved), &expected), "another input is told apart");
+
+            let mut device = block_on(Device::open(false)).unwrap();
+            device.kind = Kind::Hardware;
+            let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
+            let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };
+            let jobs = Jobs::new(&model.network, &plan, &choice).unwrap();
+            assert_eq!(jobs.jobs.iter().map(|job| job.kernel.entry()).collect::<Vec<_>>(), ["conv_norm"]);
+            for i in 0..=jobs.classes[0].unwrap().candidates().len() {
+                gpu.tuning = if i > 0 { Tuning::of(&jobs.classes, i - 1) } else { Tuning::default() };
+                assert!(
+                    agrees(&values(&mut gpu, &pixels), &expected),
+                    "{out} channels, a window of {size}, choice {i}"
+                );
             }
         }
     }

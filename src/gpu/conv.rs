@@ -30,10 +30,12 @@ pub enum Tile {
     Any,
     /// 4x8, of what a max pool makes.
     Pool,
+    /// 4x8, all channels in one workgroup, normalised after that.
+    Norm,
 }
 
 impl Tile {
-    pub const ALL: [Tile; 6] = [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool];
+    pub const ALL: [Tile; 7] = [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool, Tile::Norm];
 }
 
 /// How a convolution is cut into workgroups.
@@ -56,7 +58,7 @@ impl Tile {
         match self {
             Tile::T16x8 => 16,
             Tile::T8x8 => 8,
-            Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool => 4,
+            Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool | Tile::Norm => 4,
         }
     }
 
@@ -64,7 +66,7 @@ impl Tile {
     const fn quads(self) -> u32 {
         match self {
             Tile::T4x4 => 1,
-            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool => 2,
+            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool | Tile::Norm => 2,
         }
     }
 }
@@ -82,6 +84,7 @@ impl Cut {
             (Tile::T4x4, _) => "sliced4x4",
             (Tile::Any, _) => "conv",
             (Tile::Pool, _) => "conv_pool",
+            (Tile::Norm, _) => "conv_norm",
         }
     }
 
@@ -111,9 +114,14 @@ impl Class {
         self.quads.div_ceil(tile.quads())
     }
 
-    /// Up to eight threads along the channels: a load of theirs fetches 128 bytes in a row.
+    /// Up to eight threads along the channels: a load of theirs fetches 128 bytes in a row. More where each workgroup
+    /// makes, or needs, all of a pixel.
     fn lanes(self, tile: Tile) -> u32 {
-        self.columns(tile).next_power_of_two().min(8)
+        match tile {
+            Tile::Pool => self.columns(tile).next_power_of_two().min(16),
+            Tile::Norm => self.columns(tile),
+            _ => self.columns(tile).next_power_of_two().min(8),
+        }
     }
 
     /// The cuts that are worth measuring.
@@ -133,11 +141,11 @@ impl Class {
                 };
                 each.flat_map(cut).collect()
             }
-            Some(tile @ Tile::Pool) => {
-                let lanes = self.columns(tile).next_power_of_two().min(16);
+            Some(tile @ (Tile::Pool | Tile::Norm)) => {
+                let lanes = self.lanes(tile);
                 let each = [1, 2, 4].into_iter().flat_map(|rows| slices.clone().map(move |slices| (rows, slices)));
                 // More would not leave room for their sums.
-                let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= 128;
+                let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= MOST_SHARED;
                 each.filter(fits).map(|(rows, slices)| Cut { tile, lanes, rows, slices }).collect()
             }
             Some(_) => vec![self.cut(Kind::Hardware)],
@@ -151,9 +159,15 @@ impl Class {
         match self.tile {
             // All channels in one workgroup, so that the pool is computed once.
             Some(tile @ Tile::Pool) => {
-                let lanes = self.columns(tile).next_power_of_two().min(16);
+                let lanes = self.lanes(tile);
                 let slices = if software { 1 } else { (64 / lanes).min(power_below(self.depth)) };
                 return Cut { tile, lanes, rows: 2, slices };
+            }
+            Some(tile @ Tile::Norm) => {
+                let lanes = self.lanes(tile);
+                let slices = FULL.div_ceil(self.pixels.div_ceil(tile.pixels()) * lanes).next_power_of_two();
+                let slices = slices.min(8).min(power_below(self.depth)).min(power_below(MOST_SHARED / lanes));
+                return Cut { tile, lanes, rows: power_below(MOST_SHARED / (lanes * slices)).min(4), slices };
             }
             Some(tile) => return Cut { tile, lanes: self.lanes(tile), rows: 64 / self.lanes(tile), slices: 1 },
             None => {}
@@ -177,6 +191,9 @@ impl Class {
 
 /// Threads that fill a GPU: what 16 of 32 lanes a core would be on one of 64 cores.
 const FULL: u32 = 32_768;
+
+/// The most threads whose sums a workgroup has room for beside what a pool makes.
+const MOST_SHARED: u32 = 128;
 
 fn power_below(n: u32) -> u32 {
     1 << n.max(1).ilog2()
@@ -240,6 +257,25 @@ pub struct Params {
     pub pad: [u32; 2],
     pub finish: Finish,
     pub plane: u32,
+    pub norm: Norm,
+}
+
+/// Of a normalisation, as lrn.wgsl has it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+pub struct Norm {
+    pub before: u32,
+    pub after: u32,
+    pub scale: f32,
+    pub beta: f32,
+    pub k: f32,
+}
+
+impl Norm {
+    pub fn new(size: usize, [alpha, beta, k]: [f32; 3]) -> Self {
+        let (before, after) = ((size.saturating_sub(1) / 2) as u32, (size / 2) as u32);
+        Norm { before, after, scale: alpha / size as f32, beta, k }
+    }
 }
 
 /// What becomes of a sum.
@@ -256,9 +292,9 @@ impl Finish {
 }
 
 impl Params {
-    /// Of layers that read `from` and write each to a place of its own; of one with a pool before it, the place of
-    /// what the pool makes is the last. Zeros may fill up the channels of `from`, as their weights are.
-    pub fn new(from: Place, to: &[Place], pooled: Option<Place>, geometry: &Geometry, relu: bool) -> Self {
+    /// Of layers that read `from` and write each to a place of its own; of one with a pool before it or a normalisation
+    /// behind it, `also` is the place of what that makes. Zeros may fill up the channels of `from`, as their weights are.
+    pub fn new(from: Place, to: &[Place], also: Option<Place>, geometry: &Geometry, relu: bool) -> Self {
         // Where there is no layer, no quad is its.
         let none = To { first: u32::MAX, channels: 0, offset: 0, stride: 0 };
         let mut all = [none; MOST_LAYERS];
@@ -267,8 +303,8 @@ impl Params {
             *slot = To::new(quads, to);
             quads += to.shape.c.div_ceil(4) as u32;
         }
-        if let Some(pooled) = pooled {
-            all[to.len()] = To::new(u32::MAX, &pooled);
+        if let Some(also) = also {
+            all[to.len()] = To::new(u32::MAX, &also);
         }
         let out = to[0].shape;
         Params {
@@ -287,6 +323,7 @@ impl Params {
             pad: geometry.pad.map(|n| n as u32),
             finish: Finish::bias(relu),
             plane: out.pixels() as u32,
+            norm: Norm::default(),
         }
     }
 }
@@ -319,31 +356,36 @@ pub fn is_filled(network: &Network, node: NodeId) -> bool {
     matches!(network.node(node).op, Op::Input(_))
 }
 
+/// Channels that a workgroup can hold all of, each thread eight.
+const MOST_NORMALISED: usize = 512;
+
 /// Whether a place can be read and written four channels at a time.
 pub fn by_four(place: &Place) -> bool {
     [place.shape.c, place.offset, place.stride].iter().all(|n| n.is_multiple_of(4))
 }
 
 /// The steps of a plan by dispatch. As [`Plan::fused`], but no more than the shader can: layers of one dispatch
-/// write to different buffers and agree about ReLU, and a pool's channels come in fours. The same layers come
-/// together in every plan of a network.
+/// write to different buffers and agree about ReLU, and a pool's channels come in fours. And a convolution has its
+/// normalisation with it where a workgroup can hold all channels. The same layers come together in every plan of a
+/// network.
 pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
     // Where branches write into one buffer, fewer can come together.
     let strictest = Plan::new(network, 1, Join::Direct)?;
-    let place = |step: &usize| strictest.places[plan.steps[*step].node];
-    let relu = |step: &usize| matches!(network.node(plan.steps[*step].node).op, Op::Conv { relu: true, .. });
+    let op = |step: usize| &network.node(plan.steps[step].node).op;
+    let place = |step: usize| strictest.places[plan.steps[step].node];
+    let read = |step: usize| strictest.places[network.node(plan.steps[step].node).inputs[0]];
+    let relu = |step: usize| matches!(op(step), Op::Conv { relu: true, .. });
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for fused in plan.fused(network) {
-        let is_pool = matches!(network.node(plan.steps[fused[0]].node).op, Op::MaxPool(_));
+        let is_pool = matches!(op(fused[0]), Op::MaxPool(_));
         let start = groups.len();
         for step in fused {
             let joins = |group: &&mut Vec<usize>| {
-                let apart = group.iter().all(|other| place(other).buffer != place(&step).buffer);
-                let read = strictest.places[network.node(plan.steps[group[0]].node).inputs[0]];
+                let apart = group.iter().all(|&other| place(other).buffer != place(step).buffer);
                 let alike = if is_pool {
-                    group.len() == 1 && [read, place(&group[0]), place(&step)].iter().all(by_four)
+                    group.len() == 1 && [read(group[0]), place(group[0]), place(step)].iter().all(by_four)
                 } else {
-                    group.len() < MOST_LAYERS && relu(&group[0]) == relu(&step)
+                    group.len() < MOST_LAYERS && relu(group[0]) == relu(step)
                 };
                 apart && alike
             };
@@ -353,7 +395,22 @@ pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
             }
         }
     }
-    Ok(groups)
+    let is_norm = |step: usize| matches!(op(step), Op::Lrn { .. });
+    let mut joined: Vec<Vec<usize>> = Vec::new();
+    for group in groups {
+        let normalised = |before: &&mut Vec<usize>| {
+            let (conv, norm) = (before[0], group[0]);
+            let follows = network.node(plan.steps[norm].node).inputs == [plan.steps[conv].node];
+            let fours = [read(conv), place(conv), place(norm)].iter().all(by_four);
+            let fits = place(conv).shape.c <= MOST_NORMALISED;
+            before.len() == 1 && is_norm(norm) && matches!(op(conv), Op::Conv { .. }) && follows && fours && fits
+        };
+        match joined.iter_mut().find(normalised) {
+            Some(conv) => conv.extend(group),
+            None => joined.push(group),
+        }
+    }
+    Ok(joined)
 }
 
 /// Weights on the GPU.
@@ -487,13 +544,15 @@ mod tests {
     fn cuts_cover_everything() {
         for kind in [Kind::Hardware, Kind::SwiftShader, Kind::Software] {
             for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
-                for tile in [None, Some(Tile::Any), Some(Tile::Pool)] {
+                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm)] {
                     let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(kind);
                     let [x, y, z] = cut.grid(pixels, quads);
                     assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);
                     assert!(y * cut.tile.quads() * cut.lanes >= quads);
                     let threads = cut.lanes * cut.rows * cut.slices;
-                    assert!(threads <= if tile == Some(Tile::Pool) { 128 } else { 256 }, "{cut:?}");
+                    let shared = matches!(tile, Some(Tile::Pool | Tile::Norm));
+                    assert!(threads <= if shared { MOST_SHARED } else { 256 }, "{cut:?}");
+                    assert!(tile != Some(Tile::Norm) || cut.grid(pixels, quads)[1] == 1, "all channels in one");
                     assert!(cut.slices <= depth, "{cut:?}");
                     let class = Class { tile, pixels, quads, depth, taps: 9 };
                     assert!(class.candidates().contains(&cut), "{cut:?} is not among those that are measured");

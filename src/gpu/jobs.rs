@@ -129,9 +129,11 @@ fn widened(network: &Network, plan: &Plan) -> Plan {
     plan
 }
 
-/// The parts of a dispatch's work that are its steps': by multiply-adds, where a pool's comparisons count as such.
+/// The parts of a dispatch's work that are its steps': by multiply-adds, where a pool's comparisons and a
+/// normalisation's squares count as such.
 fn parts(network: &Network, steps: &[Step]) -> Vec<(NodeId, f64)> {
     let work = |step: &Step| match &network.node(step.node).op {
+        Op::Lrn { size, .. } => (size * step.writes.shape.per_image()) as f64,
         Op::MaxPool(window) => (window.kernel[0] * window.kernel[1] * step.writes.shape.per_image()) as f64,
         _ => network.macs(step.node) as f64,
     };
@@ -160,11 +162,21 @@ impl Layer<'_> {
             let (kernel, each) = if fours { (Which::Pool4, 4) } else { (Which::Pool, 1) };
             map(kernel, slot(&pool(from, to, geometry, mode, each)), from, to, to.shape.len() / each)
         };
+        let next = self.steps.get(1).map(|step| (step.writes, &self.network.node(step.node).op));
+        let hardware = self.choice.kind == Kind::Hardware;
         let job = match &node.op {
+            // As of pools below; and Winograd's tiles are not for it.
+            Op::Conv { .. } if matches!(next, Some((_, Op::Lrn { .. }))) && !hardware => {
+                Layer { steps: &self.steps[..1], ..*self }.add_to(all)?;
+                return Layer { steps: &self.steps[1..], ..*self }.add_to(all);
+            }
             Op::Conv { window, relu, .. } => {
                 let geometry = geometry(window)?;
                 if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.kind) {
                     self.winograd(tiling, &geometry, *relu, all);
+                } else if let Some((norm, &Op::Lrn { size, alpha, beta, k })) = next {
+                    let also = Also::Norm(norm, conv::Norm::new(size, [alpha, beta, k]));
+                    self.conv((from, &[to], Some(also)), &geometry, *relu, all);
                 } else {
                     let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
                     self.conv((from, &to, None), &geometry, *relu, all);
@@ -172,13 +184,13 @@ impl Layer<'_> {
                 return Ok(());
             }
             // Where barriers are dear, two dispatches are faster than one that has some.
-            Op::MaxPool(window) if self.steps.len() > 1 && self.choice.kind != Kind::Hardware => {
+            Op::MaxPool(window) if self.steps.len() > 1 && !hardware => {
                 all.push(pooled(Some(&geometry(window)?), PoolMode::MAX));
                 return Layer { steps: &self.steps[1..], ..*self }.add_to(all);
             }
-            Op::MaxPool(window) if self.steps.len() > 1 => {
-                let relu = matches!(self.network.node(self.steps[1].node).op, Op::Conv { relu: true, .. });
-                self.conv((from, &[self.steps[1].writes], Some(to)), &geometry(window)?, relu, all);
+            Op::MaxPool(window) if let Some((projected, op)) = next => {
+                let relu = matches!(op, Op::Conv { relu: true, .. });
+                self.conv((from, &[projected], Some(Also::Pool(to))), &geometry(window)?, relu, all);
                 return Ok(());
             }
             Op::MaxPool(window) => pooled(Some(&geometry(window)?), PoolMode::MAX),
@@ -195,11 +207,7 @@ impl Layer<'_> {
                     x_stride: from.stride as u32,
                     y_offset: to.offset as u32,
                     y_stride: to.stride as u32,
-                    before: (size.saturating_sub(1) / 2) as u32,
-                    after: (size / 2) as u32,
-                    scale: alpha / *size as f32,
-                    beta: *beta,
-                    k: *k,
+                    norm: conv::Norm::new(*size, [*alpha, *beta, *k]),
                 };
                 // In fours a window reaches no further than the fours beside it.
                 let (kernel, each) = if fours && *size <= 8 { (Which::Lrn4, 4) } else { (Which::Lrn, 1) };
@@ -266,27 +274,26 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// Convolutions of one input, or one of what a pool makes of it and writes to the last place.
-    fn conv(
-        &self,
-        (from, to, pooled): (Place, &[Place], Option<Place>),
-        geometry: &Geometry,
-        relu: bool,
-        all: &mut Jobs,
-    ) {
-        let mut params = conv::Params::new(from, to, pooled, geometry, relu);
+    /// Convolutions of one input, or one with what comes before or after it.
+    fn conv(&self, (from, to, also): (Place, &[Place], Option<Also>), geometry: &Geometry, relu: bool, all: &mut Jobs) {
+        let place = also.map(|(Also::Pool(place) | Also::Norm(place, _))| place);
+        let mut params = conv::Params::new(from, to, place, geometry, relu);
         let input = self.network.node(self.steps[0].node).inputs.first();
         let filled = input.is_some_and(|&input| conv::is_filled(self.network, input));
-        let tile = match pooled {
-            Some(_) => Some(Tile::Pool),
+        let tile = match also {
+            Some(Also::Pool(_)) => Some(Tile::Pool),
+            Some(Also::Norm(_, norm)) => {
+                params.norm = norm;
+                Some(Tile::Norm)
+            }
             None if (filled || conv::by_four(&from)) && to.iter().all(conv::by_four) => {
                 params.channels = params.channels.next_multiple_of(4);
                 None
             }
             None => Some(Tile::Any),
         };
-        let layer = self.steps[usize::from(pooled.is_some())].node;
-        let outs = to.iter().chain(&pooled).map(|place| Bind::Activations(place.buffer));
+        let layer = self.steps[usize::from(matches!(also, Some(Also::Pool(_))))].node;
+        let outs = to.iter().chain(&place).map(|place| Bind::Activations(place.buffer));
         self.product(tile, &params, Bind::Activations(from.buffer), layer, outs.collect(), all);
     }
 
@@ -361,6 +368,15 @@ impl Layer<'_> {
     }
 }
 
+/// What one dispatch makes beside a convolution's output.
+#[derive(Clone, Copy)]
+enum Also {
+    /// What it reads: a pool's output, to this place.
+    Pool(Place),
+    /// Its output normalised, to this place.
+    Norm(Place, conv::Norm),
+}
+
 /// Values that a scratch shall hold, unless one picture takes more: the first layer's, and a large batch would need
 /// more than a buffer may hold.
 const SCRATCH: usize = 4 << 20;
@@ -418,8 +434,8 @@ mod tests {
     #[test]
     fn a_network_takes_45_dispatches_on_hardware() {
         assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Hardware).jobs.len(), 45);
-        // BVLC's has a convolution and two normalisations more.
-        assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 48);
+        // BVLC's has a convolution and two normalisations more, one of them with the convolution before it.
+        assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 47);
         // Nine modules of four branches are joined.
         assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
         // Winograd's transforms, of the first layer, eight of 3x3 and nine of 5x5, and nine pools by themselves.

@@ -1,6 +1,6 @@
 //! The pipelines, and the parameters each shader reads.
 
-use super::conv::Convs;
+use super::conv::{Convs, Norm};
 use super::device::Device;
 use super::jobs::Which;
 use bytemuck::{Pod, Zeroable};
@@ -286,11 +286,7 @@ pub struct Lrn {
     pub x_stride: u32,
     pub y_offset: u32,
     pub y_stride: u32,
-    pub before: u32,
-    pub after: u32,
-    pub scale: f32,
-    pub beta: f32,
-    pub k: f32,
+    pub norm: Norm,
 }
 
 /// The `Params` of concat.wgsl.
