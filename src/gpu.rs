@@ -5,6 +5,7 @@
 
 mod conv;
 mod device;
+mod few;
 mod jobs;
 mod kernels;
 #[cfg(not(target_arch = "wasm32"))]
@@ -28,13 +29,13 @@ use crate::tiles::Sheet;
 use conv::Packed;
 pub use device::Counts;
 use device::{Device, Kind, Watch};
+use few::Few;
 use jobs::{Choice, Jobs};
 use kernels::Kernels;
 #[cfg(not(target_arch = "wasm32"))]
 pub use peak::Peak;
 use picture::Picture;
 use record::{Recording, Results};
-use std::collections::HashMap;
 use std::rc::Rc;
 pub use tiles::Drawn;
 use tune::Tuning;
@@ -86,7 +87,7 @@ pub struct Gpu {
     device: Rc<Device>,
     kernels: Kernels,
     /// By the first layer of a dispatch that has any.
-    packed: HashMap<NodeId, Packed>,
+    packed: Few<NodeId, Packed>,
     network: Network,
     preprocess: Preprocess,
     /// The measured choices of kernels.
@@ -136,7 +137,7 @@ pub struct Warm {
     device: Device,
     kernels: Kernels,
     /// What has come of the model that will be loaded, as [`Gpu::packed`].
-    packed: HashMap<NodeId, Packed>,
+    packed: Few<NodeId, Packed>,
 }
 
 impl Warm {
@@ -160,7 +161,7 @@ impl Warm {
             Ok::<_, Error>(kernels)
         });
         watch.result().await?;
-        Ok(Warm { kernels: kernels?, device, packed: HashMap::new() })
+        Ok(Warm { kernels: kernels?, device, packed: Few::default() })
     }
 
     /// Packs and uploads what has come of the model that will be loaded, where its file is there up to `arrived` bytes.
@@ -574,14 +575,14 @@ mod tests {
             let mut seen = Vec::new();
             for (at, piece) in file[first..].chunks(first).enumerate() {
                 block_on(warm.take(&coming, first * (at + 1))).unwrap();
-                seen.push(warm.packed.len());
+                seen.push(warm.packed.iter().count());
                 coming.weights.fill(first * (at + 1), piece);
             }
             assert!(seen[0] > 0 && seen[1] > seen[0], "{seen:?}");
             let before = warm.device.counts().buffers;
             let gpu = block_on(Gpu::load(warm, &model)).unwrap();
-            assert!(gpu.packed.len() > *seen.last().unwrap());
-            assert_eq!(gpu.counts().buffers - before, 2 * (gpu.packed.len() - seen.last().unwrap()));
+            assert!(gpu.packed.iter().count() > *seen.last().unwrap());
+            assert_eq!(gpu.counts().buffers - before, 2 * (gpu.packed.iter().count() - seen.last().unwrap()));
             assert_eq!(answer(gpu), expected, "{name}");
         }
     }

@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::op::{Field, Op};
 use crate::tensor::Shape;
-use std::collections::HashMap;
 
 /// Elements of one node's output, so that no product of sizes overflows: 4 GiB.
 const MAX_LEN: usize = 1 << 30;
@@ -63,7 +62,6 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Network {
     nodes: Vec<Node>,
-    by_name: HashMap<String, NodeId>,
     heads: Vec<Head>,
     module: Option<String>,
     branch: Option<Branch>,
@@ -82,7 +80,7 @@ impl Network {
     /// Adds a node that reads `inputs`, or says why it cannot.
     pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         let fail = |reason: String| Error::Shape { layer: name.to_owned(), reason };
-        if self.by_name.contains_key(name) {
+        if self.find(name).is_ok() {
             return Err(fail("there are two nodes of this name".into()));
         }
         if inputs.iter().any(|&i| i >= self.nodes.len()) {
@@ -101,7 +99,6 @@ impl Network {
             .reduce(Field::union)
             .unwrap_or(Field::PIXEL);
         let id = self.nodes.len();
-        self.by_name.insert(name.to_owned(), id);
         self.nodes.push(Node {
             name: name.to_owned(),
             op,
@@ -134,7 +131,8 @@ impl Network {
     }
 
     pub fn find(&self, name: &str) -> Result<NodeId> {
-        self.by_name.get(name).copied().ok_or_else(|| Error::UnknownNode(name.to_owned()))
+        let at = self.nodes.iter().position(|node| node.name == name);
+        at.ok_or_else(|| Error::UnknownNode(name.to_owned()))
     }
 
     /// The nodes up to this one, with the same ids, on inputs of this height and width. No heads.

@@ -2,6 +2,7 @@
 //! weights in the order in which it reads them.
 
 use super::device::{Device, Kind};
+use super::few::Few;
 use super::kernels::{Access, Kernel, MAX_GROUPS};
 use crate::error::{Dims, Error, Result};
 use crate::model::{Model, tensor_names};
@@ -12,7 +13,6 @@ use crate::winograd::{MOST, PHASES, Tiling, phases};
 use Access::{Params as Uniform, Read, Write};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use wgpu::{Buffer, BufferUsages, ShaderModule};
 
@@ -20,7 +20,7 @@ use wgpu::{Buffer, BufferUsages, ShaderModule};
 pub const MOST_LAYERS: usize = 3;
 
 /// What a thread makes: pixels x channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tile {
     T16x8,
     T8x8,
@@ -39,7 +39,7 @@ impl Tile {
 }
 
 /// How a convolution is cut into workgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     pub tile: Tile,
     /// Threads along the channels.
@@ -97,7 +97,7 @@ impl Cut {
 }
 
 /// All that the choice of a cut depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
     /// Where there is no choice.
     pub tile: Option<Tile>,
@@ -202,7 +202,7 @@ fn power_below(n: u32) -> u32 {
 /// The pipelines, made as they are first needed.
 pub struct Convs {
     module: ShaderModule,
-    made: Mutex<HashMap<Cut, Kernel>>,
+    made: Mutex<Few<Cut, Kernel>>,
     /// What a dispatch of fewer layers binds in place of the others.
     pub spare: [Buffer; MOST_LAYERS - 1],
 }
@@ -217,14 +217,16 @@ impl Convs {
         const BINDINGS: &[(u32, Access)] =
             &[(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || {
-            let mut constants = vec![("LANES", f64::from(cut.lanes)), ("ROWS", f64::from(cut.rows))];
-            if cut.slices > 1 {
-                constants.push(("SLICES", f64::from(cut.slices)));
-            }
-            Kernel::with(device, &self.module, cut.entry(), BINDINGS, 1, &constants)
-        };
-        made.entry(cut).or_insert_with(make).clone()
+        if let Some(kernel) = made.get(&cut) {
+            return kernel.clone();
+        }
+        let mut constants = vec![("LANES", f64::from(cut.lanes)), ("ROWS", f64::from(cut.rows))];
+        if cut.slices > 1 {
+            constants.push(("SLICES", f64::from(cut.slices)));
+        }
+        let kernel = Kernel::with(device, &self.module, cut.entry(), BINDINGS, 1, &constants);
+        made.insert(cut, kernel.clone());
+        kernel
     }
 }
 
@@ -426,7 +428,7 @@ impl Packed {
     /// Adds the weights of each dispatch of a model, by its first layer that has any: of those that are not there yet,
     /// and of whose layers all are `here`.
     pub fn add_to(
-        all: &mut HashMap<NodeId, Packed>,
+        all: &mut Few<NodeId, Packed>,
         device: &Device,
         model: &Model,
         here: impl Fn(NodeId) -> bool,
@@ -439,7 +441,7 @@ impl Packed {
             let dims = |id: &NodeId| Some((*id, network.node(*id).op.weight_dims(network.input_shape(*id))?));
             let layers: Vec<_> = nodes.iter().filter_map(dims).collect();
             if let Some((first, _)) = layers.first()
-                && !all.contains_key(first)
+                && all.get(first).is_none()
                 && layers.iter().all(|(id, _)| here(*id))
             {
                 all.insert(*first, Packed::new(device, model, &layers, tiling(*first))?);

@@ -22,7 +22,7 @@ pub struct Job {
 }
 
 /// A kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     Conv(Cut),
     Scatter,

@@ -2,6 +2,7 @@
 
 use super::conv::Packed;
 use super::device::Device;
+use super::few::Few;
 use super::jobs::{Bind, Job, Jobs, Span};
 use super::kernels::{Kernel, Kernels};
 use super::timing::{self, Timer};
@@ -10,7 +11,6 @@ use crate::network::{Network, NodeId};
 use crate::plan::{Place, StepTime, Work};
 use crate::tensor::Tensor;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
@@ -58,7 +58,7 @@ impl Recording {
     pub fn new(
         device: &Device,
         kernels: &Kernels,
-        packed: &HashMap<NodeId, Packed>,
+        packed: &Few<NodeId, Packed>,
         network: &Network,
         jobs: Jobs,
     ) -> Result<Self> {

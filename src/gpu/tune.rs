@@ -2,11 +2,11 @@
 
 use super::conv::{Class, Cut, Tile};
 use super::device::{Device, Kind};
+use super::few::Few;
 use super::jobs::Jobs;
 use super::kernels::Kernels;
 use super::record::Recording;
 use crate::error::{Error, Result};
-use std::collections::HashMap;
 use web_time::Instant;
 
 /// What each cut is timed for, in milliseconds: browsers' clocks are coarse, and a submit costs by itself.
@@ -17,7 +17,7 @@ const MOST: u32 = 256;
 /// The measured choices. As text they are kept for the next time: what they hold for, and a line of numbers a choice.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tuning {
-    cuts: HashMap<Class, Cut>,
+    cuts: Few<Class, Cut>,
 }
 
 impl Tuning {
@@ -46,7 +46,7 @@ impl Tuning {
 
     /// To be kept.
     pub fn to_text(&self, key: &str) -> String {
-        let line = |(class, cut): (&Class, &Cut)| {
+        let line = |(class, cut): &(Class, Cut)| {
             let tile = |tile: Tile| Tile::ALL.iter().position(|&t| t == tile).map_or(0, |at| at as u32 + 1);
             let Class { pixels, quads, depth, taps, .. } = *class;
             let all = [class.tile.map_or(0, tile), pixels, quads, depth, taps];
@@ -64,7 +64,7 @@ impl Tuning {
         jobs: &Jobs,
     ) -> Result<()> {
         for (at, class) in jobs.classes.iter().enumerate() {
-            let Some(class) = class.filter(|class| !self.cuts.contains_key(class)) else { continue };
+            let Some(class) = class.filter(|class| self.cuts.get(class).is_none()) else { continue };
             let candidates = class.candidates();
             if candidates.len() == 1 {
                 continue;
@@ -144,7 +144,7 @@ mod tests {
     fn choices_are_kept_and_read_again() {
         let class = Class { tile: None, pixels: 196, quads: 80, depth: 40, taps: 9 };
         let cut = class.candidates()[1];
-        let tuning = Tuning { cuts: [(class, cut)].into() };
+        let tuning = Tuning { cuts: [(class, cut)].into_iter().collect() };
         let text = tuning.to_text("a");
         assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
         assert_eq!(tuning.cut(class, Kind::Software), cut);
