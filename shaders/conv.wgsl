@@ -69,6 +69,10 @@ const RELU = 2u; // bias, then ReLU
 @group(0) @binding(5) var<storage, read_write> y1q: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> y2q: array<vec4f>;
 
+// For conv_texels, what x4 and w are in other kernels, as texels in rows of TEXELS.
+@group(0) @binding(7) var xt: texture_2d<f32>; // (N, H, W, channels/4)
+@group(0) @binding(8) var wt: texture_2d<f32>; // (Cin filled up to fours, quads)
+
 override LANES = 8u;
 override ROWS = 8u;
 override SLICES = 1u;
@@ -347,6 +351,62 @@ fn conv16x8(
                 s1 = add(s1, weights(k + q1), x);
             }
         }
+    }
+    store16(at.x, at.y, s0);
+    store16(at.x, at.y + LANES, s1);
+}
+
+const TEXELS = 4096u;
+
+fn texel(at: u32) -> vec2u {
+    return vec2u(at % TEXELS, at / TEXELS);
+}
+
+fn texels4(pixel: u32, quad: u32) -> mat4x4f {
+    let quads = p.channels / 4u;
+    let at = vec4u(pixel, pixel + 1u, pixel + 2u, pixel + 3u);
+    let all = min(at, vec4u(p.pixels - 1u)) * quads + quad;
+    return mat4x4f(
+        textureLoad(xt, texel(all.x), 0),
+        textureLoad(xt, texel(all.y), 0),
+        textureLoad(xt, texel(all.z), 0),
+        textureLoad(xt, texel(all.w), 0),
+    );
+}
+
+fn weight_texels(at: u32) -> weight4x4 {
+    return weight4x4(
+        weight4(textureLoad(wt, texel(at), 0)),
+        weight4(textureLoad(wt, texel(at + p.quads), 0)),
+        weight4(textureLoad(wt, texel(at + 2u * p.quads), 0)),
+        weight4(textureLoad(wt, texel(at + 3u * p.quads), 0)),
+    );
+}
+
+// A 1x1 convolution as conv16x8 does it, from textures: some software adapters load from buffers a lane at a time, at
+// seven times the cost.
+@compute @workgroup_size(LANES, ROWS)
+fn conv_texels(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 16u, 2u);
+    let first = plane(at.x);
+    let q0 = min(at.y, p.quads - 1u);
+    let q1 = min(at.y + LANES, p.quads - 1u);
+    var s0 = Sixteen();
+    var s1 = Sixteen();
+    for (var quad = 0u; quad < p.channels / 4u; quad++) {
+        let k = first + quad * 4u * p.quads;
+        let x = Sixteen(
+            texels4(at.x, quad),
+            texels4(at.x + 4u, quad),
+            texels4(at.x + 8u, quad),
+            texels4(at.x + 12u, quad),
+        );
+        s0 = add(s0, weight_texels(k + q0), x);
+        s1 = add(s1, weight_texels(k + q1), x);
     }
     store16(at.x, at.y, s0);
     store16(at.x, at.y + LANES, s1);

@@ -1,5 +1,5 @@
 // Convolution by Winograd's F(4x4,3x3), F(2x2,5x5) or F(3x3,4x4): Lavin and Gray, "Fast algorithms for convolutional
-// neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs, conv.wgsl multiplies them by the
+// neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs to texels, conv.wgsl multiplies them by the
 // transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs.
 // The points are 0, ±√2/2, ±√2 and infinity. A stride of 2 is one of 1 over its four phases, each of which has the
 // channels once. Twin: src/cpu/winograd.rs.
@@ -23,11 +23,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4), or (36, plane, quads)
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4), or (36, plane, quads) for `gather`
 @group(0) @binding(2) var<storage, read> b: array<vec4f>; // (quads)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4f>; // (36, plane, quads), or (N, Ho, Wo, stride/4)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4f>; // (N, Ho, Wo, stride/4)
+@group(0) @binding(4) var texels: texture_storage_2d<rgba32float, write>; // (36, plane, quads), in rows of TEXELS
 
 const THREADS = 64u;
+const TEXELS = 4096u;
 const A = 0.7071067811865476f;
 const B = 1.4142135623730951f; // 2 * A: where it can be, a power of two is taken out, which rounds nothing
 
@@ -107,16 +109,20 @@ fn pixels(c: Corner, row: u32) -> Six {
     );
 }
 
-fn put(t: Part, column: u32, d: Six) {
+fn keep(at: u32, value: vec4f) {
+    textureStore(texels, vec2u(at % TEXELS, at / TEXELS), value);
+}
+
+fn put(place: Part, column: u32, d: Six) {
     let v = inward(d);
     let step = 6u * p.plane * p.quads;
-    let at = (column * p.plane + t.tile) * p.quads + t.quad;
-    y[at] = v.a;
-    y[at + step] = v.b;
-    y[at + 2u * step] = v.c;
-    y[at + 3u * step] = v.d;
-    y[at + 4u * step] = v.e;
-    y[at + 5u * step] = v.f;
+    let at = (column * p.plane + place.tile) * p.quads + place.quad;
+    keep(at, v.a);
+    keep(at + step, v.b);
+    keep(at + 2u * step, v.c);
+    keep(at + 3u * step, v.d);
+    keep(at + 4u * step, v.e);
+    keep(at + 5u * step, v.f);
 }
 
 @compute @workgroup_size(THREADS)
@@ -129,20 +135,34 @@ fn scatter(
     if i >= p.tiles * p.quads {
         return;
     }
-    let t = part(i);
-    let c = corner(t);
+    let at = part(i);
+    let c = corner(at);
     let r0 = inward(pixels(c, 0u));
     let r1 = inward(pixels(c, 1u));
     let r2 = inward(pixels(c, 2u));
     let r3 = inward(pixels(c, 3u));
     let r4 = inward(pixels(c, 4u));
     let r5 = inward(pixels(c, 5u));
-    put(t, 0u, Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    put(t, 1u, Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    put(t, 2u, Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    put(t, 3u, Six(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
-    put(t, 4u, Six(r0.e, r1.e, r2.e, r3.e, r4.e, r5.e));
-    put(t, 5u, Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f));
+    put(at, 0u, Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    put(at, 1u, Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    put(at, 2u, Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    put(at, 3u, Six(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    put(at, 4u, Six(r0.e, r1.e, r2.e, r3.e, r4.e, r5.e));
+    put(at, 5u, Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f));
+}
+
+// What a 1x1 convolution reads, as it is: a tile is a pixel.
+@compute @workgroup_size(THREADS)
+fn lay(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i < p.tiles * p.quads {
+        let tile = i / p.quads;
+        keep(i, x[(tile * p.stride + p.offset) / 4u + i - tile * p.quads]);
+    }
 }
 
 struct Four {

@@ -10,11 +10,11 @@ use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
 use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, PHASES, Tiling, phases};
-use Access::{Params as Uniform, Read, Write};
+use Access::{Params as Uniform, Read, ReadTexels, Write};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 use std::sync::{Mutex, PoisonError};
-use wgpu::{Buffer, BufferUsages, ShaderModule};
+use wgpu::{BindingResource, Buffer, BufferUsages, ShaderModule, TextureView, TextureViewDescriptor};
 
 /// Layers that one dispatch can compute: as many as it has buffers to write to.
 pub const MOST_LAYERS: usize = 3;
@@ -32,10 +32,13 @@ pub enum Tile {
     Pool,
     /// 4x8, all channels in one workgroup, normalised after that.
     Norm,
+    /// 16x8, from textures.
+    Texels,
 }
 
 impl Tile {
-    pub const ALL: [Tile; 7] = [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool, Tile::Norm];
+    pub const ALL: [Tile; 8] =
+        [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool, Tile::Norm, Tile::Texels];
 }
 
 /// How a convolution is cut into workgroups.
@@ -56,7 +59,7 @@ impl Tile {
 
     const fn pixels(self) -> u32 {
         match self {
-            Tile::T16x8 => 16,
+            Tile::T16x8 | Tile::Texels => 16,
             Tile::T8x8 => 8,
             Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool | Tile::Norm => 4,
         }
@@ -66,7 +69,7 @@ impl Tile {
     const fn quads(self) -> u32 {
         match self {
             Tile::T4x4 => 1,
-            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool | Tile::Norm => 2,
+            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool | Tile::Norm | Tile::Texels => 2,
         }
     }
 }
@@ -85,6 +88,7 @@ impl Cut {
             (Tile::Any, _) => "conv",
             (Tile::Pool, _) => "conv_pool",
             (Tile::Norm, _) => "conv_norm",
+            (Tile::Texels, _) => "conv_texels",
         }
     }
 
@@ -169,6 +173,10 @@ impl Class {
                 let slices = slices.min(8).min(power_below(self.depth)).min(power_below(MOST_SHARED / lanes));
                 return Cut { tile, lanes, rows: power_below(MOST_SHARED / (lanes * slices)).min(4), slices };
             }
+            Some(tile @ Tile::Texels) => {
+                let lanes = self.lanes(tile);
+                return Cut { tile, lanes, rows: 8 / lanes, slices: 1 };
+            }
             Some(tile) => return Cut { tile, lanes: self.lanes(tile), rows: 64 / self.lanes(tile), slices: 1 },
             None => {}
         }
@@ -214,8 +222,11 @@ impl Convs {
     }
 
     pub fn get(&self, device: &Device, cut: Cut) -> Kernel {
-        const BINDINGS: &[(u32, Access)] =
-            &[(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
+        const BINDINGS: [(u32, Access); 7] =
+            [(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
+        const TEXELS: [(u32, Access); 7] =
+            [(0, Uniform), (7, ReadTexels), (8, ReadTexels), (3, Read), (4, Write), (5, Write), (6, Write)];
+        let bindings = if cut.tile == Tile::Texels { &TEXELS } else { &BINDINGS };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = made.get(&cut) {
             return kernel.clone();
@@ -224,7 +235,7 @@ impl Convs {
         if cut.slices > 1 {
             constants.push(("SLICES", f64::from(cut.slices)));
         }
-        let kernel = Kernel::with(device, &self.module, cut.entry(), BINDINGS, 1, &constants);
+        let kernel = Kernel::with(device, &self.module, cut.entry(), bindings, 1, &constants);
         made.insert(cut, kernel.clone());
         kernel
     }
@@ -353,6 +364,15 @@ pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -
     (kind != Kind::Hardware && [input, node].iter().all(fours) && room).then_some(Tiling { outputs, kernel })
 }
 
+/// Whether a convolution reads its input and its weights from textures: of software adapters, one by Winograd, or with a
+/// window of one cell.
+pub fn is_by_texels(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -> bool {
+    let Op::Conv { window, .. } = network.node(node).op else { return false };
+    let fours = || [network.node(node).inputs[0], node].iter().all(|&node| by_four(&strictest.places[node]));
+    let one = window.kernel == [1, 1] && window.stride == [1, 1] && fours();
+    kind != Kind::Hardware && (one || winograd(network, strictest, node, kind).is_some())
+}
+
 /// Whether a node's channels are filled up to a multiple of four.
 pub fn is_filled(network: &Network, node: NodeId) -> bool {
     matches!(network.node(node).op, Op::Input(_))
@@ -415,11 +435,27 @@ pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
     Ok(joined)
 }
 
+/// Where weights are.
+pub enum Weight {
+    Buffer(Buffer),
+    /// Always in f32.
+    Texels(TextureView),
+}
+
+impl Weight {
+    pub fn binding(&self) -> BindingResource<'_> {
+        match self {
+            Weight::Buffer(buffer) => buffer.as_entire_binding(),
+            Weight::Texels(view) => BindingResource::TextureView(view),
+        }
+    }
+}
+
 /// Weights on the GPU.
 pub struct Packed {
     /// In f16 where the device computes so. (Kh, Kw, Cin filled up to a multiple of four, quads) of four; dense layers have one tap, and Winograd's
     /// points instead.
-    pub weight: Buffer,
+    pub weight: Weight,
     /// (quads) of four.
     pub bias: Buffer,
 }
@@ -444,13 +480,19 @@ impl Packed {
                 && all.get(first).is_none()
                 && layers.iter().all(|(id, _)| here(*id))
             {
-                all.insert(*first, Packed::new(device, model, &layers, tiling(*first))?);
+                let texels = layers.iter().all(|(id, _)| is_by_texels(network, &plan, *id, device.kind));
+                all.insert(*first, Packed::new(device, model, &layers, (tiling(*first), texels))?);
             }
         }
         Ok(())
     }
 
-    fn new(device: &Device, model: &Model, layers: &[(NodeId, Vec<usize>)], tiling: Option<Tiling>) -> Result<Self> {
+    fn new(
+        device: &Device,
+        model: &Model,
+        layers: &[(NodeId, Vec<usize>)],
+        (tiling, texels): (Option<Tiling>, bool),
+    ) -> Result<Self> {
         let node = |id: NodeId| model.network.node(id);
         let quads: usize = layers.iter().map(|(_, dims)| dims[0].div_ceil(4)).sum();
         let mut bias = vec![0.0; quads * 4];
@@ -485,10 +527,13 @@ impl Packed {
         }
         let half = |value: &f32| f16::from_f32(*value).to_bits();
         Ok(Packed {
-            weight: if device.is_half() {
-                device.filled(&name, &weight.iter().map(half).collect::<Vec<u16>>(), BufferUsages::STORAGE)
+            weight: if texels {
+                Weight::Texels(device.texels(&name, &weight).create_view(&TextureViewDescriptor::default()))
+            } else if device.is_half() {
+                let halves: Vec<u16> = weight.iter().map(half).collect();
+                Weight::Buffer(device.filled(&name, &halves, BufferUsages::STORAGE))
             } else {
-                device.filled(&name, &weight, BufferUsages::STORAGE)
+                Weight::Buffer(device.filled(&name, &weight, BufferUsages::STORAGE))
             },
             bias: device.filled(&name, &bias, BufferUsages::STORAGE),
         })

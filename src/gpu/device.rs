@@ -10,6 +10,9 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder, Features};
 /// What adapters that compute on the CPU call themselves.
 const SOFTWARE: [&str; 5] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render driver"];
 
+/// Texels of a texture's row, as the shaders have it: what every device's textures may be wide.
+const TEXELS: usize = 4096;
+
 /// A WebGPU device with its queue.
 pub struct Device {
     pub device: wgpu::Device,
@@ -145,6 +148,32 @@ impl Device {
         let buffer = self.buffer(label, bytes.len() as u64, usage | BufferUsages::COPY_DST);
         self.queue.write_buffer(&buffer, 0, bytes);
         buffer
+    }
+
+    /// A texture of at least so many texels of four floats, in rows of [`TEXELS`].
+    pub fn texture(&self, label: &str, texels: usize, usage: wgpu::TextureUsages) -> wgpu::Texture {
+        self.count(|counts| counts.buffers += 1);
+        let rows = texels.div_ceil(TEXELS).max(1) as u32;
+        self.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some(label),
+            size: wgpu::Extent3d { width: TEXELS as u32, height: rows, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba32Float,
+            usage: usage | wgpu::TextureUsages::TEXTURE_BINDING,
+            view_formats: &[],
+        })
+    }
+
+    /// The same of these values.
+    pub fn texels(&self, label: &str, values: &[f32]) -> wgpu::Texture {
+        let texture = self.texture(label, values.len() / 4, wgpu::TextureUsages::COPY_DST);
+        let mut rows = values.to_vec();
+        rows.resize(texture.height() as usize * TEXELS * 4, 0.0);
+        let layout = wgpu::TexelCopyBufferLayout { bytes_per_row: Some(TEXELS as u32 * 16), ..Default::default() };
+        self.queue.write_texture(texture.as_image_copy(), bytemuck::cast_slice(&rows), layout, texture.size());
+        texture
     }
 
     pub fn encoder(&self) -> CommandEncoder {

@@ -26,6 +26,7 @@ pub struct Job {
 pub enum Which {
     Conv(Cut),
     Scatter,
+    Lay,
     Gather,
     Pool,
     Pool4,
@@ -42,6 +43,7 @@ impl Which {
         match self {
             Which::Conv(cut) => cut.entry(),
             Which::Scatter => "scatter",
+            Which::Lay => "lay",
             Which::Gather => "gather",
             Which::Pool => "pool",
             Which::Pool4 => "pool4",
@@ -62,8 +64,10 @@ pub enum Bind {
     /// Of the dispatch whose first layer with weights this is.
     Weight(NodeId),
     Bias(NodeId),
-    /// Winograd's: the inputs by point, and the products.
-    Scratch(usize),
+    /// What convolutions by texels read: Winograd's inputs by point, or pixels as they are.
+    Texels,
+    /// Winograd's products.
+    Products,
     /// One factor a node.
     Gains,
     /// What is bound in place of a layer that is not there.
@@ -85,8 +89,10 @@ pub struct Jobs {
     /// Of each job: what its cut depends on, where there is a choice.
     pub classes: Vec<Option<conv::Class>>,
     pub spans: Vec<Span>,
-    /// Values that each [`Bind::Scratch`] holds.
-    pub scratch: [usize; 2],
+    /// Values that [`Bind::Texels`] holds.
+    pub texels: usize,
+    /// Values that [`Bind::Products`] holds.
+    pub products: usize,
 }
 
 /// How convolutions are computed.
@@ -100,7 +106,7 @@ impl Jobs {
         // What can be read in fours must not depend on the plan, since weights do not.
         let strictest = Plan::new(network, 1, Join::Direct)?;
         let plan = widened(network, plan);
-        let mut all = Jobs { plan, jobs: Vec::new(), classes: Vec::new(), spans: Vec::new(), scratch: [0; 2] };
+        let mut all = Jobs { plan, jobs: Vec::new(), classes: Vec::new(), spans: Vec::new(), texels: 0, products: 0 };
         for group in conv::groups(network, &all.plan)? {
             let from = all.jobs.len();
             let steps: Vec<Step> = group.iter().map(|&i| all.plan.steps[i].clone()).collect();
@@ -174,6 +180,8 @@ impl Layer<'_> {
                 let geometry = geometry(window)?;
                 if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.kind) {
                     self.winograd(tiling, &geometry, *relu, all);
+                } else if conv::is_by_texels(self.network, self.strictest, step.node, self.choice.kind) {
+                    self.texels(*relu, all);
                 } else if let Some((norm, &Op::Lrn { size, alpha, beta, k })) = next {
                     let also = Also::Norm(norm, conv::Norm::new(size, [alpha, beta, k]));
                     self.conv((from, &[to], Some(also)), &geometry, *relu, all);
@@ -297,6 +305,29 @@ impl Layer<'_> {
         self.product(tile, &params, Bind::Activations(from.buffer), layer, outs.collect(), all);
     }
 
+    /// 1x1 convolutions of one input, which becomes texels.
+    fn texels(&self, relu: bool, all: &mut Jobs) {
+        let from = self.steps[0].reads[0];
+        let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
+        let params = kernels::Winograd {
+            tiles: from.shape.pixels() as u32,
+            quads: (from.shape.c / 4) as u32,
+            offset: from.offset as u32,
+            stride: from.stride as u32,
+            ..Default::default()
+        };
+        all.push(Job {
+            kernel: Which::Lay,
+            params: slot(&params),
+            binds: vec![Bind::Activations(from.buffer), Bind::Texels],
+            grid: folded((from.shape.len() / 4).div_ceil(MAP)),
+        });
+        all.texels = all.texels.max(from.shape.len());
+        let outs = to.iter().map(|place| Bind::Activations(place.buffer)).collect();
+        let params = conv::Params::new(from, &to, None, &one(from.shape), relu);
+        self.product(Some(Tile::Texels), &params, Bind::Texels, self.steps[0].node, outs, all);
+    }
+
     /// A dispatch of conv.wgsl.
     fn product(
         &self,
@@ -353,17 +384,16 @@ impl Layer<'_> {
                 binds,
                 grid: folded((tiles * channels / 4).div_ceil(MAP)),
             };
-            all.push(job(Which::Scatter, from, channels, vec![Bind::Activations(from.buffer), Bind::Scratch(0)]));
+            all.push(job(Which::Scatter, from, channels, vec![Bind::Activations(from.buffer), Bind::Texels]));
             let rows = |channels| Shape::new(1, points, plane, channels);
             let whole = |shape: Shape| Place { buffer: 0, offset: 0, stride: shape.c, shape };
             let (inputs, products) = (rows(channels), rows(to.shape.c));
-            let one = Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [points, plane] };
-            let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one, false);
+            let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one(inputs), false);
             (product.finish, product.plane) = (conv::Finish::SUM, plane as u32);
-            self.product(None, &product, Bind::Scratch(0), node, vec![Bind::Scratch(1)], all);
-            let binds = vec![Bind::Scratch(1), Bind::Bias(node), Bind::Activations(to.buffer)];
+            self.product(Some(Tile::Texels), &product, Bind::Texels, node, vec![Bind::Products], all);
+            let binds = vec![Bind::Products, Bind::Bias(node), Bind::Activations(to.buffer)];
             all.push(job(Which::Gather, to, to.shape.c, binds));
-            all.scratch = [all.scratch[0].max(inputs.len()), all.scratch[1].max(products.len())];
+            (all.texels, all.products) = (all.texels.max(inputs.len()), all.products.max(products.len()));
         }
     }
 }
@@ -375,6 +405,11 @@ enum Also {
     Pool(Place),
     /// Its output normalised, to this place.
     Norm(Place, conv::Norm),
+}
+
+/// A window of one cell.
+fn one(shape: Shape) -> Geometry {
+    Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [shape.h, shape.w] }
 }
 
 /// Values that a scratch shall hold, unless one picture takes more: the first layer's, and a large batch would need
@@ -438,8 +473,9 @@ mod tests {
         assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 47);
         // Nine modules of four branches are joined.
         assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
-        // Winograd's transforms, of the first layer, eight of 3x3 and nine of 5x5, and nine pools by themselves.
-        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 8 + 9) + 9);
+        // Winograd's transforms, of the first layer, eight of 3x3 and nine of 5x5, and nine pools by themselves; what
+        // the modules' two dispatches of 1x1 read is laid as texels.
+        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 8 + 9) + 9 + 2 * 9);
     }
 
     #[test]

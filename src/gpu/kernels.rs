@@ -28,14 +28,17 @@ pub enum Access {
     Params,
     Read,
     Write,
+    ReadTexels,
+    WriteTexels,
 }
 
-use Access::{Params, Read, Write};
+use Access::{Params, Read, ReadTexels, Write, WriteTexels};
 
 /// Every kernel, named as its entry point.
 pub struct Kernels {
     pub convs: Convs,
     scatter: Kernel,
+    lay: Kernel,
     gather: Kernel,
     pool: Kernel,
     pool4: Kernel,
@@ -57,6 +60,7 @@ impl Kernels {
     pub fn new(device: &Device) -> Self {
         const MAP: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Write)];
         const JOIN: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Write)];
+        const TEXELS: &[(u32, Access)] = &[(0, Params), (1, Read), (4, WriteTexels)];
         const PRODUCT: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Read), (4, Write)];
         let half = device.is_half();
         let module = |label, source: &str| {
@@ -77,7 +81,8 @@ impl Kernels {
         let stats = module("stats", include_str!(concat!(env!("OUT_DIR"), "/stats.wgsl")));
         Kernels {
             convs: Convs::new(device, conv),
-            scatter: kernel(&winograd, "scatter", &[(0, Params), (1, Read), (3, Write)], 64),
+            scatter: kernel(&winograd, "scatter", TEXELS, 64),
+            lay: kernel(&winograd, "lay", TEXELS, 64),
             gather: kernel(&winograd, "gather", JOIN, 64),
             pool: kernel(&pool, "pool", MAP, 64),
             pool4: kernel(&pool, "pool4", MAP, 64),
@@ -103,6 +108,7 @@ impl Kernels {
         match which {
             Which::Conv(cut) => return self.convs.get(device, cut),
             Which::Scatter => &self.scatter,
+            Which::Lay => &self.lay,
             Which::Gather => &self.gather,
             Which::Pool => &self.pool,
             Which::Pool4 => &self.pool4,
@@ -136,19 +142,26 @@ impl Kernel {
         per_group: usize,
         constants: &[(&str, f64)],
     ) -> Self {
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let entries: Vec<_> = bindings
             .iter()
             .map(|&(binding, access)| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match access {
-                        Params => wgpu::BufferBindingType::Uniform,
-                        Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        Write => wgpu::BufferBindingType::Storage { read_only: false },
+                ty: match access {
+                    Params => buffer(wgpu::BufferBindingType::Uniform),
+                    Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
+                    Write => buffer(wgpu::BufferBindingType::Storage { read_only: false }),
+                    ReadTexels => wgpu::BindingType::Texture {
+                        sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                        multisampled: false,
                     },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
+                    WriteTexels => wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::WriteOnly,
+                        format: wgpu::TextureFormat::Rgba32Float,
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                    },
                 },
                 count: None,
             })
@@ -179,12 +192,23 @@ impl Kernel {
 
     /// Binds the parameters in a slot of `uniforms`, and the buffers in the order of their bindings.
     pub fn bind(&self, device: &Device, uniforms: &Buffer, slot: usize, buffers: &[&Buffer]) -> BindGroup {
+        self.bind_all(device, uniforms, slot, buffers.iter().map(|buffer| buffer.as_entire_binding()))
+    }
+
+    /// The same, where some are textures.
+    pub fn bind_all<'a>(
+        &self,
+        device: &Device,
+        uniforms: &'a Buffer,
+        slot: usize,
+        others: impl Iterator<Item = wgpu::BindingResource<'a>>,
+    ) -> BindGroup {
         let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: uniforms,
             offset: slot as u64 * SLOT,
             size: wgpu::BufferSize::new(SLOT),
         });
-        let resources = std::iter::once(params).chain(buffers.iter().map(|buffer| buffer.as_entire_binding()));
+        let resources = std::iter::once(params).chain(others);
         let entries: Vec<_> = self
             .bindings
             .iter()
@@ -225,7 +249,7 @@ pub fn slot<P: Pod>(params: &P) -> [u8; SLOT as usize] {
 
 /// The `Params` of winograd.wgsl.
 #[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
 pub struct Winograd {
     pub tiles: u32,
     pub plane: u32,

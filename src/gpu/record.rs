@@ -62,9 +62,9 @@ impl Recording {
         network: &Network,
         jobs: Jobs,
     ) -> Result<Self> {
-        let Jobs { plan, jobs, spans, scratch, .. } = jobs;
+        let Jobs { plan, jobs, spans, texels, products, .. } = jobs;
         let most = device.max_binding();
-        let largest = plan.buffers.iter().map(|shape| shape.len()).chain(scratch).max().unwrap_or(0);
+        let largest = plan.buffers.iter().map(|shape| shape.len()).chain([texels, products]).max().unwrap_or(0);
         if largest as u64 * 4 > most {
             return Err(Error::Argument(format!(
                 "a batch of {} needs a buffer of {} MB, and \"{}\" takes at most {} MB: run fewer pictures at once",
@@ -77,7 +77,9 @@ impl Recording {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffers: Vec<Buffer> =
             plan.buffers.iter().map(|shape| device.buffer("activations", shape.len() as u64 * 4, usage)).collect();
-        let scratch = scratch.map(|values| device.buffer("scratch", values as u64 * 4, BufferUsages::STORAGE));
+        let texels = device.texture("texels", texels / 4, wgpu::TextureUsages::STORAGE_BINDING);
+        let texels = texels.create_view(&wgpu::TextureViewDescriptor::default());
+        let products = device.buffer("products", products as u64 * 4, BufferUsages::STORAGE);
         let gains_written = vec![1.0; network.nodes().len()];
         let gains = device.filled("gains", &gains_written, BufferUsages::STORAGE);
 
@@ -87,20 +89,22 @@ impl Recording {
             let layer = network.node(node).name.clone();
             packed.get(&node).ok_or(Error::Shape { layer, reason: "it has no weights".into() })
         };
-        let buffer = |bind: &Bind| {
-            Ok(match *bind {
+        let resource = |bind: &Bind| {
+            let buffer = match *bind {
                 Bind::Activations(at) => &buffers[at],
-                Bind::Weight(node) => &weights(node)?.weight,
+                Bind::Weight(node) => return Ok(weights(node)?.weight.binding()),
                 Bind::Bias(node) => &weights(node)?.bias,
-                Bind::Scratch(at) => &scratch[at],
+                Bind::Texels => return Ok(wgpu::BindingResource::TextureView(&texels)),
+                Bind::Products => &products,
                 Bind::Gains => &gains,
                 Bind::Spare(at) => &kernels.convs.spare[at],
-            })
+            };
+            Ok(buffer.as_entire_binding())
         };
         let dispatch = |(at, job): (usize, &Job)| {
             let kernel = kernels.get(device, job.kernel);
-            let bound: Vec<&Buffer> = job.binds.iter().map(buffer).collect::<Result<_>>()?;
-            Ok(Dispatch { bound: kernel.bind(device, &uniforms, at, &bound), kernel, grid: job.grid })
+            let bound: Vec<_> = job.binds.iter().map(resource).collect::<Result<_>>()?;
+            Ok(Dispatch { bound: kernel.bind_all(device, &uniforms, at, bound.into_iter()), kernel, grid: job.grid })
         };
         let dispatches = jobs.iter().enumerate().map(dispatch).collect::<Result<_>>()?;
 
