@@ -180,7 +180,7 @@ impl Layer<'_> {
                 let geometry = geometry(window)?;
                 if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.kind) {
                     self.winograd(tiling, &geometry, *relu, all);
-                } else if conv::is_by_texels(self.network, self.strictest, step.node, self.choice.kind) {
+                } else if self.is_by_texels() {
                     self.texels(*relu, all);
                 } else if let Some((norm, &Op::Lrn { size, alpha, beta, k })) = next {
                     let also = Also::Norm(norm, conv::Norm::new(size, [alpha, beta, k]));
@@ -303,6 +303,12 @@ impl Layer<'_> {
         let layer = self.steps[usize::from(matches!(also, Some(Also::Pool(_))))].node;
         let outs = to.iter().chain(&place).map(|place| Bind::Activations(place.buffer));
         self.product(tile, &params, Bind::Activations(from.buffer), layer, outs.collect(), all);
+    }
+
+    /// As [`conv::Packed`] has the weights of such layers.
+    fn is_by_texels(&self) -> bool {
+        let by_texels = |step: &Step| conv::is_by_texels(self.network, self.strictest, step.node, self.choice.kind);
+        self.steps.iter().all(by_texels)
     }
 
     /// 1x1 convolutions of one input, which becomes texels.
