@@ -128,11 +128,16 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
 /** Loads a model of which the second half comes only when weights of the first are on the GPU. */
 async function streamed(options: LoadOptions, picture: string): Promise<{ label: string; before: number; after: number }> {
   const { fetch: real } = globalThis;
-  const { writeBuffer } = GPUQueue.prototype;
+  const { writeBuffer, writeTexture } = GPUQueue.prototype;
   let written = 0;
   GPUQueue.prototype.writeBuffer = function (buffer, offset, data, from, size) {
     written += size ?? data.byteLength;
     return writeBuffer.call(this, buffer, offset, data as BufferSource, from, size);
+  };
+  // A software adapter has most of them in textures.
+  GPUQueue.prototype.writeTexture = function (to, data, layout, size) {
+    written += data.byteLength;
+    return writeTexture.call(this, to, data as BufferSource, layout, size);
   };
   const file = new Uint8Array(await (await real(options.model as string)).arrayBuffer());
   const half = file.length >> 1;
@@ -161,7 +166,7 @@ async function streamed(options: LoadOptions, picture: string): Promise<{ label:
     return { label, before, after: written };
   } finally {
     globalThis.fetch = real;
-    GPUQueue.prototype.writeBuffer = writeBuffer;
+    Object.assign(GPUQueue.prototype, { writeBuffer, writeTexture });
   }
 }
 
