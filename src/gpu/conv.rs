@@ -152,6 +152,10 @@ impl Class {
                 let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= MOST_SHARED;
                 each.filter(fits).map(|(rows, slices)| Cut { tile, lanes, rows, slices }).collect()
             }
+            Some(tile @ Tile::Texels) => {
+                let lanes = self.lanes(tile);
+                [8, 64].map(|threads| Cut { tile, lanes, rows: threads / lanes, slices: 1 }).to_vec()
+            }
             Some(_) => vec![self.cut(Kind::Hardware)],
         }
     }
@@ -591,7 +595,7 @@ mod tests {
     fn cuts_cover_everything() {
         for kind in [Kind::Hardware, Kind::SwiftShader, Kind::Software] {
             for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
-                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm)] {
+                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels)] {
                     let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(kind);
                     let [x, y, z] = cut.grid(pixels, quads);
                     assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);
