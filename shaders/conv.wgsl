@@ -464,6 +464,11 @@ fn sliced8x8(
     put(at.x + 4u, at.y + LANES, join(sum[3], thread), at.z);
 }
 
+fn put4x8(at: vec3u, sum: array<mat4x4f, 2>, thread: u32) {
+    put(at.x, at.y, join(sum[0], thread), at.z);
+    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+}
+
 @compute @workgroup_size(LANES, ROWS, SLICES)
 fn sliced4x8(
     @builtin(workgroup_id) group: vec3u,
@@ -472,9 +477,7 @@ fn sliced4x8(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let at = tile(group, groups, local, 4u, 2u);
-    let sum = sum4x8(at);
-    put(at.x, at.y, join(sum[0], thread), at.z);
-    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+    put4x8(at, sum4x8(at), thread);
 }
 
 @compute @workgroup_size(LANES, ROWS, SLICES)
@@ -638,9 +641,7 @@ fn conv_norm(
 ) {
     // The workgroup has all channels of its pixels.
     let at = tile(group, groups, local, 4u, 2u);
-    let sum = sum4x8(at);
-    put(at.x, at.y, join(sum[0], thread), at.z);
-    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+    put4x8(at, sum4x8(at), thread);
     storageBarrier();
     for (var i = at.z; i < 8u; i += SLICES) {
         normalise(at.x + i % 4u, at.y + i / 4u * LANES);
