@@ -9,10 +9,11 @@
 // Weights, and what is multiplied by them, are in f16 where the aliases below are made so; sums are in f32.
 //
 // No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
-// Where `plane` says so, weights are others for every so many pixels. Up to three layers of one input are one
-// product, whose channels go to a buffer a layer. `conv_pool` is a 1x1 convolution of what a max pool makes, and
-// gives both; `conv_norm` gives what a convolution makes, and that after lrn.wgsl's normalisation. Twin:
-// src/cpu/conv.rs.
+// Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
+// convolution of what a max pool makes, and gives both; `conv_norm` gives what a convolution makes, and that after
+// lrn.wgsl's normalisation. Some software adapters load from buffers a lane at a time, at seven times the cost of a
+// texture: for them `conv_texels` is a 1x1 convolution from textures, and `conv_points` the products of winograd.wgsl.
+// Twin: src/cpu/conv.rs.
 
 alias weight4 = vec4f;
 alias weight4x4 = mat4x4f;
@@ -42,19 +43,14 @@ struct Params {
     step_x: u32,
     pad_y: u32,
     pad_x: u32,
-    finish: u32,
-    plane: u32, // pixels with the same weights: `pixels`, or those of a point of winograd.wgsl, which no tile crosses
+    relu: u32,
+    plane: u32, // for conv_points: pixels of a point, which no tile crosses
     before: u32, // for conv_norm, as in lrn.wgsl
     after: u32,
     scale: f32,
     beta: f32,
     k: f32,
 }
-
-// What becomes of a sum.
-const SUM = 0u;
-const BIAS = 1u;
-const RELU = 2u; // bias, then ReLU
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
@@ -69,9 +65,10 @@ const RELU = 2u; // bias, then ReLU
 @group(0) @binding(5) var<storage, read_write> y1q: array<vec4f>;
 @group(0) @binding(6) var<storage, read_write> y2q: array<vec4f>;
 
-// For conv_texels, what x4 and w are in other kernels, as texels in rows of TEXELS.
-@group(0) @binding(7) var xt: texture_2d<f32>; // (N, H, W, channels/4)
-@group(0) @binding(8) var wt: texture_2d<f32>; // (Cin filled up to fours, quads)
+// For conv_texels and conv_points, what x4 and w are in other kernels, as texels in rows of TEXELS.
+@group(0) @binding(7) var xt: texture_2d<f32>; // (N, H, W, channels/4), or (points, plane, channels/4)
+@group(0) @binding(8) var wt: texture_2d<f32>; // (points, Cin filled up to fours, quads)
+@group(0) @binding(9) var yt: texture_storage_2d<rgba32float, write>; // (points, plane, quads)
 
 override LANES = 8u;
 override ROWS = 8u;
@@ -153,8 +150,8 @@ fn layer(quad: u32) -> u32 {
 }
 
 fn finished(sum: vec4f, quad: u32) -> vec4f {
-    let value = select(sum + b[quad], sum, p.finish == SUM);
-    return select(value, max(value, vec4f()), p.finish == RELU);
+    let value = sum + b[quad];
+    return select(value, max(value, vec4f()), p.relu != 0u);
 }
 
 fn store(pixel: u32, quad: u32, sum: vec4f) {
@@ -210,13 +207,7 @@ fn cells(o: Origins, l: vec4i, kx: u32) -> vec4i {
     return vec4i(cell(o.a, l.x, kx), cell(o.b, l.y, kx), cell(o.c, l.z, kx), cell(o.d, l.w, kx));
 }
 
-// Where the weights of a pixel's plane begin.
-fn plane(pixel: u32) -> u32 {
-    return pixel / p.plane * p.channels * p.quads;
-}
-
 fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
-    let first = plane(at.x);
     let o0 = origins(at.x);
     let o1 = origins(at.x + 4u);
     let q0 = min(at.y, p.quads - 1u);
@@ -232,7 +223,7 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c0 = cells(o0, l0, kx);
             let c1 = cells(o1, l1, kx);
-            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
                 let x0 = fetch4(c0, quad);
@@ -250,7 +241,6 @@ fn sum8x8(at: vec3u) -> array<mat4x4f, 4> {
 }
 
 fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
-    let first = plane(at.x);
     let o = origins(at.x);
     let q0 = min(at.y, p.quads - 1u);
     let q1 = min(at.y + LANES, p.quads - 1u);
@@ -261,7 +251,7 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
         let l = lines(o, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c = cells(o, l, kx);
-            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 let k = tap + quad * 4u * p.quads;
                 let x = fetch4(c, quad);
@@ -274,7 +264,6 @@ fn sum4x8(at: vec3u) -> array<mat4x4f, 2> {
 }
 
 fn sum4x4(at: vec3u) -> mat4x4f {
-    let first = plane(at.x);
     let o = origins(at.x);
     let q = min(at.y, p.quads - 1u);
     let quads = p.channels / 4u;
@@ -283,7 +272,7 @@ fn sum4x4(at: vec3u) -> mat4x4f {
         let l = lines(o, ky);
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let c = cells(o, l, kx);
-            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = at.z; quad < quads; quad += SLICES) {
                 sum += product(weights(tap + quad * 4u * p.quads + q), fetch4(c, quad));
             }
@@ -323,7 +312,6 @@ fn conv16x8(
     @builtin(local_invocation_id) local: vec3u,
 ) {
     let at = tile(group, groups, local, 16u, 2u);
-    let first = plane(at.x);
     let oa = origins(at.x);
     let ob = origins(at.x + 4u);
     let oc = origins(at.x + 8u);
@@ -343,7 +331,7 @@ fn conv16x8(
             let cb = cells(ob, lb, kx);
             let cc = cells(oc, lc, kx);
             let cd = cells(od, ld, kx);
-            let tap = first + (ky * p.kernel_x + kx) * p.channels * p.quads;
+            let tap = (ky * p.kernel_x + kx) * p.channels * p.quads;
             for (var quad = 0u; quad < quads; quad++) {
                 let k = tap + quad * 4u * p.quads;
                 let x = Sixteen(fetch4(ca, quad), fetch4(cb, quad), fetch4(cc, quad), fetch4(cd, quad));
@@ -383,16 +371,8 @@ fn weight_texels(at: u32) -> weight4x4 {
     );
 }
 
-// A 1x1 convolution as conv16x8 does it, from textures: some software adapters load from buffers a lane at a time, at
-// seven times the cost.
-@compute @workgroup_size(LANES, ROWS)
-fn conv_texels(
-    @builtin(workgroup_id) group: vec3u,
-    @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_id) local: vec3u,
-) {
-    let at = tile(group, groups, local, 16u, 2u);
-    let first = plane(at.x);
+// The sums of conv16x8 for a window of one cell, from textures; weights from `first` on.
+fn sum_texels(at: vec3u, first: u32) -> array<Sixteen, 2> {
     let q0 = min(at.y, p.quads - 1u);
     let q1 = min(at.y + LANES, p.quads - 1u);
     var s0 = Sixteen();
@@ -408,8 +388,48 @@ fn conv_texels(
         s0 = add(s0, weight_texels(k + q0), x);
         s1 = add(s1, weight_texels(k + q1), x);
     }
-    store16(at.x, at.y, s0);
-    store16(at.x, at.y + LANES, s1);
+    return array(s0, s1);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv_texels(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 16u, 2u);
+    let sum = sum_texels(at, 0u);
+    store16(at.x, at.y, sum[0]);
+    store16(at.x, at.y + LANES, sum[1]);
+}
+
+fn keep4(pixel: u32, quad: u32, sum: mat4x4f) {
+    let at = pixel * p.quads + quad;
+    if (pixel < p.pixels) & (quad < p.quads) {
+        textureStore(yt, texel(at), sum[0]);
+        textureStore(yt, texel(at + p.quads), sum[1]);
+        textureStore(yt, texel(at + 2u * p.quads), sum[2]);
+        textureStore(yt, texel(at + 3u * p.quads), sum[3]);
+    }
+}
+
+fn keep16(pixel: u32, quad: u32, sum: Sixteen) {
+    keep4(pixel, quad, sum.a);
+    keep4(pixel + 4u, quad, sum.b);
+    keep4(pixel + 8u, quad, sum.c);
+    keep4(pixel + 12u, quad, sum.d);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn conv_points(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
+) {
+    let at = tile(group, groups, local, 16u, 2u);
+    let sum = sum_texels(at, at.x / p.plane * p.channels * p.quads);
+    keep16(at.x, at.y, sum[0]);
+    keep16(at.x, at.y + LANES, sum[1]);
 }
 
 @compute @workgroup_size(LANES, ROWS)

@@ -1,6 +1,7 @@
 // Local response normalisation across channels: y = x / (k + alpha/size * sum of x^2)^beta, the sum
 // over `size` channels around this one. One thread an element, or in `lrn4`, for sizes up to 8, four channels of it.
-// Twin: src/cpu/lrn.rs.
+// `lrn_texels` is `lrn4` that reads what winograd.wgsl has laid, and writes for who reads the like. Twin:
+// src/cpu/lrn.rs.
 
 struct Params {
     count: u32, // N * H * W * C, or C/4
@@ -21,7 +22,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
 @group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
 @group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, H, W, y_stride/4), the same buffer
+// For `lrn_texels`, what x4 and y4 hold without their other channels, in rows of TEXELS.
+@group(0) @binding(3) var xt: texture_2d<f32>;
+@group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>;
 
+const TEXELS = 4096u;
 const THREADS = 64u;
 // Beta in Caffe's GoogLeNet, for which roots do.
 const USUAL_POWER = 0.75;
@@ -47,29 +52,8 @@ fn lrn(
     y[pixel * p.y_stride + p.y_offset + c] = x[at + c] * pow(p.k + p.scale * sum, -p.beta);
 }
 
-@compute @workgroup_size(THREADS)
-fn lrn4(
-    @builtin(workgroup_id) group: vec3u,
-    @builtin(num_workgroups) groups: vec3u,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
-    if i >= p.count {
-        return;
-    }
-    let quads = p.channels / 4u;
-    let pixel = i / quads;
-    let quad = i - pixel * quads;
-    let at = (pixel * p.x_stride + p.x_offset) / 4u;
-    let here = x4[at + quad];
-    var left = vec4f();
-    var right = vec4f();
-    if quad > 0u {
-        left = x4[at + quad - 1u];
-    }
-    if quad + 1u < quads {
-        right = x4[at + quad + 1u];
-    }
+// Four channels, between those on their left and right.
+fn normalised(left: vec4f, here: vec4f, right: vec4f) -> vec4f {
     let a = left * left;
     let b = here * here;
     let c = right * right;
@@ -101,5 +85,60 @@ fn lrn4(
     if p.beta != USUAL_POWER {
         power = pow(base, vec4f(-p.beta));
     }
-    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = here * power;
+    return here * power;
+}
+
+@compute @workgroup_size(THREADS)
+fn lrn4(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let quads = p.channels / 4u;
+    let pixel = i / quads;
+    let quad = i - pixel * quads;
+    let at = (pixel * p.x_stride + p.x_offset) / 4u + quad;
+    var left = vec4f();
+    var right = vec4f();
+    if quad > 0u {
+        left = x4[at - 1u];
+    }
+    if quad + 1u < quads {
+        right = x4[at + 1u];
+    }
+    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = normalised(left, x4[at], right);
+}
+
+fn texel(at: u32) -> vec2u {
+    return vec2u(at % TEXELS, at / TEXELS);
+}
+
+@compute @workgroup_size(THREADS)
+fn lrn_texels(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let quads = p.channels / 4u;
+    let pixel = i / quads;
+    let quad = i - pixel * quads;
+    var left = vec4f();
+    var right = vec4f();
+    if quad > 0u {
+        left = textureLoad(xt, texel(i - 1u), 0);
+    }
+    if quad + 1u < quads {
+        right = textureLoad(xt, texel(i + 1u), 0);
+    }
+    let value = normalised(left, textureLoad(xt, texel(i), 0), right);
+    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = value;
+    textureStore(yt, texel(i), value);
 }

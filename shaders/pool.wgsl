@@ -1,5 +1,6 @@
 // Pooling: the greatest or the mean value under a window, one thread an output element, or in `pool4` four
-// channels of it. Padding never wins a maximum; a mean divides by what `mode` says. Twin: src/cpu/pool.rs.
+// channels of it. Padding never wins a maximum; a mean divides by what `mode` says. `pool_texels` is `pool4` that
+// reads what winograd.wgsl has laid, and writes for who reads the like. Twin: src/cpu/pool.rs.
 
 struct Params {
     count: u32, // N * Ho * Wo * C, or C/4
@@ -28,6 +29,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, Ho, Wo, y_stride)
 @group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
 @group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, Ho, Wo, y_stride/4), the same buffer
+// For `pool_texels`, what x4 and y4 hold without their other channels, in rows of TEXELS.
+@group(0) @binding(3) var xt: texture_2d<f32>;
+@group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>;
+
+const TEXELS = 4096u;
 
 const MAX = 0u;
 const MEAN = 1u; // over the part of the window inside the input
@@ -95,6 +101,22 @@ fn pool(
     y[u.pixel * p.y_stride + p.y_offset + u.channel] = select(mean, most, p.mode == MAX);
 }
 
+// What four channels of a window come to.
+struct Found {
+    most: vec4f,
+    sum: vec4f,
+}
+
+const NOTHING = Found(vec4f(LOWEST), vec4f());
+
+fn take(found: Found, value: vec4f) -> Found {
+    return Found(max(found.most, value), found.sum + value);
+}
+
+fn made(u: Under, found: Found) -> vec4f {
+    return select(found.sum / f32(u.rows.z * u.columns.z), found.most, p.mode == MAX);
+}
+
 @compute @workgroup_size(THREADS)
 fn pool4(
     @builtin(workgroup_id) group: vec3u,
@@ -106,16 +128,39 @@ fn pool4(
         return;
     }
     let u = under(i, p.channels / 4u);
-    var most = vec4f(LOWEST);
-    var sum = vec4f();
+    var found = NOTHING;
     for (var iy = u.rows.x; iy < u.rows.y; iy++) {
         let line = (u.image * p.height + iy) * p.width;
         for (var ix = u.columns.x; ix < u.columns.y; ix++) {
-            let value = x4[((line + ix) * p.x_stride + p.x_offset) / 4u + u.channel];
-            most = max(most, value);
-            sum += value;
+            found = take(found, x4[((line + ix) * p.x_stride + p.x_offset) / 4u + u.channel]);
         }
     }
-    let mean = sum / f32(u.rows.z * u.columns.z);
-    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = select(mean, most, p.mode == MAX);
+    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = made(u, found);
+}
+
+fn texel(at: u32) -> vec2u {
+    return vec2u(at % TEXELS, at / TEXELS);
+}
+
+@compute @workgroup_size(THREADS)
+fn pool_texels(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.count {
+        return;
+    }
+    let u = under(i, p.channels / 4u);
+    var found = NOTHING;
+    for (var iy = u.rows.x; iy < u.rows.y; iy++) {
+        let line = (u.image * p.height + iy) * p.width;
+        for (var ix = u.columns.x; ix < u.columns.y; ix++) {
+            found = take(found, textureLoad(xt, texel((line + ix) * (p.channels / 4u) + u.channel), 0));
+        }
+    }
+    let value = made(u, found);
+    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = value;
+    textureStore(yt, texel(i), value);
 }

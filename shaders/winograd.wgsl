@@ -23,10 +23,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4), or (36, plane, quads) for `gather`
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4)
 @group(0) @binding(2) var<storage, read> b: array<vec4f>; // (quads)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4f>; // (N, Ho, Wo, stride/4)
-@group(0) @binding(4) var texels: texture_storage_2d<rgba32float, write>; // (36, plane, quads), in rows of TEXELS
+// (36, plane, quads), in rows of TEXELS.
+@group(0) @binding(4) var texels: texture_storage_2d<rgba32float, write>;
+@group(0) @binding(5) var xt: texture_2d<f32>; // for `gather`
 
 const THREADS = 64u;
 const TEXELS = 4096u;
@@ -109,8 +111,12 @@ fn pixels(c: Corner, row: u32) -> Six {
     );
 }
 
+fn texel(at: u32) -> vec2u {
+    return vec2u(at % TEXELS, at / TEXELS);
+}
+
 fn keep(at: u32, value: vec4f) {
-    textureStore(texels, vec2u(at % TEXELS, at / TEXELS), value);
+    textureStore(texels, texel(at), value);
 }
 
 fn put(place: Part, column: u32, d: Six) {
@@ -187,10 +193,21 @@ fn outward(m: Six) -> Four {
     );
 }
 
+fn product(at: u32) -> vec4f {
+    return textureLoad(xt, texel(at), 0);
+}
+
 fn products(t: Part, row: u32) -> Four {
     let step = p.plane * p.quads;
     let at = (row * 6u * p.plane + t.tile) * p.quads + t.quad;
-    return outward(Six(x[at], x[at + step], x[at + 2u * step], x[at + 3u * step], x[at + 4u * step], x[at + 5u * step]));
+    return outward(Six(
+        product(at),
+        product(at + step),
+        product(at + 2u * step),
+        product(at + 3u * step),
+        product(at + 4u * step),
+        product(at + 5u * step),
+    ));
 }
 
 fn store(t: Part, row: u32, column: u32, sum: vec4f) {

@@ -10,7 +10,7 @@ use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
 use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, PHASES, Tiling, phases};
-use Access::{Params as Uniform, Read, ReadTexels, Write};
+use Access::{Params as Uniform, Read, ReadTexels, Write, WriteTexels};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 use std::sync::{Mutex, PoisonError};
@@ -34,11 +34,22 @@ pub enum Tile {
     Norm,
     /// 16x8, from textures.
     Texels,
+    /// The same to a texture, of Winograd's points.
+    Points,
 }
 
 impl Tile {
-    pub const ALL: [Tile; 8] =
-        [Tile::T16x8, Tile::T8x8, Tile::T4x8, Tile::T4x4, Tile::Any, Tile::Pool, Tile::Norm, Tile::Texels];
+    pub const ALL: [Tile; 9] = [
+        Tile::T16x8,
+        Tile::T8x8,
+        Tile::T4x8,
+        Tile::T4x4,
+        Tile::Any,
+        Tile::Pool,
+        Tile::Norm,
+        Tile::Texels,
+        Tile::Points,
+    ];
 }
 
 /// How a convolution is cut into workgroups.
@@ -59,7 +70,7 @@ impl Tile {
 
     const fn pixels(self) -> u32 {
         match self {
-            Tile::T16x8 | Tile::Texels => 16,
+            Tile::T16x8 | Tile::Texels | Tile::Points => 16,
             Tile::T8x8 => 8,
             Tile::T4x8 | Tile::T4x4 | Tile::Any | Tile::Pool | Tile::Norm => 4,
         }
@@ -69,7 +80,7 @@ impl Tile {
     const fn quads(self) -> u32 {
         match self {
             Tile::T4x4 => 1,
-            Tile::T16x8 | Tile::T8x8 | Tile::T4x8 | Tile::Any | Tile::Pool | Tile::Norm | Tile::Texels => 2,
+            _ => 2,
         }
     }
 }
@@ -89,6 +100,7 @@ impl Cut {
             (Tile::Pool, _) => "conv_pool",
             (Tile::Norm, _) => "conv_norm",
             (Tile::Texels, _) => "conv_texels",
+            (Tile::Points, _) => "conv_points",
         }
     }
 
@@ -152,7 +164,7 @@ impl Class {
                 let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= MOST_SHARED;
                 each.filter(fits).map(|(rows, slices)| Cut { tile, lanes, rows, slices }).collect()
             }
-            Some(tile @ Tile::Texels) => {
+            Some(tile @ (Tile::Texels | Tile::Points)) => {
                 let lanes = self.lanes(tile);
                 [8, 64].map(|threads| Cut { tile, lanes, rows: threads / lanes, slices: 1 }).to_vec()
             }
@@ -177,7 +189,7 @@ impl Class {
                 let slices = slices.min(8).min(power_below(self.depth)).min(power_below(MOST_SHARED / lanes));
                 return Cut { tile, lanes, rows: power_below(MOST_SHARED / (lanes * slices)).min(4), slices };
             }
-            Some(tile @ Tile::Texels) => {
+            Some(tile @ (Tile::Texels | Tile::Points)) => {
                 let lanes = self.lanes(tile);
                 return Cut { tile, lanes, rows: 8 / lanes, slices: 1 };
             }
@@ -230,7 +242,12 @@ impl Convs {
             [(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
         const TEXELS: [(u32, Access); 7] =
             [(0, Uniform), (7, ReadTexels), (8, ReadTexels), (3, Read), (4, Write), (5, Write), (6, Write)];
-        let bindings = if cut.tile == Tile::Texels { &TEXELS } else { &BINDINGS };
+        const POINTS: [(u32, Access); 4] = [(0, Uniform), (7, ReadTexels), (8, ReadTexels), (9, WriteTexels)];
+        let bindings: &[(u32, Access)] = match cut.tile {
+            Tile::Texels => &TEXELS,
+            Tile::Points => &POINTS,
+            _ => &BINDINGS,
+        };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = made.get(&cut) {
             return kernel.clone();
@@ -272,7 +289,7 @@ pub struct Params {
     pub kernel: [u32; 2],
     pub step: [u32; 2],
     pub pad: [u32; 2],
-    pub finish: Finish,
+    pub relu: u32,
     pub plane: u32,
     pub norm: Norm,
 }
@@ -292,19 +309,6 @@ impl Norm {
     pub fn new(size: usize, [alpha, beta, k]: [f32; 3]) -> Self {
         let (before, after) = ((size.saturating_sub(1) / 2) as u32, (size / 2) as u32);
         Norm { before, after, scale: alpha / size as f32, beta, k }
-    }
-}
-
-/// What becomes of a sum.
-#[repr(transparent)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Finish(u32);
-
-impl Finish {
-    pub const SUM: Finish = Finish(0);
-
-    fn bias(relu: bool) -> Self {
-        Finish(if relu { 2 } else { 1 })
     }
 }
 
@@ -338,7 +342,7 @@ impl Params {
             kernel: geometry.kernel.map(|n| n as u32),
             step: geometry.stride.map(|n| n as u32),
             pad: geometry.pad.map(|n| n as u32),
-            finish: Finish::bias(relu),
+            relu: u32::from(relu),
             plane: out.pixels() as u32,
             norm: Norm::default(),
         }
@@ -364,7 +368,7 @@ pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -
         _ => return None,
     };
     let fours = |&node: &NodeId| is_filled(network, node) || by_four(&strictest.places[node]);
-    let room = shape.h.min(shape.w) >= 2 * outputs;
+    let room = shape.h.min(shape.w) >= outputs;
     (kind != Kind::Hardware && [input, node].iter().all(fours) && room).then_some(Tiling { outputs, kernel })
 }
 
@@ -595,7 +599,7 @@ mod tests {
     fn cuts_cover_everything() {
         for kind in [Kind::Hardware, Kind::SwiftShader, Kind::Software] {
             for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
-                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels)] {
+                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels), Some(Tile::Points)] {
                     let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(kind);
                     let [x, y, z] = cut.grid(pixels, quads);
                     assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);

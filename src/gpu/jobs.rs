@@ -30,8 +30,10 @@ pub enum Which {
     Gather,
     Pool,
     Pool4,
+    PoolTexels,
     Lrn,
     Lrn4,
+    LrnTexels,
     Concat,
     Dense,
     Softmax,
@@ -47,8 +49,10 @@ impl Which {
             Which::Gather => "gather",
             Which::Pool => "pool",
             Which::Pool4 => "pool4",
+            Which::PoolTexels => "pool_texels",
             Which::Lrn => "lrn",
             Which::Lrn4 => "lrn4",
+            Which::LrnTexels => "lrn_texels",
             Which::Concat => "concat",
             Which::Dense => "dense",
             Which::Softmax => "softmax",
@@ -56,7 +60,7 @@ impl Which {
     }
 }
 
-/// A buffer.
+/// A buffer or a texture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bind {
     /// Of the plan.
@@ -64,14 +68,32 @@ pub enum Bind {
     /// Of the dispatch whose first layer with weights this is.
     Weight(NodeId),
     Bias(NodeId),
-    /// What convolutions by texels read: Winograd's inputs by point, or pixels as they are.
-    Texels,
-    /// Winograd's products.
-    Products,
+    Texels(Texels),
     /// One factor a node.
     Gains,
     /// What is bound in place of a layer that is not there.
     Spare(usize),
+}
+
+/// A texture that software adapters read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texels {
+    /// A layer's output as it is.
+    Even,
+    /// Another's: what is made of the one in [`Texels::Even`], or the other way round.
+    Odd,
+    /// Winograd's inputs by point.
+    Points,
+    /// Winograd's products.
+    Products,
+}
+
+impl Texels {
+    const COUNT: usize = 4;
+
+    fn other(self) -> Self {
+        if self == Texels::Even { Texels::Odd } else { Texels::Even }
+    }
 }
 
 /// Steps that are computed, and timed, together.
@@ -89,10 +111,10 @@ pub struct Jobs {
     /// Of each job: what its cut depends on, where there is a choice.
     pub classes: Vec<Option<conv::Class>>,
     pub spans: Vec<Span>,
-    /// Values that [`Bind::Texels`] holds.
-    pub texels: usize,
-    /// Values that [`Bind::Products`] holds.
-    pub products: usize,
+    /// Values that each of [`Texels`] holds.
+    pub texels: [usize; Texels::COUNT],
+    /// What [`Texels::Even`] and [`Texels::Odd`] hold.
+    laid: [Option<Place>; 2],
 }
 
 /// How convolutions are computed.
@@ -106,7 +128,14 @@ impl Jobs {
         // What can be read in fours must not depend on the plan, since weights do not.
         let strictest = Plan::new(network, 1, Join::Direct)?;
         let plan = widened(network, plan);
-        let mut all = Jobs { plan, jobs: Vec::new(), classes: Vec::new(), spans: Vec::new(), texels: 0, products: 0 };
+        let mut all = Jobs {
+            plan,
+            jobs: Vec::new(),
+            classes: Vec::new(),
+            spans: Vec::new(),
+            texels: [0; Texels::COUNT],
+            laid: [None; 2],
+        };
         for group in conv::groups(network, &all.plan)? {
             let from = all.jobs.len();
             let steps: Vec<Step> = group.iter().map(|&i| all.plan.steps[i].clone()).collect();
@@ -119,6 +148,42 @@ impl Jobs {
     fn push(&mut self, job: Job) {
         self.jobs.push(job);
         self.classes.push(None);
+    }
+
+    /// So many values are written to these texels.
+    fn hold(&mut self, texels: Texels, values: usize) -> Bind {
+        let held = &mut self.texels[texels as usize];
+        *held = values.max(*held);
+        Bind::Texels(texels)
+    }
+
+    /// A layer's output is written to these texels.
+    fn keep(&mut self, texels: Texels, place: Place) -> Bind {
+        self.laid[texels as usize] = Some(place);
+        self.hold(texels, place.shape.len())
+    }
+
+    /// The texels that a layer's output stands in; it is laid there where it is in none. Who reads a place is stale
+    /// whenever it is, so that what lays it runs before whoever relies on that.
+    fn lay(&mut self, place: Place) -> Texels {
+        if let Some(texels) = [Texels::Even, Texels::Odd].into_iter().find(|&t| self.laid[t as usize] == Some(place)) {
+            return texels;
+        }
+        let params = kernels::Winograd {
+            tiles: place.shape.pixels() as u32,
+            quads: (place.shape.c / 4) as u32,
+            offset: place.offset as u32,
+            stride: place.stride as u32,
+            ..Default::default()
+        };
+        let to = self.keep(Texels::Even, place);
+        self.push(Job {
+            kernel: Which::Lay,
+            params: slot(&params),
+            binds: vec![Bind::Activations(place.buffer), to],
+            grid: folded((place.shape.len() / 4).div_ceil(MAP)),
+        });
+        Texels::Even
     }
 }
 
@@ -164,12 +229,17 @@ impl Layer<'_> {
         let Some(&from) = step.reads.first() else { return Err(fail("it reads nothing".into())) };
         let geometry = |window: &crate::op::Window| window.on([from.shape.h, from.shape.w]).map_err(fail);
         let fours = conv::by_four(&from) && conv::by_four(&to);
-        let pooled = |geometry: Option<&Geometry>, mode| {
-            let (kernel, each) = if fours { (Which::Pool4, 4) } else { (Which::Pool, 1) };
-            map(kernel, slot(&pool(from, to, geometry, mode, each)), from, to, to.shape.len() / each)
-        };
         let next = self.steps.get(1).map(|step| (step.writes, &self.network.node(step.node).op));
         let hardware = self.choice.kind == Kind::Hardware;
+        let texels = fours && !hardware;
+        let mut pooled = |geometry: Option<&Geometry>, mode| {
+            let (kernel, each) = match fours {
+                true if texels => (Which::PoolTexels, 4),
+                true => (Which::Pool4, 4),
+                false => (Which::Pool, 1),
+            };
+            map(all, kernel, slot(&pool(from, to, geometry, mode, each)), from, to, to.shape.len() / each)
+        };
         let job = match &node.op {
             // As of pools below; and Winograd's tiles are not for it.
             Op::Conv { .. } if matches!(next, Some((_, Op::Lrn { .. }))) && !hardware => {
@@ -193,7 +263,8 @@ impl Layer<'_> {
             }
             // Where barriers are dear, two dispatches are faster than one that has some.
             Op::MaxPool(window) if self.steps.len() > 1 && !hardware => {
-                all.push(pooled(Some(&geometry(window)?), PoolMode::MAX));
+                let job = pooled(Some(&geometry(window)?), PoolMode::MAX);
+                all.push(job);
                 return Layer { steps: &self.steps[1..], ..*self }.add_to(all);
             }
             Op::MaxPool(window) if let Some((projected, op)) = next => {
@@ -218,8 +289,12 @@ impl Layer<'_> {
                     norm: conv::Norm::new(*size, [*alpha, *beta, *k]),
                 };
                 // In fours a window reaches no further than the fours beside it.
-                let (kernel, each) = if fours && *size <= 8 { (Which::Lrn4, 4) } else { (Which::Lrn, 1) };
-                map(kernel, slot(&params(each)), from, to, to.shape.len() / each)
+                let (kernel, each) = match *size <= 8 {
+                    true if texels => (Which::LrnTexels, 4),
+                    true if fours => (Which::Lrn4, 4),
+                    _ => (Which::Lrn, 1),
+                };
+                map(all, kernel, slot(&params(each)), from, to, to.shape.len() / each)
             }
             Op::Concat => {
                 let mut offset = to.offset;
@@ -233,7 +308,7 @@ impl Layer<'_> {
                         y_stride: to.stride as u32,
                         branch: branch as u32,
                     };
-                    let mut job = map(Which::Concat, slot(&params), from, to, from.shape.len());
+                    let mut job = map(all, Which::Concat, slot(&params), from, to, from.shape.len());
                     job.binds.insert(1, Bind::Gains);
                     all.push(job);
                     offset += from.shape.c;
@@ -273,7 +348,7 @@ impl Layer<'_> {
                     y_offset: to.offset as u32,
                     y_stride: to.stride as u32,
                 };
-                let job = map(Which::Softmax, slot(&params), from, to, 0);
+                let job = map(all, Which::Softmax, slot(&params), from, to, 0);
                 Job { grid: folded(to.shape.pixels()), ..job }
             }
             Op::Input(_) => return Err(fail("an input is no step".into())),
@@ -311,27 +386,14 @@ impl Layer<'_> {
         self.steps.iter().all(by_texels)
     }
 
-    /// 1x1 convolutions of one input, which becomes texels.
+    /// 1x1 convolutions of one input, by texels.
     fn texels(&self, relu: bool, all: &mut Jobs) {
         let from = self.steps[0].reads[0];
         let to: Vec<Place> = self.steps.iter().map(|step| step.writes).collect();
-        let params = kernels::Winograd {
-            tiles: from.shape.pixels() as u32,
-            quads: (from.shape.c / 4) as u32,
-            offset: from.offset as u32,
-            stride: from.stride as u32,
-            ..Default::default()
-        };
-        all.push(Job {
-            kernel: Which::Lay,
-            params: slot(&params),
-            binds: vec![Bind::Activations(from.buffer), Bind::Texels],
-            grid: folded((from.shape.len() / 4).div_ceil(MAP)),
-        });
-        all.texels = all.texels.max(from.shape.len());
+        let texels = Bind::Texels(all.lay(from));
         let outs = to.iter().map(|place| Bind::Activations(place.buffer)).collect();
         let params = conv::Params::new(from, &to, None, &one(from.shape), relu);
-        self.product(Some(Tile::Texels), &params, Bind::Texels, self.steps[0].node, outs, all);
+        self.product(Some(Tile::Texels), &params, texels, self.steps[0].node, outs, all);
     }
 
     /// A dispatch of conv.wgsl.
@@ -347,9 +409,15 @@ impl Layer<'_> {
         let taps = params.kernel[0] * params.kernel[1];
         let class = conv::Class { tile, pixels: params.pixels, quads: params.quads, depth: params.channels / 4, taps };
         let cut = (self.choice.cut)(class);
-        let mut binds = vec![from, Bind::Weight(layer), Bind::Bias(layer)];
-        binds.extend(to);
-        binds.extend((0..3 + conv::MOST_LAYERS - binds.len()).map(Bind::Spare));
+        let mut binds = vec![from, Bind::Weight(layer)];
+        if tile == Some(Tile::Points) {
+            binds.extend(to);
+        } else {
+            let spare = conv::MOST_LAYERS - to.len();
+            binds.push(Bind::Bias(layer));
+            binds.extend(to);
+            binds.extend((0..spare).map(Bind::Spare));
+        }
         let grid = cut.grid(params.pixels, params.quads);
         all.jobs.push(Job { kernel: Which::Conv(cut), params: slot(params), binds, grid });
         all.classes.push(Some(class));
@@ -390,16 +458,17 @@ impl Layer<'_> {
                 binds,
                 grid: folded((tiles * channels / 4).div_ceil(MAP)),
             };
-            all.push(job(Which::Scatter, from, channels, vec![Bind::Activations(from.buffer), Bind::Texels]));
             let rows = |channels| Shape::new(1, points, plane, channels);
             let whole = |shape: Shape| Place { buffer: 0, offset: 0, stride: shape.c, shape };
             let (inputs, products) = (rows(channels), rows(to.shape.c));
+            let scattered = all.hold(Texels::Points, inputs.len());
+            let multiplied = all.hold(Texels::Products, products.len());
+            all.push(job(Which::Scatter, from, channels, vec![Bind::Activations(from.buffer), scattered]));
             let mut product = conv::Params::new(whole(inputs), &[whole(products)], None, &one(inputs), false);
-            (product.finish, product.plane) = (conv::Finish::SUM, plane as u32);
-            self.product(Some(Tile::Texels), &product, Bind::Texels, node, vec![Bind::Products], all);
-            let binds = vec![Bind::Products, Bind::Bias(node), Bind::Activations(to.buffer)];
+            product.plane = plane as u32;
+            self.product(Some(Tile::Points), &product, scattered, node, vec![multiplied], all);
+            let binds = vec![multiplied, Bind::Bias(node), Bind::Activations(to.buffer)];
             all.push(job(Which::Gather, to, to.shape.c, binds));
-            (all.texels, all.products) = (all.texels.max(inputs.len()), all.products.max(products.len()));
         }
     }
 }
@@ -426,9 +495,21 @@ const MAP: usize = 64;
 /// Outputs of a workgroup of dense.wgsl.
 const DENSE: usize = 32;
 
-/// A dispatch that reads one buffer and writes another, a thread for each of `count` things.
-fn map(kernel: Which, params: [u8; kernels::SLOT as usize], from: Place, to: Place, count: usize) -> Job {
-    let binds = vec![Bind::Activations(from.buffer), Bind::Activations(to.buffer)];
+/// A dispatch that reads one place and writes another, a thread for each of `count` things.
+fn map(
+    all: &mut Jobs,
+    kernel: Which,
+    params: [u8; kernels::SLOT as usize],
+    from: Place,
+    to: Place,
+    count: usize,
+) -> Job {
+    let binds = if matches!(kernel, Which::PoolTexels | Which::LrnTexels) {
+        let texels = all.lay(from);
+        vec![Bind::Texels(texels), Bind::Activations(to.buffer), all.keep(texels.other(), to)]
+    } else {
+        vec![Bind::Activations(from.buffer), Bind::Activations(to.buffer)]
+    };
     Job { kernel, params, binds, grid: folded(count.div_ceil(MAP)) }
 }
 

@@ -42,8 +42,10 @@ pub struct Kernels {
     gather: Kernel,
     pool: Kernel,
     pool4: Kernel,
+    pool_texels: Kernel,
     lrn: Kernel,
     lrn4: Kernel,
+    lrn_texels: Kernel,
     concat: Kernel,
     dense: Kernel,
     softmax: Kernel,
@@ -60,7 +62,9 @@ impl Kernels {
     pub fn new(device: &Device) -> Self {
         const MAP: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Write)];
         const JOIN: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Write)];
-        const TEXELS: &[(u32, Access)] = &[(0, Params), (1, Read), (4, WriteTexels)];
+        const LAY: &[(u32, Access)] = &[(0, Params), (1, Read), (4, WriteTexels)];
+        const GATHER: &[(u32, Access)] = &[(0, Params), (5, ReadTexels), (2, Read), (3, Write)];
+        const TEXELS: &[(u32, Access)] = &[(0, Params), (3, ReadTexels), (2, Write), (4, WriteTexels)];
         const PRODUCT: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Read), (3, Read), (4, Write)];
         let half = device.is_half();
         let module = |label, source: &str| {
@@ -81,13 +85,15 @@ impl Kernels {
         let stats = module("stats", include_str!(concat!(env!("OUT_DIR"), "/stats.wgsl")));
         Kernels {
             convs: Convs::new(device, conv),
-            scatter: kernel(&winograd, "scatter", TEXELS, 64),
-            lay: kernel(&winograd, "lay", TEXELS, 64),
-            gather: kernel(&winograd, "gather", JOIN, 64),
+            scatter: kernel(&winograd, "scatter", LAY, 64),
+            lay: kernel(&winograd, "lay", LAY, 64),
+            gather: kernel(&winograd, "gather", GATHER, 64),
             pool: kernel(&pool, "pool", MAP, 64),
             pool4: kernel(&pool, "pool4", MAP, 64),
+            pool_texels: kernel(&pool, "pool_texels", TEXELS, 64),
             lrn: kernel(&lrn, "lrn", MAP, 64),
             lrn4: kernel(&lrn, "lrn4", MAP, 64),
+            lrn_texels: kernel(&lrn, "lrn_texels", TEXELS, 64),
             concat: kernel(&concat, "concat", JOIN, 64),
             dense: kernel(&dense, "dense", PRODUCT, 1),
             softmax: kernel(&softmax, "softmax", MAP, 1),
@@ -112,8 +118,10 @@ impl Kernels {
             Which::Gather => &self.gather,
             Which::Pool => &self.pool,
             Which::Pool4 => &self.pool4,
+            Which::PoolTexels => &self.pool_texels,
             Which::Lrn => &self.lrn,
             Which::Lrn4 => &self.lrn4,
+            Which::LrnTexels => &self.lrn_texels,
             Which::Concat => &self.concat,
             Which::Dense => &self.dense,
             Which::Softmax => &self.softmax,

@@ -62,9 +62,9 @@ impl Recording {
         network: &Network,
         jobs: Jobs,
     ) -> Result<Self> {
-        let Jobs { plan, jobs, spans, texels, products, .. } = jobs;
+        let Jobs { plan, jobs, spans, texels, .. } = jobs;
         let most = device.max_binding();
-        let largest = plan.buffers.iter().map(|shape| shape.len()).chain([texels, products]).max().unwrap_or(0);
+        let largest = plan.buffers.iter().map(|shape| shape.len()).chain(texels).max().unwrap_or(0);
         if largest as u64 * 4 > most {
             return Err(Error::Argument(format!(
                 "a batch of {} needs a buffer of {} MB, and \"{}\" takes at most {} MB: run fewer pictures at once",
@@ -77,9 +77,10 @@ impl Recording {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffers: Vec<Buffer> =
             plan.buffers.iter().map(|shape| device.buffer("activations", shape.len() as u64 * 4, usage)).collect();
-        let texels = device.texture("texels", texels / 4, wgpu::TextureUsages::STORAGE_BINDING);
-        let texels = texels.create_view(&wgpu::TextureViewDescriptor::default());
-        let products = device.buffer("products", products as u64 * 4, BufferUsages::STORAGE);
+        let texels = texels.map(|values| {
+            let texture = device.texture("texels", values / 4, wgpu::TextureUsages::STORAGE_BINDING);
+            texture.create_view(&wgpu::TextureViewDescriptor::default())
+        });
         let gains_written = vec![1.0; network.nodes().len()];
         let gains = device.filled("gains", &gains_written, BufferUsages::STORAGE);
 
@@ -94,8 +95,7 @@ impl Recording {
                 Bind::Activations(at) => &buffers[at],
                 Bind::Weight(node) => return Ok(weights(node)?.weight.binding()),
                 Bind::Bias(node) => &weights(node)?.bias,
-                Bind::Texels => return Ok(wgpu::BindingResource::TextureView(&texels)),
-                Bind::Products => &products,
+                Bind::Texels(which) => return Ok(wgpu::BindingResource::TextureView(&texels[which as usize])),
                 Bind::Gains => &gains,
                 Bind::Spare(at) => &kernels.convs.spare[at],
             };
