@@ -235,7 +235,16 @@ impl Gpu {
         let recording = recording.as_ref().ok_or_else(unprepared)?;
         let kind = device.kind;
         let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| tuning.cut(class, kind) })?;
-        tuning.measure((device, kernels, recording), &jobs).await
+        tuning.measure((device, kernels, recording), &jobs).await?;
+        // Those that read texels were given what other layers had left there.
+        let ((), watch) = device.watch(|| {
+            let mut encoder = device.encoder();
+            let due = recording.due(Work::Stale(&vec![true; network.nodes().len()]));
+            recording.encode(&mut encoder, &due, false);
+            device.submit(encoder);
+        });
+        device.finished().await?;
+        watch.result().await
     }
 
     /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
@@ -585,6 +594,23 @@ mod tests {
             assert_eq!(gpu.counts().buffers - before, 2 * (gpu.packed.iter().count() - seen.last().unwrap()));
             assert_eq!(answer(gpu), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_its_places_stays_while_kernels_are_measured() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+        let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
+        let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+        let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect()).unwrap();
+        let gains = vec![1.0; model.network.nodes().len()];
+        let mut gpu = block_on(Gpu::new(&model)).unwrap();
+        gpu.prepare(&plan).unwrap();
+        block_on(gpu.run(Work::All(Input::Images(&[&image], Crop::Center)), &gains, false)).unwrap();
+        let all = |gpu: &Gpu| plan.places.iter().map(|&place| block_on(gpu.read(place)).unwrap()).collect::<Vec<_>>();
+        let before = all(&gpu);
+        block_on(gpu.tune(&plan)).unwrap();
+        assert_ne!(gpu.tuning, Tuning::default(), "something was measured");
+        assert_eq!(all(&gpu), before);
     }
 
     #[test]

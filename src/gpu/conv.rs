@@ -356,7 +356,8 @@ impl To {
 }
 
 /// The tiles of a layer that is computed by Winograd. Of hardware nothing has been measured yet, and three dispatches
-/// take longer than one where each is short; a software adapter computes so whatever fills a few tiles.
+/// take longer than one where each is short; a software adapter computes so whatever fills a tile, since only so can it
+/// read from textures.
 pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -> Option<Tiling> {
     let Op::Conv { window, .. } = network.node(node).op else { return None };
     let (input, shape) = (network.node(node).inputs[0], network.node(node).shape);
@@ -599,7 +600,9 @@ mod tests {
     fn cuts_cover_everything() {
         for kind in [Kind::Hardware, Kind::SwiftShader, Kind::Software] {
             for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
-                for tile in [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels), Some(Tile::Points)] {
+                for tile in
+                    [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels), Some(Tile::Points)]
+                {
                     let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(kind);
                     let [x, y, z] = cut.grid(pixels, quads);
                     assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);

@@ -560,9 +560,9 @@ mod tests {
         assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 47);
         // Nine modules of four branches are joined.
         assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
-        // Winograd's transforms, of the first layer, eight of 3x3 and nine of 5x5, and nine pools by themselves; what
-        // the modules' two dispatches of 1x1 read is laid as texels.
-        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 8 + 9) + 9 + 2 * 9);
+        // Winograd's transforms, of the first layer, ten of 3x3 and nine of 5x5, and nine pools by themselves; what the
+        // other five pools and six of the modules read is laid as texels, and pools leave theirs for who reads them.
+        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 10 + 9) + 9 + 5 + 6);
     }
 
     #[test]
