@@ -1,5 +1,8 @@
 // Joining along channels: copies one input into its channels of the output, times its gain. One
-// dispatch an input, one thread an element. Twin: src/cpu/concat.rs.
+// dispatch an input, one thread an element. Activations are in f16 where the alias is made so.
+// Twin: src/cpu/concat.rs.
+
+alias real = f32;
 
 struct Params {
     count: u32, // N * H * W * C
@@ -12,9 +15,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
 @group(0) @binding(2) var<storage, read> gains: array<f32>; // (nodes)
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
+@group(0) @binding(3) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
 
 const THREADS = 64u;
 
@@ -30,5 +33,6 @@ fn concat(
     }
     let pixel = i / p.channels;
     let c = i - pixel * p.channels;
-    y[pixel * p.y_stride + p.y_offset + c] = x[pixel * p.x_stride + p.x_offset + c] * gains[p.branch];
+    let value = f32(x[pixel * p.x_stride + p.x_offset + c]) * gains[p.branch];
+    y[pixel * p.y_stride + p.y_offset + c] = real(value);
 }

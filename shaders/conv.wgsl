@@ -6,7 +6,7 @@
 // channels at a time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS
 // along the pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
 //
-// Weights, and what is multiplied by them, are in f16 where the aliases below are made so; sums are in f32.
+// Activations, weights and products are in f16 where the aliases below are made so; sums are in f32.
 //
 // No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
 // Up to three layers of one input are one product, whose channels go to a buffer a layer. `conv_pool` is a 1x1
@@ -15,6 +15,8 @@
 // texture: for them `conv_texels` is a 1x1 convolution from textures, and `conv_points` the products of winograd.wgsl.
 // Twin: src/cpu/conv.rs.
 
+alias real = f32;
+alias real4 = vec4f;
 alias weight4 = vec4f;
 alias weight4x4 = mat4x4f;
 
@@ -53,17 +55,17 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
-@group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
+@group(0) @binding(1) var<storage, read> x4: array<real4>; // (N, H, W, x_stride/4), the same buffer
 @group(0) @binding(2) var<storage, read> w: array<weight4>; // (Kh, Kw, Cin filled up to fours, quads)
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (quads)
 // (N, Ho, Wo, stride) of each layer, or stride/4: the same buffers.
-@group(0) @binding(4) var<storage, read_write> y0: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y1: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y2: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y0q: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> y1q: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> y2q: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> y0: array<real>;
+@group(0) @binding(5) var<storage, read_write> y1: array<real>;
+@group(0) @binding(6) var<storage, read_write> y2: array<real>;
+@group(0) @binding(4) var<storage, read_write> y0q: array<real4>;
+@group(0) @binding(5) var<storage, read_write> y1q: array<real4>;
+@group(0) @binding(6) var<storage, read_write> y2q: array<real4>;
 
 // For conv_texels and conv_points, what x4 and w are in other kernels, as texels in rows of TEXELS.
 @group(0) @binding(7) var xt: texture_2d<f32>; // (N, H, W, channels/4), or (points, plane, channels/4)
@@ -112,7 +114,7 @@ fn cell(o: Origin, line: i32, kx: u32) -> i32 {
 fn fetch(cell: i32, quad: u32) -> vec4f {
     var value = vec4f();
     if cell >= 0 {
-        value = x4[u32(cell) / 4u + quad];
+        value = vec4f(x4[u32(cell) / 4u + quad]);
     }
     return value;
 }
@@ -161,9 +163,9 @@ fn store(pixel: u32, quad: u32, sum: vec4f) {
     let at = (pixel * to.stride + to.offset) / 4u + quad - to.first;
     if (pixel < p.pixels) & (quad < p.quads) {
         switch which {
-            case 0u: { y0q[at] = value; }
-            case 1u: { y1q[at] = value; }
-            default: { y2q[at] = value; }
+            case 0u: { y0q[at] = real4(value); }
+            case 1u: { y1q[at] = real4(value); }
+            default: { y2q[at] = real4(value); }
         }
     }
 }
@@ -514,7 +516,7 @@ fn sliced4x4(
 
 fn value(cell: i32, c: u32) -> f32 {
     let inside = (cell >= 0) & (c < p.channels);
-    return select(0.0, x[select(0u, u32(cell) + c, inside)], inside);
+    return select(0.0, f32(x[select(0u, u32(cell) + c, inside)]), inside);
 }
 
 fn values(cell: i32, quad: u32) -> vec4f {
@@ -531,9 +533,9 @@ fn store_any(pixel: u32, quad: u32, sum: vec4f) {
     if (pixel < p.pixels) & (quad < p.quads) {
         for (var i = 0u; i < min(4u, to.channels - first); i++) {
             switch which {
-                case 0u: { y0[at + i] = value[i]; }
-                case 1u: { y1[at + i] = value[i]; }
-                default: { y2[at + i] = value[i]; }
+                case 0u: { y0[at + i] = real(value[i]); }
+                case 1u: { y1[at + i] = real(value[i]); }
+                default: { y2[at + i] = real(value[i]); }
             }
         }
     }
@@ -584,7 +586,7 @@ fn greatest(o: Origin, quad: u32) -> vec4f {
         for (var kx = 0u; kx < p.kernel_x; kx++) {
             let at = cell(o, l, kx);
             if at >= 0 {
-                most = max(most, x4[u32(at) / 4u + quad]);
+                most = max(most, vec4f(x4[u32(at) / 4u + quad]));
             }
         }
     }
@@ -615,7 +617,7 @@ fn conv_pool(
             let most = greatest(origin(first_pixel + pixel), first + quad);
             pooled[quad * pixels + pixel] = most;
             if group.y == 0u && first_pixel + pixel < p.pixels {
-                y1q[((first_pixel + pixel) * p.to[1].stride + p.to[1].offset) / 4u + first + quad] = most;
+                y1q[((first_pixel + pixel) * p.to[1].stride + p.to[1].offset) / 4u + first + quad] = real4(most);
             }
         }
         workgroupBarrier();
@@ -641,14 +643,14 @@ fn normalise(pixel: u32, quad: u32) {
         let c = quad * 4u;
         var sum = vec4f();
         for (var j = max(c, p.before) - p.before; j < min(c + p.after + 4u, p.quads * 4u); j++) {
-            let value = y0q[start + j / 4u][j % 4u];
+            let value = f32(y0q[start + j / 4u][j % 4u]);
             // Of which of the four channels it is in the window.
             let after = vec4i(i32(j)) - vec4i(vec4u(c) + vec4u(0u, 1u, 2u, 3u));
             let near = (after >= vec4i(-i32(p.before))) & (after <= vec4i(i32(p.after)));
             sum += select(vec4f(), vec4f(value * value), near);
         }
         let power = pow(p.k + p.scale * sum, vec4f(-p.beta));
-        y1q[(pixel * p.to[1].stride + p.to[1].offset) / 4u + quad] = y0q[start + quad] * power;
+        y1q[(pixel * p.to[1].stride + p.to[1].offset) / 4u + quad] = real4(vec4f(y0q[start + quad]) * power);
     }
 }
 

@@ -1,8 +1,9 @@
 // Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
 // x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
-// picture; its threads share the sum, 32 to four outputs. Weights are in f16 where the alias is made so.
-// Twin: src/cpu/dense.rs.
+// picture; its threads share the sum, 32 to four outputs. Activations and weights are in f16 where the aliases are made
+// so. Twin: src/cpu/dense.rs.
 
+alias real = f32;
 alias weight4 = vec4f;
 
 struct Params {
@@ -18,10 +19,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
 @group(0) @binding(2) var<storage, read> w: array<weight4>; // (H, W, C, Out/4)
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (Out/4)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (N, y_stride)
+@group(0) @binding(4) var<storage, read_write> y: array<real>; // (N, y_stride)
 
 const QUADS = 8u; // groups of four outputs a workgroup makes
 const PARTS = 32u; // threads that share one sum
@@ -39,7 +40,7 @@ fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) t
         for (var i = thread / QUADS; i < p.inputs; i += PARTS) {
             let pixel = i / p.channels;
             let at = (image * p.pixels + pixel) * p.x_stride + p.x_offset + i - pixel * p.channels;
-            sum += x[at] * vec4f(w[i * quads + quad]);
+            sum += f32(x[at]) * vec4f(w[i * quads + quad]);
         }
     }
     part[thread] = sum;
@@ -59,6 +60,6 @@ fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) t
     }
     let at = image * p.y_stride + p.y_offset;
     for (var j = 0u; j < min(4u, p.outputs - quad * 4u); j++) {
-        y[at + quad * 4u + j] = value[j];
+        y[at + quad * 4u + j] = real(value[j]);
     }
 }

@@ -1,7 +1,10 @@
 // Local response normalisation across channels: y = x / (k + alpha/size * sum of x^2)^beta, the sum
 // over `size` channels around this one. One thread an element, or in `lrn4`, for sizes up to 8, four channels of it.
-// `lrn_texels` is `lrn4` that reads what winograd.wgsl has laid, and writes for who reads the like. Twin:
-// src/cpu/lrn.rs.
+// `lrn_texels` is `lrn4` that reads what winograd.wgsl has laid, and writes for who reads the like. Activations
+// are in f16 where the aliases are made so. Twin: src/cpu/lrn.rs.
+
+alias real = f32;
+alias real4 = vec4f;
 
 struct Params {
     count: u32, // N * H * W * C, or C/4
@@ -18,10 +21,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
-@group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
-@group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, H, W, y_stride/4), the same buffer
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
+@group(0) @binding(1) var<storage, read> x4: array<real4>; // (N, H, W, x_stride/4), the same buffer
+@group(0) @binding(2) var<storage, read_write> y4: array<real4>; // (N, H, W, y_stride/4), the same buffer
 // For `lrn_texels`, what x4 and y4 hold without their other channels, in rows of TEXELS.
 @group(0) @binding(3) var xt: texture_2d<f32>;
 @group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>;
@@ -46,10 +49,10 @@ fn lrn(
     let at = pixel * p.x_stride + p.x_offset;
     var sum = 0.0;
     for (var j = max(c, p.before) - p.before; j < min(c + p.after + 1u, p.channels); j++) {
-        let value = x[at + j];
+        let value = f32(x[at + j]);
         sum += value * value;
     }
-    y[pixel * p.y_stride + p.y_offset + c] = x[at + c] * pow(p.k + p.scale * sum, -p.beta);
+    y[pixel * p.y_stride + p.y_offset + c] = real(f32(x[at + c]) * pow(p.k + p.scale * sum, -p.beta));
 }
 
 // Four channels, between those on their left and right.
@@ -105,12 +108,12 @@ fn lrn4(
     var left = vec4f();
     var right = vec4f();
     if quad > 0u {
-        left = x4[at - 1u];
+        left = vec4f(x4[at - 1u]);
     }
     if quad + 1u < quads {
-        right = x4[at + 1u];
+        right = vec4f(x4[at + 1u]);
     }
-    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = normalised(left, x4[at], right);
+    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = real4(normalised(left, vec4f(x4[at]), right));
 }
 
 fn texel(at: u32) -> vec2u {
@@ -139,6 +142,6 @@ fn lrn_texels(
         right = textureLoad(xt, texel(i + 1u), 0);
     }
     let value = normalised(left, textureLoad(xt, texel(i), 0), right);
-    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = value;
+    y4[(pixel * p.y_stride + p.y_offset) / 4u + quad] = real4(value);
     textureStore(yt, texel(i), value);
 }

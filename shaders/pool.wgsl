@@ -1,6 +1,10 @@
 // Pooling: the greatest or the mean value under a window, one thread an output element, or in `pool4` four
 // channels of it. Padding never wins a maximum; a mean divides by what `mode` says. `pool_texels` is `pool4` that
-// reads what winograd.wgsl has laid, and writes for who reads the like. Twin: src/cpu/pool.rs.
+// reads what winograd.wgsl has laid, and writes for who reads the like. Activations
+// are in f16 where the aliases are made so. Twin: src/cpu/pool.rs.
+
+alias real = f32;
+alias real4 = vec4f;
 
 struct Params {
     count: u32, // N * Ho * Wo * C, or C/4
@@ -25,10 +29,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, Ho, Wo, y_stride)
-@group(0) @binding(1) var<storage, read> x4: array<vec4f>; // (N, H, W, x_stride/4), the same buffer
-@group(0) @binding(2) var<storage, read_write> y4: array<vec4f>; // (N, Ho, Wo, y_stride/4), the same buffer
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, Ho, Wo, y_stride)
+@group(0) @binding(1) var<storage, read> x4: array<real4>; // (N, H, W, x_stride/4), the same buffer
+@group(0) @binding(2) var<storage, read_write> y4: array<real4>; // (N, Ho, Wo, y_stride/4), the same buffer
 // For `pool_texels`, what x4 and y4 hold without their other channels, in rows of TEXELS.
 @group(0) @binding(3) var xt: texture_2d<f32>;
 @group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>;
@@ -92,13 +96,13 @@ fn pool(
     for (var iy = u.rows.x; iy < u.rows.y; iy++) {
         let line = (u.image * p.height + iy) * p.width;
         for (var ix = u.columns.x; ix < u.columns.y; ix++) {
-            let value = x[(line + ix) * p.x_stride + p.x_offset + u.channel];
+            let value = f32(x[(line + ix) * p.x_stride + p.x_offset + u.channel]);
             most = max(most, value);
             sum += value;
         }
     }
     let mean = sum / f32(u.rows.z * u.columns.z);
-    y[u.pixel * p.y_stride + p.y_offset + u.channel] = select(mean, most, p.mode == MAX);
+    y[u.pixel * p.y_stride + p.y_offset + u.channel] = real(select(mean, most, p.mode == MAX));
 }
 
 // What four channels of a window come to.
@@ -132,10 +136,10 @@ fn pool4(
     for (var iy = u.rows.x; iy < u.rows.y; iy++) {
         let line = (u.image * p.height + iy) * p.width;
         for (var ix = u.columns.x; ix < u.columns.y; ix++) {
-            found = take(found, x4[((line + ix) * p.x_stride + p.x_offset) / 4u + u.channel]);
+            found = take(found, vec4f(x4[((line + ix) * p.x_stride + p.x_offset) / 4u + u.channel]));
         }
     }
-    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = made(u, found);
+    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = real4(made(u, found));
 }
 
 fn texel(at: u32) -> vec2u {
@@ -161,6 +165,6 @@ fn pool_texels(
         }
     }
     let value = made(u, found);
-    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = value;
+    y4[(u.pixel * p.y_stride + p.y_offset) / 4u + u.channel] = real4(value);
     textureStore(yt, texel(i), value);
 }

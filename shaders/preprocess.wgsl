@@ -3,6 +3,8 @@
 // weight; transparent pixels lie on white; where there are no taps the input is the mean colour,
 // which is zero. The specification, and the twin: src/image.rs.
 
+alias real = f32; // or f16, of an activation
+
 struct Params {
     width: u32, // of the picture
     first_row: u32, // of the picture that was uploaded
@@ -28,7 +30,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weights: array<f32>; // those of every span, one after another
 @group(0) @binding(3) var<storage, read> pixels: array<u32>; // (rows, width) RGBA, red in the low byte
 @group(0) @binding(4) var<storage, read_write> narrow: array<vec4f>; // (rows, size) red, green, blue, unused
-@group(0) @binding(5) var<storage, read_write> y: array<f32>; // (N, size, size, y_stride)
+@group(0) @binding(5) var<storage, read_write> y: array<real>; // (N, size, size, y_stride)
 
 const THREADS = 64u;
 
@@ -86,7 +88,7 @@ fn down(
         value = vec3f();
     }
     let to = (p.image * p.size * p.size + i) * p.y_stride + p.y_offset;
-    y[to] = value.x;
-    y[to + 1u] = value.y;
-    y[to + 2u] = value.z;
+    y[to] = real(value.x);
+    y[to + 1u] = real(value.y);
+    y[to + 2u] = real(value.z);
 }

@@ -1,5 +1,8 @@
 // Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup takes one pixel.
+// Activations are in f16 where the alias is made so; what a run gives is in f32.
 // Twin: src/cpu/softmax.rs.
+
+alias real = f32;
 
 struct Params {
     pixels: u32, // N * H * W
@@ -8,11 +11,13 @@ struct Params {
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
+    first: u32, // of what a run gives
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, x_stride)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // (N, H, W, y_stride)
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
+@group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
+@group(0) @binding(3) var<storage, read_write> given: array<f32>; // (N, H, W, channels) of each layer
 
 const LOWEST = -3.4028234663852886e38f;
 const THREADS = 256u;
@@ -60,16 +65,18 @@ fn softmax(
     let start = pixel * p.x_stride + p.x_offset;
     var most = LOWEST;
     for (var c = thread; c < p.channels; c += THREADS) {
-        most = max(most, x[start + c]);
+        most = max(most, f32(x[start + c]));
     }
     most = greatest(thread, most);
     var sum = 0.0;
     for (var c = thread; c < p.channels; c += THREADS) {
-        sum += exp(x[start + c] - most);
+        sum += exp(f32(x[start + c]) - most);
     }
     sum = total(thread, sum);
     let to = pixel * p.y_stride + p.y_offset;
     for (var c = thread; c < p.channels; c += THREADS) {
-        y[to + c] = exp(x[start + c] - most) / sum;
+        let value = exp(f32(x[start + c]) - most) / sum;
+        y[to + c] = real(value);
+        given[p.first + pixel * p.channels + c] = value;
     }
 }

@@ -1,6 +1,8 @@
-// Activations in numbers: `channels` finds each channel's mean, greatest and least value and its share of zeros,
+// Activations, in f16 where the alias is made so, in numbers: `channels` finds each channel's mean, greatest and least value and its share of zeros,
 // `map` picks one channel's values.
 // The specification: src/stats.rs. Twin: src/cpu/stats.rs.
+
+alias real = f32;
 
 struct Params {
     first_pixel: u32, // of the picture, in the batch
@@ -12,7 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, stride)
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (channels, 4), or (pixels)
 
 const GREATEST = 3.4028234663852886e38f;
@@ -32,7 +34,7 @@ fn channels(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
     var all = vec4f(0.0, -GREATEST, GREATEST, 0.0);
     if channel < p.channels {
         for (var i = line; i < p.pixels; i += SIDE) {
-            let value = x[(p.first_pixel + i) * p.stride + p.offset + channel];
+            let value = f32(x[(p.first_pixel + i) * p.stride + p.offset + channel]);
             all = merged(all, vec4f(value, value, value, select(0.0, 1.0, value == 0.0)));
         }
     }
@@ -57,6 +59,6 @@ fn channels(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
 @compute @workgroup_size(64)
 fn map(@builtin(global_invocation_id) at: vec3u) {
     if at.x < p.pixels {
-        y[at.x] = x[(p.first_pixel + at.x) * p.stride + p.offset + p.channel];
+        y[at.x] = f32(x[(p.first_pixel + at.x) * p.stride + p.offset + p.channel]);
     }
 }

@@ -1,6 +1,8 @@
-// Activations as a sheet of channel tiles: `extent` finds each tile's least and greatest value,
+// Activations, in f16 where the alias is made so, as a sheet of channel tiles: `extent` finds each tile's least and greatest value,
 // `merge` those of the whole sheet, `draw` colours a band of the sheet's rows.
 // The specification: src/tiles.rs. Twin: src/cpu/tiles.rs.
+
+alias real = f32;
 
 struct Params {
     first_pixel: u32, // of the picture drawn, in the batch
@@ -22,7 +24,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // (N, H, W, stride)
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
 @group(0) @binding(2) var<storage, read> channels: array<u32>; // (tiles)
 @group(0) @binding(3) var<storage, read_write> extents: array<vec2f>; // (tiles + 1) least, greatest; the last is the sheet's
 @group(0) @binding(4) var<storage, read> table: array<u32>; // (256) RGBA, red in the low byte
@@ -64,7 +66,7 @@ fn extent(
     }
     var range = vec2f(GREATEST, -GREATEST);
     for (var i = thread; i < p.height * p.width; i += THREADS) {
-        let value = x[(p.first_pixel + i) * p.stride + p.offset + channels[tile]];
+        let value = f32(x[(p.first_pixel + i) * p.stride + p.offset + channels[tile]]);
         range = vec2f(min(range.x, value), max(range.y, value));
     }
     range = reduce(thread, range);
@@ -114,7 +116,7 @@ fn draw(
         let reach = max(abs(range.x), abs(range.y));
         range = vec2f(-reach, reach);
     }
-    let value = x[(p.first_pixel + cell_y * p.width + cell_x) * p.stride + p.offset + channels[tile]];
+    let value = f32(x[(p.first_pixel + cell_y * p.width + cell_x) * p.stride + p.offset + channels[tile]]);
     let span = range.y - range.x;
     var level = 0u;
     if span > 0.0 {

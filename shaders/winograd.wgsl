@@ -2,7 +2,9 @@
 // neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs to texels, conv.wgsl multiplies them by the
 // transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs.
 // The points are 0, ±√2/2, ±√2 and infinity. A stride of 2 is one of 1 over its four phases, each of which has the
-// channels once. Twin: src/cpu/winograd.rs.
+// channels once. Activations are in f16 where the aliases are made so. Twin: src/cpu/winograd.rs.
+
+alias real4 = vec4f;
 
 struct Params {
     tiles: u32, // images * down * across
@@ -23,9 +25,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4f>; // (N, H, W, stride/4)
+@group(0) @binding(1) var<storage, read> x: array<real4>; // (N, H, W, stride/4)
 @group(0) @binding(2) var<storage, read> b: array<vec4f>; // (quads)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4f>; // (N, Ho, Wo, stride/4)
+@group(0) @binding(3) var<storage, read_write> y: array<real4>; // (N, Ho, Wo, stride/4)
 // (36, plane, quads), in rows of TEXELS.
 @group(0) @binding(4) var texels: texture_storage_2d<rgba32float, write>;
 @group(0) @binding(5) var xt: texture_2d<f32>; // for `gather`
@@ -97,7 +99,7 @@ fn pixel(c: Corner, row: u32, column: u32) -> vec4f {
     let ix = c.x + i32(column * p.step);
     let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
     let at = select(0u, (c.image * p.height + u32(iy)) * p.width + u32(ix), inside);
-    return select(vec4f(), x[(at * p.stride + p.offset) / 4u + c.quad], inside);
+    return select(vec4f(), vec4f(x[(at * p.stride + p.offset) / 4u + c.quad]), inside);
 }
 
 fn pixels(c: Corner, row: u32) -> Six {
@@ -167,7 +169,7 @@ fn lay(
     let i = (group.y * groups.x + group.x) * THREADS + thread;
     if i < p.tiles * p.quads {
         let tile = i / p.quads;
-        keep(i, x[(tile * p.stride + p.offset) / 4u + i - tile * p.quads]);
+        keep(i, vec4f(x[(tile * p.stride + p.offset) / 4u + i - tile * p.quads]));
     }
 }
 
@@ -216,7 +218,7 @@ fn store(t: Part, row: u32, column: u32, sum: vec4f) {
     let value = sum + b[t.quad];
     let at = (t.image * p.height + oy) * p.width + ox;
     if (oy < p.height) & (ox < p.width) & (row < p.outputs) & (column < p.outputs) {
-        y[(at * p.stride + p.offset) / 4u + t.quad] = select(value, max(value, vec4f()), p.relu != 0u);
+        y[(at * p.stride + p.offset) / 4u + t.quad] = real4(select(value, max(value, vec4f()), p.relu != 0u));
     }
 }
 

@@ -53,7 +53,8 @@ pub struct Options {
     /// Whether a GPU has to compute, before it is used, part of a test picture as the CPU does. Unasked one that is
     /// hardware: a software adapter takes long for it, and has nothing that breaks.
     pub check: Option<bool>,
-    /// Whether a GPU that can stores weights in f16 and multiplies in it; sums are in f32 all the same.
+    /// Whether a GPU that can stores activations and weights in f16 and multiplies in it; sums are in f32 all the same,
+    /// and probabilities.
     pub half: bool,
     /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
     /// upstream as it is; each run copies every branch once for it.

@@ -142,7 +142,7 @@ pub struct Warm {
 
 impl Warm {
     /// On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in the end, only
-    /// opens. `half` has weights stored and multiplied in f16, where the GPU can. [`Error::NoGpu`] where there is no
+    /// opens. `half` has activations and weights stored, and multiplied, in f16, where the GPU can. [`Error::NoGpu`] where there is no
     /// adapter.
     pub async fn new(half: bool) -> Result<Self> {
         Self::on(Device::open(half).await?).await
@@ -274,7 +274,7 @@ impl Gpu {
         self.device.is_hardware()
     }
 
-    /// Whether weights are stored and multiplied in f16.
+    /// Whether activations and weights are stored, and multiplied, in f16.
     pub fn is_half(&self) -> bool {
         self.device.is_half()
     }
@@ -350,8 +350,7 @@ impl Gpu {
             match input {
                 Some(Input::Tensors(tensors)) => {
                     for (tensor, &place) in tensors.iter().zip(&recording.inputs) {
-                        let values = record::scatter(place, &tensor.data);
-                        device.queue.write_buffer(recording.buffer(place), 0, bytemuck::cast_slice(&values));
+                        recording.write(device, place, 0, &tensor.data);
                     }
                 }
                 Some(Input::Images(images, crop)) => {
@@ -376,10 +375,8 @@ impl Gpu {
     /// What stands in a place of the plan in force.
     pub async fn read(&self, place: Place) -> Result<Tensor> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
-        let device = &self.device;
-        device.check()?;
-        let place = recording.place(place);
-        Ok(record::gather(place, device.values(recording.buffer(place)).await?))
+        self.device.check()?;
+        recording.read(&self.device, recording.place(place)).await
     }
 
     /// A sheet of what stands in a place; its size is [`Sheet::size`]. In a browser it may stay on the GPU.
@@ -556,6 +553,54 @@ mod tests {
                     "{out} channels, a window of {size}, choice {i}"
                 );
             }
+        }
+    }
+
+    /// By the kernels of either kind of adapter, every layer in f16 is near what it is in f32.
+    #[test]
+    fn half_precision_is_near() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
+        let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
+        let plan = Plan::new(&model.network, 1, Join::Gains).unwrap();
+        let input = |step: usize| {
+            let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * step % 251) as u8).collect()).unwrap();
+            model.preprocess.tensor(&[&image], Crop::Center)
+        };
+        let gains = vec![1.0; model.network.nodes().len()];
+        let values = |gpu: &mut Gpu, input: &Tensor| {
+            gpu.prepare(&plan).unwrap();
+            let run = block_on(gpu.run(Work::All(Input::Tensors(&[input])), &gains, false)).unwrap();
+            let layers = plan.places.iter().map(|&place| block_on(gpu.read(place)).unwrap());
+            layers.chain(run.heads).collect::<Vec<_>>()
+        };
+        let far = |got: &[Tensor], want: &[Tensor]| {
+            let far = |(got, want): (&Tensor, &Tensor)| {
+                assert_eq!((got.shape, got.data.len()), (want.shape, want.data.len()));
+                let greatest = want.data.iter().fold(0f32, |most, v| most.max(v.abs()));
+                !got.data.iter().zip(&want.data).all(|(a, b)| (a - b).abs() <= 2e-2 * greatest)
+            };
+            got.iter().zip(want).map(far).filter(|&far| far).count()
+        };
+        let expected = values(&mut block_on(Gpu::new(&model)).unwrap(), &input(7));
+        for kind in [Kind::Software, Kind::Hardware] {
+            let mut device = block_on(Device::open(true)).unwrap();
+            if !device.is_half() {
+                println!("skipped: {} has no f16", device.name);
+                return;
+            }
+            device.kind = kind;
+            let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
+            assert!(
+                far(&values(&mut gpu, &input(11)), &expected) > plan.places.len() / 2,
+                "another picture is told apart"
+            );
+            let got = values(&mut gpu, &input(7));
+            assert_eq!(far(&got, &expected), 0, "{kind:?}");
+            assert_ne!(got, expected, "{kind:?} is in f16");
+            let node = model.network.find("inception_3a/3x3").unwrap();
+            let map = block_on(gpu.stats(plan.places[node], 0, Stats::Map(5))).unwrap();
+            let channel: Vec<f32> = got[node].data.chunks_exact(got[node].shape.c).map(|pixel| pixel[5]).collect();
+            assert_eq!(map, channel, "{kind:?}");
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Args {
     /// Threads that share the work on the CPU [default: one a core, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Multiply in half precision on a GPU that can
+    /// Compute in half precision on a GPU that can
     #[arg(long)]
     f16: bool,
     /// Print each step too
@@ -194,15 +194,16 @@ async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::Res
         node: network.node(node).name.clone(),
         ms: median(&mut ms),
         macs: network.macs(node) * batch,
-        bytes: bytes(network, node, batch),
+        bytes: numbers(network, node, batch) * if engine.info().f16 { 2 } else { 4 },
     };
     Ok(times.into_iter().map(step).collect())
 }
 
-fn bytes(network: &Network, node: NodeId, batch: u64) -> u64 {
+/// Numbers that a step reads and writes.
+fn numbers(network: &Network, node: NodeId, batch: u64) -> u64 {
     let values = |id: NodeId| network.node(id).shape.per_image() as u64 * batch;
     let read: u64 = network.node(node).inputs.iter().map(|&id| values(id)).sum();
-    4 * (read + network.params(node) as u64 + values(node))
+    read + network.params(node) as u64 + values(node)
 }
 
 /// Sorts them, too.

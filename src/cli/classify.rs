@@ -29,7 +29,7 @@ pub struct Args {
     /// Threads that share the work on the CPU [default: one a core, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Multiply in half precision on a GPU that can
+    /// Compute in half precision on a GPU that can
     #[arg(long)]
     f16: bool,
     /// How many classes to name

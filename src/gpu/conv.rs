@@ -4,6 +4,7 @@
 use super::device::{Device, Kind};
 use super::few::Few;
 use super::kernels::{Access, Kernel, MAX_GROUPS};
+use super::record::halves;
 use crate::error::{Dims, Error, Result};
 use crate::model::{Model, tensor_names};
 use crate::network::{Network, NodeId};
@@ -12,7 +13,6 @@ use crate::plan::{Join, Place, Plan};
 use crate::winograd::{MOST, PHASES, Tiling, phases};
 use Access::{Params as Uniform, Read, ReadTexels, Write, WriteTexels};
 use bytemuck::{Pod, Zeroable};
-use half::f16;
 use std::sync::{Mutex, PoisonError};
 use wgpu::{BindingResource, Buffer, BufferUsages, ShaderModule, TextureView, TextureViewDescriptor};
 
@@ -534,13 +534,11 @@ impl Packed {
                 device.name
             )));
         }
-        let half = |value: &f32| f16::from_f32(*value).to_bits();
         Ok(Packed {
             weight: if texels {
                 Weight::Texels(device.texels(&name, &weight).create_view(&TextureViewDescriptor::default()))
             } else if device.is_half() {
-                let halves: Vec<u16> = weight.iter().map(half).collect();
-                Weight::Buffer(device.filled(&name, &halves, BufferUsages::STORAGE))
+                Weight::Buffer(device.filled(&name, &halves(&weight), BufferUsages::STORAGE))
             } else {
                 Weight::Buffer(device.filled(&name, &weight, BufferUsages::STORAGE))
             },

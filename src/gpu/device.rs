@@ -124,6 +124,11 @@ impl Device {
         self.device.features().contains(Features::SHADER_F16)
     }
 
+    /// What so many activations take.
+    pub fn bytes(&self, values: usize) -> u64 {
+        values as u64 * if self.is_half() { 2 } else { 4 }
+    }
+
     /// The most bytes one binding may have.
     pub fn max_binding(&self) -> u64 {
         let limits = self.device.limits();
@@ -231,8 +236,8 @@ impl Device {
         Ok(Mapped(slot).await)
     }
 
-    /// What a buffer of floats holds, once all that was submitted before has run.
-    pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+    /// What a buffer holds, once all that was submitted before has run.
+    pub async fn values<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Result<Vec<T>> {
         let (staging, watch) = self.watch(|| {
             let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
             let mut encoder = self.encoder();

@@ -3,6 +3,7 @@
 
 use super::conv::{self, Cut, Tile};
 use super::device::Kind;
+use super::few::Few;
 use super::kernels::{self, MAX_GROUPS, PoolMode, slot};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
@@ -69,6 +70,8 @@ pub enum Bind {
     Weight(NodeId),
     Bias(NodeId),
     Texels(Texels),
+    /// What a run gives.
+    Given,
     /// One factor a node.
     Gains,
     /// What is bound in place of a layer that is not there.
@@ -111,6 +114,8 @@ pub struct Jobs {
     /// Of each job: what its cut depends on, where there is a choice.
     pub classes: Vec<Option<conv::Class>>,
     pub spans: Vec<Span>,
+    /// Where the values of each softmax begin in [`Bind::Given`], and of how many that is.
+    pub given: (Few<NodeId, usize>, usize),
     /// Values that each of [`Texels`] holds.
     pub texels: [usize; Texels::COUNT],
     /// What [`Texels::Even`] and [`Texels::Odd`] hold.
@@ -133,6 +138,7 @@ impl Jobs {
             jobs: Vec::new(),
             classes: Vec::new(),
             spans: Vec::new(),
+            given: Default::default(),
             texels: [0; Texels::COUNT],
             laid: [None; 2],
         };
@@ -347,8 +353,12 @@ impl Layer<'_> {
                     x_stride: from.stride as u32,
                     y_offset: to.offset as u32,
                     y_stride: to.stride as u32,
+                    first: all.given.1 as u32,
                 };
-                let job = map(all, Which::Softmax, slot(&params), from, to, 0);
+                all.given.0.insert(step.node, all.given.1);
+                all.given.1 += to.shape.len();
+                let mut job = map(all, Which::Softmax, slot(&params), from, to, 0);
+                job.binds.push(Bind::Given);
                 Job { grid: folded(to.shape.pixels()), ..job }
             }
             Op::Input(_) => return Err(fail("an input is no step".into())),

@@ -96,7 +96,7 @@ impl Kernels {
             lrn_texels: kernel(&lrn, "lrn_texels", TEXELS, 64),
             concat: kernel(&concat, "concat", JOIN, 64),
             dense: kernel(&dense, "dense", PRODUCT, 1),
-            softmax: kernel(&softmax, "softmax", MAP, 1),
+            softmax: kernel(&softmax, "softmax", &[(0, Params), (1, Read), (2, Write), (3, Write)], 1),
             across: kernel(&preprocess, "across", &[(0, Params), (1, Read), (2, Read), (3, Read), (4, Write)], 64),
             down: kernel(&preprocess, "down", &[(0, Params), (1, Read), (2, Read), (4, Write), (5, Write)], 64),
             extent: kernel(&tiles, "extent", JOIN, 1),
@@ -241,9 +241,10 @@ impl Kernel {
     }
 }
 
-/// A shader with its weights in f16, where it has any.
+/// A shader with its activations and weights in f16.
 fn halved(source: &str) -> String {
-    let source = source.replace("weight4=vec4f", "weight4=vec4h").replace("weight4x4=mat4x4f", "weight4x4=mat4x4h");
+    let halves = [("real=f32", "real=f16"), ("4=vec4f;", "4=vec4h;"), ("4=mat4x4f;", "4=mat4x4h;")];
+    let source = halves.iter().fold(source.to_owned(), |source, (single, half)| source.replace(single, half));
     format!("enable f16;{source}")
 }
 
@@ -359,6 +360,7 @@ pub struct Softmax {
     pub x_stride: u32,
     pub y_offset: u32,
     pub y_stride: u32,
+    pub first: u32,
 }
 
 /// The `Params` of preprocess.wgsl.

@@ -3,7 +3,7 @@
 
 use super::device::Device;
 use super::kernels::{self, Kernels, slot};
-use super::record::{self, Recording};
+use super::record::Recording;
 use crate::image::{Crop, Image, Preprocess, Taps};
 use crate::plan::Place;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
@@ -57,9 +57,7 @@ impl Picture {
         let Some((first_row, rows)) = self.lay(device, preprocess, image, crop) else {
             let mut values = vec![0.0; preprocess.size * preprocess.size * 3];
             preprocess.run(image, crop, &mut values);
-            let values = record::scatter(place, &values);
-            let offset = at * values.len() * 4;
-            device.queue.write_buffer(input, offset as u64, bytemuck::cast_slice(&values));
+            recording.write(device, place, at, &values);
             return false;
         };
         let row_bytes = image.width() * 4;

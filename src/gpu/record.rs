@@ -9,7 +9,8 @@ use super::timing::{self, Timer};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
 use crate::plan::{Place, StepTime, Work};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
+use half::f16;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ pub struct Recording {
     pub buffers: Vec<Buffer>,
     /// Where each input node's values go, in the network's order.
     pub inputs: Vec<Place>,
+    /// The probabilities, in f32 whatever activations are.
+    given: Buffer,
     /// What one readback brings is copied to one of these: to one that nobody else holds.
     staging: [Rc<Buffer>; FLIGHTS],
     results: Results,
@@ -37,11 +40,11 @@ pub struct Recording {
     spans: Vec<Span>,
 }
 
-/// What a staging buffer holds after a run: every head's buffer, then the times.
+/// What a staging buffer holds after a run: all probabilities, then the times.
 #[derive(Clone)]
 pub struct Results {
-    /// Where each head's probabilities are on the GPU, and in the staging buffer.
-    heads: Vec<(Place, Range<usize>)>,
+    /// The shape of each head's, and which of the values they are.
+    heads: Vec<(Shape, Range<usize>)>,
     times_at: usize,
     /// Nanoseconds of a tick.
     period: f64,
@@ -62,7 +65,7 @@ impl Recording {
         network: &Network,
         jobs: Jobs,
     ) -> Result<Self> {
-        let Jobs { plan, jobs, spans, texels, .. } = jobs;
+        let Jobs { plan, jobs, spans, texels, given: (firsts, values), .. } = jobs;
         let most = device.max_binding();
         let largest = plan.buffers.iter().map(|shape| shape.len()).chain(texels).max().unwrap_or(0);
         if largest as u64 * 4 > most {
@@ -76,7 +79,8 @@ impl Recording {
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffers: Vec<Buffer> =
-            plan.buffers.iter().map(|shape| device.buffer("activations", shape.len() as u64 * 4, usage)).collect();
+            plan.buffers.iter().map(|shape| device.buffer("activations", device.bytes(shape.len()), usage)).collect();
+        let given = device.buffer("given", values as u64 * 4, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
         let texels = texels.map(|values| {
             let texture = device.texture("texels", values / 4, wgpu::TextureUsages::STORAGE_BINDING);
             texture.create_view(&wgpu::TextureViewDescriptor::default())
@@ -96,6 +100,7 @@ impl Recording {
                 Bind::Weight(node) => return Ok(weights(node)?.weight.binding()),
                 Bind::Bias(node) => &weights(node)?.bias,
                 Bind::Texels(which) => return Ok(wgpu::BindingResource::TextureView(&texels[which as usize])),
+                Bind::Given => &given,
                 Bind::Gains => &gains,
                 Bind::Spare(at) => &kernels.convs.spare[at],
             };
@@ -108,19 +113,19 @@ impl Recording {
         };
         let dispatches = jobs.iter().enumerate().map(dispatch).collect::<Result<_>>()?;
 
-        let mut times_at = 0;
         let heads = network
             .heads()
             .iter()
             .map(|head| {
-                let place = plan.places[head.prob];
-                let (at, size) = (times_at, buffers[place.buffer].size() as usize);
-                times_at += size.next_multiple_of(8);
-                (place, at..at + size)
+                let shape = plan.places[head.prob].shape;
+                let first = firsts.get(&head.prob).copied().unwrap_or_default();
+                (shape, first..first + shape.len())
             })
             .collect();
+        // What a copy to it wants.
+        let times_at = (values * 4).next_multiple_of(8);
         let timer = Timer::new(device, 1 + spans.len());
-        let bytes = times_at as u64 + timer.as_ref().map_or(0, Timer::byte_len);
+        let bytes = (times_at as u64).max(given.size()) + timer.as_ref().map_or(0, Timer::byte_len);
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let staging = [(); FLIGHTS].map(|()| Rc::new(device.buffer("results", bytes, usage)));
         let results = Results { heads, times_at, period: timer.as_ref().map_or(0.0, Timer::period) };
@@ -128,6 +133,7 @@ impl Recording {
             batch: plan.batch,
             inputs: network.inputs().map(|id| plan.places[id]).collect(),
             buffers,
+            given,
             staging,
             results,
             timer,
@@ -140,6 +146,31 @@ impl Recording {
 
     pub fn buffer(&self, place: Place) -> &Buffer {
         &self.buffers[place.buffer]
+    }
+
+    /// Writes an input's values, from that picture of the batch on.
+    pub fn write(&self, device: &Device, place: Place, first: usize, values: &[f32]) {
+        let values = scatter(place, values);
+        let at = device.bytes(first * place.shape.per_image() / place.shape.c * place.stride);
+        if device.is_half() {
+            device.queue.write_buffer(self.buffer(place), at, bytemuck::cast_slice(&halves(&values)));
+        } else {
+            device.queue.write_buffer(self.buffer(place), at, bytemuck::cast_slice(&values));
+        }
+    }
+
+    /// What stands in a place.
+    pub async fn read(&self, device: &Device, place: Place) -> Result<Tensor> {
+        let buffer = self.buffer(place);
+        let mut values = if device.is_half() {
+            let halves: Vec<u16> = device.values(buffer).await?;
+            halves.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
+        } else {
+            device.values(buffer).await?
+        };
+        // A buffer of halves may have one more than it holds.
+        values.truncate(place.shape.pixels() * place.stride);
+        Ok(gather(place, values))
     }
 
     /// Where a place of the engine's plan is on the GPU.
@@ -220,9 +251,7 @@ impl Recording {
 
     /// Encodes the copies that bring the heads' probabilities and these spans' times to a staging buffer.
     pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>, staging: &Buffer) {
-        for (place, at) in &self.results.heads {
-            encoder.copy_buffer_to_buffer(self.buffer(*place), 0, staging, at.start as u64, at.len() as u64);
-        }
+        encoder.copy_buffer_to_buffer(&self.given, 0, staging, 0, self.given.size());
         if let Some(timer) = &self.timer
             && !spans.is_empty()
         {
@@ -234,15 +263,15 @@ impl Recording {
 impl Results {
     /// The heads' probabilities and so many spans' times, from the staging buffer's bytes.
     pub fn read(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
-        let floats = |at: &Range<usize>| bytemuck::pod_collect_to_vec(&bytes[at.clone()]);
-        let heads = self.heads.iter().map(|(place, at)| gather(*place, floats(at)));
+        let floats = |at: &Range<usize>| bytemuck::pod_collect_to_vec(&bytes[at.start * 4..at.end * 4]);
+        let heads = self.heads.iter().map(|(shape, at)| Tensor { shape: *shape, data: floats(at) });
         let ticks = bytemuck::pod_collect_to_vec::<u8, u64>(&bytes[self.times_at..][..spans * 16]);
         (heads.collect(), timing::milliseconds(&ticks, self.period))
     }
 }
 
 /// A node's values out of those of the buffer they stand in.
-pub fn gather(place: Place, values: Vec<f32>) -> Tensor {
+fn gather(place: Place, values: Vec<f32>) -> Tensor {
     let channels = place.offset..place.offset + place.shape.c;
     let data = if place.is_whole() {
         values
@@ -252,8 +281,13 @@ pub fn gather(place: Place, values: Vec<f32>) -> Tensor {
     Tensor { shape: place.shape, data }
 }
 
+/// The same in f16.
+pub fn halves(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()
+}
+
 /// A tensor's values as the buffer of its place holds them.
-pub fn scatter<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
+fn scatter<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
     if place.is_whole() {
         return Cow::Borrowed(values);
     }

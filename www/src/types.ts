@@ -118,9 +118,9 @@ export interface LoadOptions {
    */
   threads?: number | undefined;
   /**
-   * Whether a GPU that can (`shader-f16`) keeps the weights in half precision and multiplies in it; sums are in single
-   * precision all the same. `info.f16` says whether it does. Unasked not. (That a file's weights are stored so is the
-   * file's affair.)
+   * Whether a GPU that can (`shader-f16`) keeps activations and weights in half precision and multiplies in it; sums and
+   * probabilities are in single precision all the same. `info.f16` says whether it does. Unasked not. (That a file's
+   * weights are stored so is the file's affair.)
    */
   f16?: boolean;
   /**
