@@ -125,11 +125,20 @@ impl Layer {
 impl Cpu {
     /// Packs the model's weights for the instruction set found here. The team shares the steps.
     pub fn new(model: &Model, team: Team) -> Result<Self> {
-        Self::on(&model.network, model, team)
+        Self::by(conv::Algorithm::choose, &model.network, model, team)
     }
 
-    /// The same for another network of layers that the model has.
-    pub fn on(network: &Network, model: &Model, team: Team) -> Result<Self> {
+    /// For one run, of another network of layers that the model has.
+    pub fn once(network: &Network, model: &Model) -> Result<Self> {
+        Self::by(conv::Algorithm::choose_once, network, model, Team::new(1))
+    }
+
+    fn by(
+        choose: fn(Window, Shape, Shape) -> conv::Algorithm,
+        network: &Network,
+        model: &Model,
+        team: Team,
+    ) -> Result<Self> {
         let isa = Isa::detect();
         let layer = |(id, node): (NodeId, &crate::network::Node)| {
             let input = network.input_shape(id);
@@ -141,7 +150,8 @@ impl Cpu {
                 Op::Input(_) => Kernel::Input,
                 Op::Conv { window, relu, .. } => {
                     let [weight, bias] = weights()?;
-                    Kernel::Conv(Conv::new(isa, window, relu, [input, node.shape], &weight, &bias))
+                    let algorithm = choose(window, input, node.shape);
+                    Kernel::Conv(Conv::new(isa, algorithm, window, relu, [input, node.shape], &weight, &bias))
                 }
                 Op::MaxPool(window) => Kernel::MaxPool(window),
                 Op::AvgPool { window, count_padding } => Kernel::AvgPool { window, count_padding },

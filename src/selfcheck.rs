@@ -1,7 +1,6 @@
 //! Whether a GPU computes what the CPU does. Drivers do return zeros.
 
 use crate::cpu::Cpu;
-use crate::cpu::team::Team;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::image::{Crop, Image};
@@ -46,7 +45,7 @@ impl SelfCheck {
 
         let part = network.until(node, CORNER)?;
         let plan = Plan::new(&part, 1, Join::Direct)?;
-        let mut cpu = Cpu::on(&part, model, Team::new(1))?;
+        let mut cpu = Cpu::once(&part, model)?;
         cpu.prepare(&plan)?;
         cpu.run(Work::All(Input::Tensors(&[&corner])), &vec![1.0; part.nodes().len()], false)?;
         let field = part.node(node).field;
@@ -98,6 +97,7 @@ fn picture(size: usize) -> Result<Image> {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use crate::cpu::team::Team;
     use crate::gpu::Warm;
     use crate::weights::Weights;
     use pollster::block_on;

@@ -59,6 +59,14 @@ impl Algorithm {
         }
     }
 
+    /// The same for weights that are used once: transforming them takes longer than it saves.
+    pub fn choose_once(window: Window, input: Shape, output: Shape) -> Self {
+        match Self::choose(window, input, output) {
+            Algorithm::Pointwise => Algorithm::Pointwise,
+            _ => Algorithm::Direct,
+        }
+    }
+
     /// Multiply-adds that are really executed.
     pub fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
         match self {
@@ -86,6 +94,7 @@ impl Conv {
     /// `weight` is OIHW with `input.c` inputs, as in a file.
     pub fn new(
         isa: Isa,
+        algorithm: Algorithm,
         window: Window,
         relu: bool,
         [input, output]: [Shape; 2],
@@ -95,7 +104,7 @@ impl Conv {
         let channels = input.c;
         let [kh, kw] = window.kernel;
         let tiles = |tiling: Tiling| tiling.grid(output).iter().product();
-        let weights = match Algorithm::choose(window, input, output) {
+        let weights = match algorithm {
             Algorithm::Pointwise => Weights::Pointwise(Packed::new(isa, weight, channels, bias)),
             Algorithm::Direct => {
                 Weights::Direct(Packed::new(isa, &ohwi(weight, channels, kh * kw), channels * kh * kw, bias))
