@@ -237,14 +237,12 @@ impl Gpu {
         let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| tuning.cut(class, kind) })?;
         tuning.measure((device, kernels, recording), &jobs).await?;
         // Those that read texels were given what other layers had left there.
-        let ((), watch) = device.watch(|| {
-            let mut encoder = device.encoder();
-            let due = recording.due(Work::Stale(&vec![true; network.nodes().len()]));
-            recording.encode(&mut encoder, &due, false);
-            device.submit(encoder);
-        });
+        let mut encoder = device.encoder();
+        let due = recording.due(Work::Stale(&vec![true; network.nodes().len()]));
+        recording.encode(&mut encoder, &due, false);
+        device.submit(encoder);
         device.finished().await?;
-        watch.result().await
+        device.check()
     }
 
     /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
@@ -376,7 +374,9 @@ impl Gpu {
     pub async fn read(&self, place: Place) -> Result<Tensor> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
-        recording.read(&self.device, recording.place(place)).await
+        let place = recording.place(place);
+        let values = self.device.values(recording.buffer(place)).await?;
+        Ok(recording.tensor(&self.device, place, values))
     }
 
     /// A sheet of what stands in a place; its size is [`Sheet::size`]. In a browser it may stay on the GPU.

@@ -46,6 +46,12 @@ fn scale_name(name: &str) -> String {
     format!("{name}{SCALE}")
 }
 
+/// Numbers in f16, the low byte first, as f32.
+#[inline(never)]
+pub fn singles(halves: &[u8]) -> Vec<f32> {
+    halves.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+}
+
 impl Weights {
     /// Parses a safetensors file. The header, every offset and every element type are checked here;
     /// values are checked when they are read.
@@ -223,7 +229,7 @@ impl Weights {
         let bytes = &self.bytes[entry.bytes.clone()];
         match &entry.storage {
             Storage::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Storage::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Storage::F16 => singles(bytes),
             Storage::Int8(scales) => {
                 let row = (bytes.len() / scales.len().max(1)).max(1);
                 let rows = bytes.chunks_exact(row).zip(scales);

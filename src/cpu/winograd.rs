@@ -184,7 +184,7 @@ impl Call<'_> {
         let (patch, filters) = rest.split_at_mut(points * channels);
         // SAFETY: the pieces of the scratch are as long as was just cut; the rest is the caller's.
         unsafe {
-            self.forward::<V, SIDE, OUTPUTS>(transformed, patch);
+            self.forward::<V, SIDE>(transformed, patch);
             for panel in self.panels.clone() {
                 let column = panel * 2 * V::LANES;
                 let wide = columns - column > V::LANES;
@@ -228,15 +228,11 @@ impl Call<'_> {
     #[cfg_attr(not(target_family = "wasm"), inline(always))]
     // By itself, since V8 divides registers function by function: amid other code the innermost loops spill.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    unsafe fn forward<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
-        &self,
-        transformed: &mut [f32],
-        patch: &mut [f32],
-    ) {
+    unsafe fn forward<V: Vector, const SIDE: usize>(&self, transformed: &mut [f32], patch: &mut [f32]) {
         let channels = self.layer.channels;
         let matrix = self.layer.apart(self.tiles.len());
         for (i, tile) in self.tiles.clone().enumerate() {
-            let [n, y, x] = self.origin(tile, OUTPUTS);
+            let [n, y, x] = self.origin(tile, self.layer.tiling.outputs);
             // SAFETY: the caller's; `gather` gives a tile of all channels.
             unsafe {
                 let to = transformed.as_mut_ptr().add(i * channels);

@@ -236,8 +236,8 @@ impl Device {
         Ok(Mapped(slot).await)
     }
 
-    /// What a buffer holds, once all that was submitted before has run.
-    pub async fn values<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Result<Vec<T>> {
+    /// What a buffer of floats holds, once all that was submitted before has run.
+    pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
         let (staging, watch) = self.watch(|| {
             let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
             let mut encoder = self.encoder();

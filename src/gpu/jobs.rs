@@ -171,6 +171,7 @@ impl Jobs {
 
     /// The texels that a layer's output stands in; it is laid there where it is in none. Who reads a place is stale
     /// whenever it is, so that what lays it runs before whoever relies on that.
+    #[inline(never)]
     fn lay(&mut self, place: Place) -> Texels {
         if let Some(texels) = [Texels::Even, Texels::Odd].into_iter().find(|&t| self.laid[t as usize] == Some(place)) {
             return texels;
@@ -506,6 +507,7 @@ const MAP: usize = 64;
 const DENSE: usize = 32;
 
 /// A dispatch that reads one place and writes another, a thread for each of `count` things.
+#[inline(never)]
 fn map(
     all: &mut Jobs,
     kernel: Which,

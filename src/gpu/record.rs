@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
 use crate::plan::{Place, StepTime, Work};
 use crate::tensor::{Shape, Tensor};
+use crate::weights::singles;
 use half::f16;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -152,25 +153,19 @@ impl Recording {
     pub fn write(&self, device: &Device, place: Place, first: usize, values: &[f32]) {
         let values = scatter(place, values);
         let at = device.bytes(first * place.shape.per_image() / place.shape.c * place.stride);
-        if device.is_half() {
-            device.queue.write_buffer(self.buffer(place), at, bytemuck::cast_slice(&halves(&values)));
-        } else {
-            device.queue.write_buffer(self.buffer(place), at, bytemuck::cast_slice(&values));
-        }
+        let halved = if device.is_half() { halves(&values) } else { Vec::new() };
+        let bytes: &[u8] = if device.is_half() { bytemuck::cast_slice(&halved) } else { bytemuck::cast_slice(&values) };
+        device.queue.write_buffer(self.buffer(place), at, bytes);
     }
 
-    /// What stands in a place.
-    pub async fn read(&self, device: &Device, place: Place) -> Result<Tensor> {
-        let buffer = self.buffer(place);
-        let mut values = if device.is_half() {
-            let halves: Vec<u16> = device.values(buffer).await?;
-            halves.into_iter().map(|bits| f16::from_bits(bits).to_f32()).collect()
-        } else {
-            device.values(buffer).await?
-        };
-        // A buffer of halves may have one more than it holds.
-        values.truncate(place.shape.pixels() * place.stride);
-        Ok(gather(place, values))
+    /// What stands in a place, of what its buffer holds.
+    pub fn tensor(&self, device: &Device, place: Place, mut values: Vec<f32>) -> Tensor {
+        if device.is_half() {
+            // There may be one more than is held.
+            let held = place.shape.pixels() * place.stride * size_of::<f16>();
+            values = singles(&bytemuck::cast_slice(&values)[..held]);
+        }
+        gather(place, values)
     }
 
     /// Where a place of the engine's plan is on the GPU.
