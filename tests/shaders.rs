@@ -3,6 +3,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -87,8 +88,17 @@ fn every_shader_keeps_to_the_default_limits() {
         assert!(bytes(naga::AddressSpace::WorkGroup) <= 16 * 1024, "{name}: too much workgroup memory");
         // A step's numbers take one slot of the uniform buffer.
         assert!(bytes(naga::AddressSpace::Uniform) <= 256, "{name}: too many parameters");
-        let bindings = module.global_variables.iter().filter_map(|(_, v)| v.binding.map(|b| b.binding)).max();
-        assert!(bindings <= Some(8), "{name}: too many buffers");
+        let bindings = |of: fn(&naga::Module, &naga::GlobalVariable) -> bool| {
+            let those = module.global_variables.iter().filter(|(_, v)| of(&module, v));
+            those.filter_map(|(_, v)| v.binding.map(|b| b.binding)).collect::<BTreeSet<_>>().len()
+        };
+        let buffers = bindings(|_, v| matches!(v.space, naga::AddressSpace::Storage { .. }));
+        assert!(buffers <= 8, "{name}: {buffers} buffers");
+        let textures = bindings(|module, v| match &module.types[v.ty].inner {
+            naga::TypeInner::Image { class, .. } => matches!(class, naga::ImageClass::Storage { .. }),
+            _ => false,
+        });
+        assert!(textures <= 4, "{name}: {textures} textures that are written");
     }
 }
 
