@@ -163,8 +163,10 @@ fn runs_the_steps_downstream_and_no_others() {
             assert_eq!((twice.heads, twice.steps), (output.heads, vec![]));
             rerun(&mut engine, &[]);
         }
-        // The last module's join is one dispatch a branch; then its average, the classifier and softmax.
-        assert_eq!(least, if backend == Backend::Gpu { 4 + 3 } else { 0 });
+        // The last module's join is one dispatch a branch; then its average, the classifier and softmax. A software
+        // adapter lays as texels what the average reads.
+        let laid = usize::from(!engine.can_tune());
+        assert_eq!(least, if backend == Backend::Gpu { 4 + laid + 3 } else { 0 });
         // From one branch to another: both joins, and so from the earlier on.
         rerun(&mut engine, &[gain(6)]);
         let moved = rerun(&mut engine, &[gain(4)]);
