@@ -139,7 +139,7 @@ describe('a GPU is given back', { concurrency: false }, () => {
     await ready(page);
     await page.evaluate(smaller);
     await page.evaluate(() => {
-      // The buffers of each device that has not been destroyed: when a browser collects what nobody holds is its own affair.
+      // The buffers and textures of each device that has not been destroyed: when a browser collects what nobody holds is its own affair.
       window.live = new Map();
       window.opened = 0;
       const { requestDevice } = GPUAdapter.prototype;
@@ -149,10 +149,15 @@ describe('a GPU is given back', { concurrency: false }, () => {
         live.set(device, 0);
         return device;
       };
-      const { createBuffer, destroy } = GPUDevice.prototype;
+      const { createBuffer, createTexture, destroy } = GPUDevice.prototype;
       GPUDevice.prototype.createBuffer = function (descriptor) {
         live.set(this, live.get(this) + descriptor.size);
         return createBuffer.call(this, descriptor);
+      };
+      GPUDevice.prototype.createTexture = function (descriptor) {
+        const { width, height } = descriptor.size;
+        live.set(this, live.get(this) + width * height * 16); // of four floats, all of them
+        return createTexture.call(this, descriptor);
       };
       GPUDevice.prototype.destroy = function () {
         live.delete(this);
@@ -189,7 +194,7 @@ describe('a GPU is given back', { concurrency: false }, () => {
     assert.equal(labels.size, 1);
     await page.waitForFunction(() => live.size === 0, { timeout: 10_000 });
     const { opened, devices, bytes } = await left();
-    t.diagnostic(`${opened - before.opened} devices opened in ${CYCLES} cycles, ${devices} left with ${bytes} bytes of buffers`);
+    t.diagnostic(`${opened - before.opened} devices opened in ${CYCLES} cycles, ${devices} left with ${bytes} bytes`);
     assert.equal(opened - before.opened, CYCLES);
   });
 
