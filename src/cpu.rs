@@ -308,7 +308,6 @@ impl Cpu {
         match (&self.layers[step.node].kernel, geometry) {
             (Kernel::Conv(conv), Some(g)) => conv.scratch(g, x, step.writes.shape, pieces),
             (Kernel::MaxPool(_), _) => pool::scratch(x),
-            (Kernel::Lrn(lrn), _) => lrn.scratch(x),
             _ => 0,
         }
     }
@@ -434,7 +433,7 @@ impl Cpu {
                     pool::average(self.isa, g, *count_padding, x, out, pieces)
                 }
                 (Kernel::AdaptiveAvgPool, _) => pool::adaptive_average(self.isa, x, out, pieces),
-                (Kernel::Lrn(lrn), _) => lrn.run(self.isa, x, out, pieces, scratch),
+                (Kernel::Lrn(lrn), _) => lrn.run(self.isa, x, out, pieces),
                 (Kernel::Concat, _) => {
                     let mut first = 0;
                     for (&branch, place) in layer.inputs.iter().zip(&step.reads) {

@@ -1,11 +1,10 @@
-//! Local response normalisation across channels. The work is divided by pixels.
+//! Local response normalisation across channels, each pixel in one pass. The work is divided by pixels.
 
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
-use crate::tensor::Shape;
 use std::ops::Range;
 
 /// `x / (k + alpha/size * sum of x^2 over size channels)^beta`. The channel stands in the window's
@@ -18,122 +17,76 @@ pub struct Lrn {
     pub k: f32,
 }
 
-/// Beta and the channels around one in Caffe's GoogLeNet, which have a loop of their own.
+/// The window and the power of Caffe's GoogLeNet, which are computed with vectors.
+const USUAL_SIZE: usize = 5;
 const USUAL_POWER: f32 = 0.75;
-const USUAL_REACH: usize = 4;
 
 impl Lrn {
-    /// Channels below and above the one that is normalised, no more than there are.
-    fn reach(&self, channels: usize) -> [usize; 2] {
-        [(self.size - 1) / 2, self.size / 2].map(|r| r.min(channels))
-    }
-
-    /// Floats needed beside input and output.
-    pub fn scratch(&self, x: Shape) -> usize {
-        let [below, above] = self.reach(x.c);
-        // A vector more, which the last one reads into.
-        x.c + below + above + 16
-    }
-
-    /// Channels over the power of the sum of `more + 1` squares each.
-    ///
     /// # Safety
-    /// `squares` points to a vector and `more` floats behind it.
-    #[inline(always)]
-    unsafe fn normalise<V: Vector, const USUAL: bool>(&self, v: V, squares: *const f32, more: usize) -> V {
-        let more = if USUAL { USUAL_REACH } else { more };
-        // SAFETY: the caller's.
-        let sum = unsafe {
-            let mut sum = V::load(squares);
-            for shift in 1..=more {
-                sum = sum.add(V::load(squares.add(shift)));
-            }
-            sum
-        };
-        let d = V::splat(self.alpha / self.size as f32).mul_add(sum, V::splat(self.k));
-        if USUAL || self.beta == USUAL_POWER {
-            // d^0.75 without a power: two square roots, which vectors have.
-            let root = d.sqrt();
-            v.div(root.mul(root.sqrt()))
-        } else {
-            v.div(power(d, self.beta))
+    /// Nothing else uses these pixels of `out`.
+    pub unsafe fn run(&self, isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>) {
+        if self.size == USUAL_SIZE && self.beta == USUAL_POWER {
+            return isa.run(Usual { lrn: *self, x, out, pixels });
+        }
+        for p in pixels {
+            // SAFETY: the caller's.
+            self.pixel(x.pixel(p), unsafe { out.pixel(p) });
         }
     }
 
-    /// # Safety
-    /// Nothing else uses these pixels of `out`.
-    pub unsafe fn run(&self, isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>, scratch: &mut [f32]) {
-        let scratch = &mut scratch[..self.scratch(x.shape)];
-        isa.run(Normalise { lrn: *self, x, out, pixels, scratch });
+    /// Any window and power. The sum runs in f64, so that what has left the window leaves no rounding behind.
+    fn pixel(&self, x: &[f32], to: &mut [f32]) {
+        let [below, above] = [(self.size - 1) / 2, self.size / 2];
+        let square = |v: &f32| f64::from(*v).powi(2);
+        let mut sum: f64 = x.iter().take(above).map(square).sum();
+        for (c, (v, to)) in x.iter().zip(to).enumerate() {
+            sum += x.get(c + above).map_or(0.0, square);
+            let mean = sum / self.size as f64;
+            *to = v / (self.k + self.alpha * mean as f32).powf(self.beta);
+            sum -= c.checked_sub(below).map_or(0.0, |first| square(&x[first]));
+        }
     }
 }
 
 /// One call of [`Lrn::run`].
-struct Normalise<'a> {
+struct Usual<'a> {
     lrn: Lrn,
     x: View<'a>,
     out: Out<'a>,
     pixels: Range<usize>,
-    scratch: &'a mut [f32],
 }
 
-impl Work for Normalise<'_> {
+impl Work for Usual<'_> {
     type Out = ();
 
-    /// The window is summed anew at every channel, not kept running: `size` vector additions are
-    /// cheaper than one chain of scalar ones, and nothing cancels.
+    /// Vectors run along the channels. What runs along with them are the sums of two squares, of a channel and the one
+    /// above: a window is the two below its middle, the middle and the one above, and the square above those.
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let [below, above] = self.lrn.reach(self.x.shape.c);
-        if self.lrn.beta == USUAL_POWER && below + above == USUAL_REACH {
-            self.each::<V, true>();
-        } else {
-            self.each::<V, false>();
-        }
-    }
-}
-
-impl Normalise<'_> {
-    /// Every pixel, by the usual numbers or any.
-    #[inline(always)]
-    fn each<V: Vector, const USUAL: bool>(self) {
-        let Normalise { lrn, x, out, pixels, scratch } = self;
+        let Usual { lrn, x, out, pixels } = self;
         let channels = x.shape.c;
-        let [below, above] = lrn.reach(channels);
-        scratch.fill(0.0);
+        let (alpha, k) = (V::splat(lrn.alpha / USUAL_SIZE as f32), V::splat(lrn.k));
         for p in pixels {
             let from = x.pixel(p).as_ptr();
             let to = out.at(p, 0, channels);
-            // SAFETY: a pixel has `channels` floats on either side; the squares have `below` more before, `above` and
-            // a vector more behind. The pixel is the caller's alone.
+            // SAFETY: a pixel has `channels` floats on either side. The pixel is the caller's alone.
             unsafe {
-                let squares = scratch.as_mut_ptr();
-                let full = channels / V::LANES * V::LANES;
-                for c in (0..full).step_by(V::LANES) {
-                    let v = V::load(from.add(c));
-                    v.mul(v).store(squares.add(below + c));
+                let mut v = V::load_first(from, channels);
+                let mut squares = v.mul(v);
+                let mut pairs_below = V::splat(0.0).slide(squares, 1);
+                for c in (0..channels).step_by(V::LANES) {
+                    let left = channels - c;
+                    let next = V::load_first(from.wrapping_add(c + V::LANES), left.saturating_sub(V::LANES));
+                    let squares_above = next.mul(next);
+                    let pairs = squares.add(squares.slide(squares_above, 1));
+                    let below = pairs_below.slide(pairs, V::LANES - 2);
+                    let sum = below.add(pairs).add(squares.slide(squares_above, 2));
+                    // d^0.75 without a power: two square roots, which vectors have.
+                    let root = alpha.mul_add(sum, k).sqrt();
+                    v.div(root.mul(root.sqrt())).store_first(to.add(c), left);
+                    (v, squares, pairs_below) = (next, squares_above, pairs);
                 }
-                let v = V::load_first(from.add(full), channels - full);
-                v.mul(v).store_first(squares.add(below + full), channels - full);
-                for c in (0..full).step_by(V::LANES) {
-                    let v = lrn.normalise::<V, USUAL>(V::load(from.add(c)), squares.add(c), below + above);
-                    v.store(to.add(c));
-                }
-                let v = lrn.normalise::<V, USUAL>(v, squares.add(full), below + above);
-                v.store_first(to.add(full), channels - full);
             }
         }
-    }
-}
-
-/// Each lane to the same power.
-#[inline(always)]
-fn power<V: Vector>(v: V, exponent: f32) -> V {
-    let mut lanes = [0.0; 16];
-    // SAFETY: no vector is longer.
-    unsafe {
-        v.store(lanes.as_mut_ptr());
-        lanes.iter_mut().take(V::LANES).for_each(|v| *v = v.powf(exponent));
-        V::load(lanes.as_ptr())
     }
 }

@@ -155,6 +155,9 @@ pub trait Vector: Copy {
     /// The floats whose bits, read as integers, are the whole numbers in the lanes.
     fn with_bits(self) -> Self;
 
+    /// Lanes from `by` on, and the first `by` of `next` behind them: by 1, 2 or 2 less than all.
+    fn slide(self, next: Self, by: usize) -> Self;
+
     /// All lanes, one after the other.
     #[inline(always)]
     fn fold(self, first: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
@@ -281,6 +284,12 @@ impl Vector for Portable {
     fn with_bits(self) -> Self {
         Portable(self.0.map(|v| f32::from_bits(v as u32)))
     }
+
+    #[inline(always)]
+    fn slide(self, next: Self, by: usize) -> Self {
+        let lane = |i: usize| if i < 4 { self.0[i] } else { next.0[i - 4] };
+        Portable([0, 1, 2, 3].map(|i| lane(i + by)))
+    }
 }
 
 #[cfg(target_feature = "simd128")]
@@ -356,6 +365,14 @@ mod wasm {
         fn with_bits(self) -> Self {
             F32x4(i32x4_trunc_sat_f32x4(self.0))
         }
+
+        #[inline(always)]
+        fn slide(self, next: Self, by: usize) -> Self {
+            F32x4(match by {
+                1 => i32x4_shuffle::<1, 2, 3, 4>(self.0, next.0),
+                _ => i32x4_shuffle::<2, 3, 4, 5>(self.0, next.0),
+            })
+        }
     }
 }
 
@@ -378,11 +395,43 @@ mod x86 {
         work.run::<F32x16>()
     }
 
+    /// # Safety
+    /// The machine has AVX2.
+    #[inline(always)]
+    unsafe fn slide8(a: __m256, next: __m256, by: usize) -> __m256 {
+        // SAFETY: the caller's.
+        unsafe {
+            let (a, next) = (_mm256_castps_si256(a), _mm256_castps_si256(next));
+            // Bytes slide within halves only: the half between the two is the other half of each.
+            let middle = _mm256_permute2x128_si256::<0x21>(a, next);
+            _mm256_castsi256_ps(match by {
+                1 => _mm256_alignr_epi8::<4>(middle, a),
+                2 => _mm256_alignr_epi8::<8>(middle, a),
+                _ => _mm256_alignr_epi8::<8>(next, middle),
+            })
+        }
+    }
+
+    /// # Safety
+    /// The machine has AVX-512F.
+    #[inline(always)]
+    unsafe fn slide16(a: __m512, next: __m512, by: usize) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe {
+            let (a, next) = (_mm512_castps_si512(a), _mm512_castps_si512(next));
+            _mm512_castsi512_ps(match by {
+                1 => _mm512_alignr_epi32::<1>(next, a),
+                2 => _mm512_alignr_epi32::<2>(next, a),
+                _ => _mm512_alignr_epi32::<14>(next, a),
+            })
+        }
+    }
+
     /// A vector type of one x86 instruction set: lanes, rows of a tile, then its instructions.
     macro_rules! vector {
         ($name:ident, $register:ty, $lanes:literal, $rows:literal,
          $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-         $sqrt:ident, $max:ident, $whole:ident, $bits:ident) => {
+         $sqrt:ident, $max:ident, $whole:ident, $bits:ident, $slide:ident) => {
             #[derive(Clone, Copy)]
             pub struct $name($register);
 
@@ -447,6 +496,11 @@ mod x86 {
                 fn with_bits(self) -> Self {
                     $name(unsafe { $bits($whole(self.0)) })
                 }
+
+                #[inline(always)]
+                fn slide(self, next: Self, by: usize) -> Self {
+                    $name(unsafe { $slide(self.0, next.0, by) })
+                }
             }
         };
     }
@@ -467,7 +521,8 @@ mod x86 {
         _mm256_sqrt_ps,
         _mm256_max_ps,
         _mm256_cvtps_epi32,
-        _mm256_castsi256_ps
+        _mm256_castsi256_ps,
+        slide8
     );
     vector!(
         F32x16,
@@ -485,6 +540,7 @@ mod x86 {
         _mm512_sqrt_ps,
         _mm512_max_ps,
         _mm512_cvtps_epi32,
-        _mm512_castsi512_ps
+        _mm512_castsi512_ps,
+        slide16
     );
 }
