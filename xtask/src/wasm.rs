@@ -5,8 +5,11 @@ use anyhow::{Context, Result, bail};
 use flate2::{Compression, write::GzEncoder};
 use std::fs;
 use std::io::Write;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// A module that the page can load.
 struct Module {
@@ -71,11 +74,19 @@ const SHARED: [&str; 9] = [
     "-Clink-arg=--export=__heap_base",
 ];
 
-/// Builds every module into `www/src/wasm`.
+/// Builds every module into `www/src/wasm`, two at a time: most of a build is one crate, which only one core works on.
 pub fn build() -> Result<()> {
     page::install()?;
     let tools = bindgen()?;
-    MODULES.iter().try_for_each(|module| module.build(&tools))?;
+    rust_src()?;
+    let next = AtomicUsize::new(0);
+    let some = || {
+        iter::from_fn(|| MODULES.get(next.fetch_add(1, Ordering::Relaxed))).try_for_each(|module| module.build(&tools))
+    };
+    thread::scope(|scope| {
+        let others = scope.spawn(some);
+        some().and(others.join().expect("a build reports its errors"))
+    })?;
     let labels = "imagenet_labels.txt";
     fs::copy(repo::root().join("src").join(labels), repo::www().join("src/wasm").join(labels))?;
     Ok(())
