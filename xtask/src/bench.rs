@@ -139,6 +139,8 @@ fn driver(script: &str, build: bool) -> Result<Command> {
         wasm::build()?;
         page::build_bench(&root)?;
         make_models(&models)?;
+    } else if !made_by(&models).is_file() {
+        bail!("nothing was built yet: leave out --no-build");
     }
 
     let installed = repo::www().join("node_modules");
@@ -154,12 +156,17 @@ fn driver(script: &str, build: bool) -> Result<Command> {
     Ok(command)
 }
 
+/// What a folder of models was made by: written when all of them are there.
+fn made_by(folder: &Path) -> PathBuf {
+    folder.join("made_by.py")
+}
+
 /// Has the models written that are not there yet, of the reference's weights where there is a reference.
 fn make_models(folder: &Path) -> Result<()> {
     let script = repo::root().join("bench/make_peers.py");
     let reference = repo::reference();
     let made_of = format!("{}\n# {reference:?}\n", fs::read_to_string(&script)?);
-    let done = folder.join("made_by.py");
+    let done = made_by(folder);
     if fs::read_to_string(&done).is_ok_and(|made_by| made_by == made_of) {
         return Ok(());
     }
