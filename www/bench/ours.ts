@@ -29,29 +29,19 @@ function opened(net: GoogLeNet): Net {
     run: async (input) => (await net.run(input))['loss3']!,
     close: () => net.free(),
     macs: async () => net.layers.reduce((sum, layer) => sum + layer.macs, 0),
-    steps: (input, runs) => steps(net, input, runs),
+    steps: (input) => steps(net, input),
   };
 }
 
-async function steps(net: GoogLeNet, input: Float32Array, runs: number): Promise<Step[]> {
+async function steps(net: GoogLeNet, input: Float32Array): Promise<Step[]> {
   await net.profile(true);
-  const seen: StepTime[][] = [];
-  for (let run = 0; run < runs; run++) {
-    await net.run(input);
-    seen.push(await net.profile(true));
-  }
-  await net.profile(false);
-  const [first = []] = seen;
-  return first.map((step, at) => {
+  await net.run(input);
+  const seen: StepTime[] = await net.profile(false);
+  return seen.map((step) => {
     const layer = net.layers.find((other) => other.layer === step.node);
     const macs = layer?.macs ?? 0;
-    return { kind: layer?.kind ?? '', executed: macs, ...step, ms: median(seen.map((steps) => steps[at]!.ms)), macs };
+    return { kind: layer?.kind ?? '', executed: macs, ...step, macs };
   });
-}
-
-function median(values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
 }
 
 export const OURS_GPU: Runtime[] = [

@@ -24,6 +24,9 @@ const PEERS_GPU = [
 
 /** Milliseconds between a runtime's turn and the next one's. */
 const PAUSE = 150;
+/** Runs of the limit's loop that do not count, and those of which the median does: a tenth of a network's run. */
+const SLOWER = 20;
+const LIMITS = 9;
 
 /** By the name under which the driver asks for them. */
 const GROUPS = {
@@ -147,19 +150,31 @@ async function rounds(variant: Variant, count: number, steady = 0): Promise<Time
   return times;
 }
 
+type Loop = (count: number) => number;
+
+/** The loop of a module of `peak.mjs`. */
+async function compiled(bytes: number[]): Promise<Loop> {
+  const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
+  return instance.exports['run'] as Loop;
+}
+
+/** GFLOP/s of some of its turns. */
+function rate(loop: Loop, flops: number): number {
+  const count = 100_000;
+  const start = performance.now();
+  loop(count);
+  return (flops * count) / (performance.now() - start) / 1e6;
+}
+
 /** GFLOP/s of a module of `peak.mjs`, best and median: the first runs are of slower code. */
 async function peak(bytes: number[], flops: number): Promise<{ best: number; median: number }> {
-  const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
-  const loop = instance.exports['run'] as (count: number) => number;
-  const rates: number[] = [];
-  const count = 100_000;
-  for (let n = 0; n < 60; n++) {
-    const start = performance.now();
-    loop(count);
-    rates.push((flops * count) / (performance.now() - start) / 1e6);
-  }
-  const late = rates.slice(20).sort((a, b) => a - b);
-  return { best: late.at(-1)!, median: late[late.length >> 1]! };
+  const loop = await compiled(bytes);
+  const late = Array.from({ length: SLOWER + 40 }, () => rate(loop, flops)).slice(SLOWER);
+  return { best: Math.max(...late), median: median(late) };
+}
+
+function median(values: number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }
 
 /** What a visit to a page with this runtime alone costs, in milliseconds. */
@@ -192,9 +207,23 @@ async function macs(id: number): Promise<number> {
   return ((await nets[id]!.macs?.()) ?? 0) * runtimes[id]!.batch;
 }
 
-/** What each step of a runtime takes, where it can tell. */
-async function steps(id: number, variant: Variant, runs: number): Promise<Step[] | undefined> {
-  return nets[id]!.steps?.(input(runtimes[id]!, variant, 1), runs);
+/**
+ * What each step of a runtime takes, run by run, where it can tell; and the machine's limit before each run, in GFLOP/s:
+ * what else a shared machine does holds back both.
+ */
+async function steps(id: number, variant: Variant, runs: number, bytes: number[], flops: number) {
+  const net = nets[id]!;
+  if (!net.steps) return undefined;
+  const values = input(runtimes[id]!, variant, 1);
+  const loop = await compiled(bytes);
+  const seen: { limit: number; steps: Step[] }[] = [];
+  // The first runs of the loop are of slower code.
+  for (let n = 0; n < SLOWER; n++) rate(loop, flops);
+  for (let run = 0; run < runs; run++) {
+    const limit = median(Array.from({ length: LIMITS }, () => rate(loop, flops)));
+    seen.push({ limit, steps: await net.steps(values) });
+  }
+  return seen;
 }
 
 const asked = new URLSearchParams(location.search);

@@ -82,13 +82,21 @@ async function measure(variant, result) {
   result.rows.push(...rows);
 }
 
-/** The steps of those that can tell them, on one thread: more would make shares of one thread's limit no shares. */
+/**
+ * The steps of those that can tell them, on one thread: more would make shares of one thread's limit no shares. With
+ * medians, least times, and the limit as it was between the runs.
+ */
 async function layers(page, rows, variant) {
   const all = {};
   for (const [id, { runtime, threads }] of rows.entries()) {
-    const ask = ([id, variant, runs]) => window.bench.steps(id, variant, runs);
-    const steps = threads === 1 ? await page.evaluate(ask, [id, variant, rounds]) : undefined;
-    if (steps) all[runtime] = steps;
+    const ask = (args) => window.bench.steps(...args);
+    const runs = threads === 1 ? await page.evaluate(ask, [id, variant, rounds, module(true), FLOPS]) : undefined;
+    if (!runs) continue;
+    const steps = runs[0].steps.map((step, at) => {
+      const times = runs.map((run) => run.steps[at].ms);
+      return { ...step, ms: median(times), min_ms: Math.min(...times) };
+    });
+    all[runtime] = { limit: median(runs.map((run) => run.limit)), steps };
   }
   return all;
 }

@@ -9,8 +9,8 @@ export interface Net {
   close(): void;
   /** Multiply-adds a picture, as direct convolutions count them. Ours only. */
   macs?(): Promise<number>;
-  /** The steps of a run, with medians over several. Ours only. */
-  steps?(input: Float32Array, runs: number): Promise<Step[]>;
+  /** The steps of a run. Ours only. */
+  steps?(input: Float32Array): Promise<Step[]>;
 }
 
 /** What a step took, and what it did for that. */
