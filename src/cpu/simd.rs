@@ -544,3 +544,33 @@ mod x86 {
         slide16
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Slide;
+
+    impl Work for Slide {
+        type Out = ();
+
+        #[inline(always)]
+        fn run<V: Vector>(self) {
+            let numbers: Vec<f32> = (0..2 * V::LANES).map(|i| i as f32).collect();
+            for by in [1, 2, V::LANES - 2] {
+                let mut lanes = [0.0; 16];
+                // SAFETY: there are two vectors of numbers, and no vector is longer than the lanes.
+                unsafe {
+                    let [first, next] = [V::load(numbers.as_ptr()), V::load(numbers.as_ptr().add(V::LANES))];
+                    first.slide(next, by).store(lanes.as_mut_ptr());
+                }
+                assert_eq!(lanes[..V::LANES], numbers[by..by + V::LANES], "by {by}");
+            }
+        }
+    }
+
+    #[test]
+    fn lanes_slide_in_every_instruction_set() {
+        Isa::available().for_each(|isa| isa.run(Slide));
+    }
+}
