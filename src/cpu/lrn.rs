@@ -34,16 +34,13 @@ impl Lrn {
         }
     }
 
-    /// Any window and power. The sum runs in f64, so that what has left the window leaves no rounding behind.
+    /// Any window and power.
     fn pixel(&self, x: &[f32], to: &mut [f32]) {
         let [below, above] = [(self.size - 1) / 2, self.size / 2];
-        let square = |v: &f32| f64::from(*v).powi(2);
-        let mut sum: f64 = x.iter().take(above).map(square).sum();
         for (c, (v, to)) in x.iter().zip(to).enumerate() {
-            sum += x.get(c + above).map_or(0.0, square);
-            let mean = sum / self.size as f64;
-            *to = v / (self.k + self.alpha * mean as f32).powf(self.beta);
-            sum -= c.checked_sub(below).map_or(0.0, |first| square(&x[first]));
+            let window = &x[c.saturating_sub(below)..x.len().min(c + above + 1)];
+            let sum: f32 = window.iter().map(|v| v * v).sum();
+            *to = v / (self.k + self.alpha / self.size as f32 * sum).powf(self.beta);
         }
     }
 }

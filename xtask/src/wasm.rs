@@ -78,6 +78,7 @@ const SHARED: [&str; 9] = [
 pub fn build() -> Result<()> {
     page::install()?;
     let tools = bindgen()?;
+    // Before two ask for it at once.
     rust_src()?;
     let next = AtomicUsize::new(0);
     let some = || {
