@@ -24,7 +24,7 @@ const PEERS_GPU = [
 
 /** Milliseconds between a runtime's turn and the next one's. */
 const PAUSE = 150;
-/** Runs of the limit's loop that do not count, and those of which the median does: a tenth of a network's run. */
+/** Runs of the limit's loop that do not count, and those before a run of a network, a tenth of which they take. */
 const SLOWER = 20;
 const LIMITS = 9;
 
@@ -158,23 +158,19 @@ async function compiled(bytes: number[]): Promise<Loop> {
   return instance.exports['run'] as Loop;
 }
 
-/** GFLOP/s of some of its turns. */
-function rate(loop: Loop, flops: number): number {
+/** GFLOP/s of some of its turns, so many times. */
+function rates(loop: Loop, flops: number, times: number): number[] {
   const count = 100_000;
-  const start = performance.now();
-  loop(count);
-  return (flops * count) / (performance.now() - start) / 1e6;
+  return Array.from({ length: times }, () => {
+    const start = performance.now();
+    loop(count);
+    return (flops * count) / (performance.now() - start) / 1e6;
+  });
 }
 
-/** GFLOP/s of a module of `peak.mjs`, best and median: the first runs are of slower code. */
-async function peak(bytes: number[], flops: number): Promise<{ best: number; median: number }> {
-  const loop = await compiled(bytes);
-  const late = Array.from({ length: SLOWER + 40 }, () => rate(loop, flops)).slice(SLOWER);
-  return { best: Math.max(...late), median: median(late) };
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+/** GFLOP/s of a module of `peak.mjs`, without the first, which are of slower code. */
+async function peak(bytes: number[], flops: number): Promise<number[]> {
+  return rates(await compiled(bytes), flops, SLOWER + 40).slice(SLOWER);
 }
 
 /** What a visit to a page with this runtime alone costs, in milliseconds. */
@@ -216,12 +212,10 @@ async function steps(id: number, variant: Variant, runs: number, bytes: number[]
   if (!net.steps) return undefined;
   const values = input(runtimes[id]!, variant, 1);
   const loop = await compiled(bytes);
-  const seen: { limit: number; steps: Step[] }[] = [];
-  // The first runs of the loop are of slower code.
-  for (let n = 0; n < SLOWER; n++) rate(loop, flops);
+  const seen: { limits: number[]; steps: Step[] }[] = [];
+  rates(loop, flops, SLOWER);
   for (let run = 0; run < runs; run++) {
-    const limit = median(Array.from({ length: LIMITS }, () => rate(loop, flops)));
-    seen.push({ limit, steps: await net.steps(values) });
+    seen.push({ limits: rates(loop, flops, LIMITS), steps: await net.steps(values) });
   }
   return seen;
 }

@@ -96,14 +96,15 @@ async function layers(page, rows, variant) {
       const times = runs.map((run) => run.steps[at].ms);
       return { ...step, ms: median(times), min_ms: Math.min(...times) };
     });
-    all[runtime] = { limit: median(runs.map((run) => run.limit)), steps };
+    all[runtime] = { limit: median(runs.flatMap((run) => run.limits)), steps };
   }
   return all;
 }
 
 /** A module's rate in this page. */
 async function peak(page, relaxed) {
-  return page.evaluate(([bytes, flops]) => window.bench.peak(bytes, flops), [module(relaxed), FLOPS]);
+  const rates = await page.evaluate(([bytes, flops]) => window.bench.peak(bytes, flops), [module(relaxed), FLOPS]);
+  return { best: Math.max(...rates), median: median(rates) };
 }
 
 /**
