@@ -191,7 +191,7 @@ const FILL = {
     await page.waitForSelector('#time-table td');
   },
   compare: async (page) => {
-    await page.selectOption('#second-sample', 'samples/rocket.jpg');
+    await page.selectOption('#second-sample', 'samples/dog.jpg');
     await page.waitForFunction(() => document.querySelectorAll('#pair canvas').length === 8, undefined, { timeout: 60_000 });
   },
 };

@@ -7,7 +7,7 @@ import { disguise, launchChromium, launchFirefox, setting, visitTests } from './
 
 const MODEL = '/models/cifar10-noheads.safetensors';
 const PICTURE = '/samples/cat.jpg';
-const OTHER = '/samples/rocket.jpg';
+const OTHER = '/samples/dog.jpg';
 const CPU = { model: MODEL, backend: 'cpu' };
 const SETTING = { timeout: 120_000 };
 

@@ -12,6 +12,7 @@ import * as loading from './loading';
 import { NO_MODEL, brought, isModel, served, type Entry } from './models';
 import * as offline from './offline';
 import * as prepare from './prepare';
+import * as samples from './samples';
 import * as sources from './sources';
 import * as webcam from './webcam';
 
@@ -186,6 +187,7 @@ function change(how: () => Promise<void>, again?: () => void): void {
       if (net) {
         engine.describe(net.info);
         answer.knows(net.info.labels);
+        samples.offer(net.info.labels);
         // Where the browser does not keep the page there is nothing to say.
         if (!kept) offline.keep(net.info.files).catch(() => {});
         kept = true;

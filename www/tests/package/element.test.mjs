@@ -9,7 +9,7 @@ import { LABEL, PHOTO, at, project, serve, visit } from './support.mjs';
 
 const SETTING = { timeout: 120_000 };
 const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'";
-const ROCKET = PHOTO.replace('cat.jpg', 'rocket.jpg');
+const DOG = PHOTO.replace('cat.jpg', 'dog.jpg');
 
 describe('the element', { concurrency: false }, () => {
   let browser, remove, site, page, faults;
@@ -28,7 +28,7 @@ describe('the element', { concurrency: false }, () => {
       },
     });
     remove = own.remove;
-    for (const path of [PHOTO, ROCKET]) await cp(path, join(own.folder, path.replace(/.*\//, '')));
+    for (const path of [PHOTO, DOG]) await cp(path, join(own.folder, path.replace(/.*\//, '')));
     site = await serve(own.folder, { headers: { 'content-security-policy': POLICY } });
     browser = await launchChromium();
     ({ page, faults } = await visit(browser, site.url));
@@ -62,7 +62,7 @@ describe('the element', { concurrency: false }, () => {
     assert.equal(await page.evaluate(() => document.activeElement === element && element.shadowRoot.activeElement.className.split(' ')[0]), 'drop');
     const chooser = page.waitForEvent('filechooser');
     await page.keyboard.press('Enter');
-    await (await chooser).setFiles(ROCKET);
+    await (await chooser).setFiles(DOG);
     await page.waitForFunction(() => heard.filter(([type]) => type === 'classify').length === 2);
   });
 
@@ -78,7 +78,7 @@ describe('the element', { concurrency: false }, () => {
 
   test('`src` names a picture', SETTING, async () => {
     const before = (await heard('classify')).length;
-    await page.evaluate(() => (element.src = 'rocket.jpg'));
+    await page.evaluate(() => (element.src = 'dog.jpg'));
     await page.waitForFunction((before) => heard.filter(([type]) => type === 'classify').length > before, before);
     await page.evaluate(() => (element.src = 'cat.jpg'));
     await named(LABEL);
