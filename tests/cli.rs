@@ -278,6 +278,19 @@ fn summaries_have_the_papers_numbers() {
     assert!(reduced.contains("Total: 163,696 parameters") && reduced.contains("10,035,200"));
     let both = table(&["--module", "3a", "--naive"]);
     assert!(both.contains("120,422,400") && both.contains("10,035,200") && both.contains("28x28x416"));
+
+    let modules = table(&["--variant", "keras", "--modules"]);
+    let line = |name: &str| modules.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("inception_3a (inception module) ").contains(" 163,696 "));
+    assert!(line("loss2 (auxiliary head) ").contains(" 3,190,888 "));
+    assert!(line("Total: ").starts_with("Total: 13,374,120 parameters, "));
+    let order: Vec<&str> = modules.lines().filter_map(|line| line.split_once(" (").map(|(name, _)| name)).collect();
+    assert_eq!(order[1..4], ["data", "conv1/7x7_s2", "pool1/3x3_s2"]);
+    assert_eq!(order[order.len() - 4..], ["inception_5b", "pool5/7x7_s1", "loss3/classifier", "prob"]);
+    assert!(table(&["--variant", "caffe", "--no-heads", "--modules"]).contains("Total: 6,998,552 parameters"));
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10.safetensors");
+    assert!(table(&["--model", bundled, "--modules"]).contains("inception_3a (inception module) "));
+    fails(&["summary", "--modules", "--module", "3a"], &["--modules", "--module"]);
 }
 
 #[test]

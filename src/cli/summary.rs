@@ -1,7 +1,7 @@
 //! `googlenet summary`: a network as a table.
 
 use googlenet::googlenet::{Spec, TABLE, Variant, module_network};
-use googlenet::summary::table;
+use googlenet::summary::{modules, table};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +24,9 @@ pub struct Args {
     /// Set the naive module (the paper's figure 2a) beside the reduced one (figure 2b)
     #[arg(long, requires = "module")]
     naive: bool,
+    /// Give each inception module and each auxiliary head one line, with the sums of its layers
+    #[arg(long, conflicts_with = "module")]
+    modules: bool,
     /// The network of this model file
     #[arg(long, value_name = "PATH", conflicts_with_all = ["variant", "classes", "no_heads", "module"])]
     model: Option<PathBuf>,
@@ -31,6 +34,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> super::Result {
     let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
+    let table = if args.modules { modules } else { table };
     let text = match (&args.model, &args.module) {
         (Some(path), _) => table(&super::load(path)?.network),
         (None, Some(name)) => module(&spec, name, args.naive)?,
