@@ -59,6 +59,9 @@ pub struct Options {
     /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
     /// upstream as it is; each run copies every branch once for it.
     pub join: Join,
+    /// Which kernels a GPU that is opened for it runs, be they its own or not: for tests.
+    #[doc(hidden)]
+    pub kernels: Option<gpu::KernelSet>,
 }
 
 /// What an engine runs on, and why.
@@ -223,7 +226,7 @@ impl Engine {
         let gpu = async {
             let warm = match warm {
                 Some(warm) => warm,
-                None => Warm::new(options.half).await?,
+                None => Warm::with(options.half, options.kernels).await?,
             };
             let gpu = if auto { Gpu::hardware(warm, model).await } else { Gpu::load(warm, model).await };
             Self::ready(gpu?, model, options).await
@@ -298,6 +301,16 @@ impl Engine {
             Runner::Gpu(gpu) => gpu.ready().await,
             Runner::Cpu(_) => Ok(()),
         }
+    }
+
+    /// Has each convolution computed by its candidate number `i` of those that [`Engine::tune`] measures, for as many
+    /// pictures as were run last: for tests. Gives the most candidates that one has; `None` on the CPU.
+    #[doc(hidden)]
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set_candidate(&mut self, i: usize) -> Result<Option<usize>> {
+        let (Runner::Gpu(gpu), Some(plan)) = (&mut self.runner, &self.plan) else { return Ok(None) };
+        self.outdated = true;
+        gpu.set_candidate(plan, i).map(Some)
     }
 
     /// Whether measuring pays: there is a GPU, and not a CPU that plays one.

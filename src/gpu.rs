@@ -28,10 +28,13 @@ use crate::tensor::Tensor;
 use crate::tiles::Sheet;
 use conv::Packed;
 pub use device::Counts;
-use device::{Device, Kind, Watch};
+use device::{Device, Watch};
 use few::Few;
 use jobs::{Choice, Jobs};
+pub use kernels::KernelSet;
 use kernels::Kernels;
+#[cfg(not(target_arch = "wasm32"))]
+pub use kernels::dispatched;
 #[cfg(not(target_arch = "wasm32"))]
 pub use peak::Peak;
 use picture::Picture;
@@ -59,8 +62,8 @@ pub struct Outline {
 /// What a plan of a network dispatches on a GPU whose kernels have not been measured; the picture's way to the input
 /// is not in it.
 pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
-    let kind = Kind::Hardware;
-    let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| class.cut(kind) })?;
+    let set = KernelSet::Hardware;
+    let jobs = Jobs::new(network, plan, &Choice { set, cut: &|class| class.cut(set) })?;
     let name = |&node: &NodeId| network.node(node).name.clone();
     let of_span = |span: &jobs::Span| {
         let nodes: Vec<NodeId> = span.nodes.iter().map(|(node, _)| *node).collect();
@@ -145,17 +148,20 @@ impl Warm {
     /// opens. `half` has activations and weights stored, and multiplied, in f16, where the GPU can. [`Error::NoGpu`] where there is no
     /// adapter.
     pub async fn new(half: bool) -> Result<Self> {
-        Self::on(Device::open(half).await?).await
+        Self::with(half, None).await
     }
 
-    async fn on(device: Device) -> Result<Self> {
-        let kind = device.kind;
+    /// The same with other kernels than the adapter's own: for tests.
+    #[doc(hidden)]
+    pub async fn with(half: bool, set: Option<KernelSet>) -> Result<Self> {
+        let device = Device::open(half, set).await?;
+        let set = device.set;
         let (kernels, watch) = device.watch(|| {
             let kernels = Kernels::new(&device);
-            if kind == Kind::Hardware {
+            if device.is_hardware() {
                 let network = Spec::default().build()?;
                 let plan = Plan::new(&network, 1, Join::Direct)?;
-                let jobs = Jobs::new(&network, &plan, &Choice { kind, cut: &|class| class.cut(kind) })?;
+                let jobs = Jobs::new(&network, &plan, &Choice { set, cut: &|class| class.cut(set) })?;
                 jobs.jobs.iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
             }
             Ok::<_, Error>(kernels)
@@ -233,8 +239,8 @@ impl Gpu {
         self.ready().await?;
         let Gpu { device, kernels, network, tuning, recording, .. } = self;
         let recording = recording.as_ref().ok_or_else(unprepared)?;
-        let kind = device.kind;
-        let jobs = Jobs::new(network, plan, &Choice { kind, cut: &|class| tuning.cut(class, kind) })?;
+        let set = device.set;
+        let jobs = Jobs::new(network, plan, &Choice { set, cut: &|class| tuning.cut(class, set) })?;
         tuning.measure((device, kernels, recording), &jobs).await?;
         // Those that read texels were given what other layers had left there.
         let mut encoder = device.encoder();
@@ -255,6 +261,17 @@ impl Gpu {
     pub fn set_tuning(&mut self, kept: &str) -> Result<()> {
         self.tuning = Tuning::parse(kept, &self.key())?;
         Ok(())
+    }
+
+    /// Has each convolution of the plan computed by its candidate number `i` of those that [`Gpu::tune`] measures, in turn
+    /// where there are fewer, from the next plan on: for tests. Gives the most candidates that one has.
+    #[doc(hidden)]
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn set_candidate(&mut self, plan: &Plan, i: usize) -> Result<usize> {
+        let set = self.device.set;
+        let jobs = Jobs::new(&self.network, plan, &Choice { set, cut: &|class| class.cut(set) })?;
+        self.tuning = Tuning::of(&jobs.classes, i);
+        Ok(jobs.classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap_or(0))
     }
 
     fn key(&self) -> String {
@@ -290,7 +307,7 @@ impl Gpu {
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, tuning, .. } = self;
-        let choice = Choice { kind: device.kind, cut: &|class| tuning.cut(class, device.kind) };
+        let choice = Choice { set: device.set, cut: &|class| tuning.cut(class, device.set) };
         let (recording, watch) = device.watch(|| {
             let jobs = Jobs::new(network, plan, &choice)?;
             let recording = Recording::new(device, kernels, packed, network, jobs)?;
@@ -459,6 +476,11 @@ mod tests {
     use crate::weights::Weights;
     use pollster::block_on;
 
+    /// A model on whatever adapter there is, by these kernels.
+    fn with(half: bool, set: KernelSet, model: &Model) -> Gpu {
+        block_on(Gpu::load(block_on(Warm::with(half, Some(set))).unwrap(), model)).unwrap()
+    }
+
     /// Every cut of every convolution, those that nobody would choose on this adapter too, gives the same answer.
     #[test]
     fn every_choice_of_kernels_computes_the_same() {
@@ -485,10 +507,9 @@ mod tests {
         let stranger = values(&mut usual, &other);
         assert!(!stranger.iter().zip(&expected).any(|(got, want)| agrees(got, want)), "another picture is told apart");
 
-        let mut device = block_on(Device::open(false)).unwrap();
-        device.kind = Kind::Hardware;
-        let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
-        let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };
+        let set = KernelSet::Hardware;
+        let mut gpu = with(false, set, &model);
+        let choice = Choice { set, cut: &|class| class.cut(set) };
         let classes = Jobs::new(&model.network, &plan, &choice).unwrap().classes;
         let most = classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap();
         assert!(most >= 12, "there are {most} choices");
@@ -540,10 +561,9 @@ mod tests {
             moved.data[100] += 0.1;
             assert!(!agrees(&values(&mut apart, &moved), &expected), "another input is told apart");
 
-            let mut device = block_on(Device::open(false)).unwrap();
-            device.kind = Kind::Hardware;
-            let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
-            let choice = Choice { kind: Kind::Hardware, cut: &|class| class.cut(Kind::Hardware) };
+            let set = KernelSet::Hardware;
+            let mut gpu = with(false, set, &model);
+            let choice = Choice { set, cut: &|class| class.cut(set) };
             let jobs = Jobs::new(&model.network, &plan, &choice).unwrap();
             assert_eq!(jobs.jobs.iter().map(|job| job.kernel.entry()).collect::<Vec<_>>(), ["conv_norm"]);
             for i in 0..=jobs.classes[0].unwrap().candidates().len() {
@@ -582,25 +602,23 @@ mod tests {
             got.iter().zip(want).map(far).filter(|&far| far).count()
         };
         let expected = values(&mut block_on(Gpu::new(&model)).unwrap(), &input(7));
-        for kind in [Kind::Software, Kind::Hardware] {
-            let mut device = block_on(Device::open(true)).unwrap();
-            if !device.is_half() {
-                println!("skipped: {} has no f16", device.name);
+        for set in [KernelSet::Software, KernelSet::Hardware] {
+            let mut gpu = with(true, set, &model);
+            if !gpu.is_half() {
+                println!("skipped: {} has no f16", gpu.adapter());
                 return;
             }
-            device.kind = kind;
-            let mut gpu = block_on(Gpu::load(block_on(Warm::on(device)).unwrap(), &model)).unwrap();
             assert!(
                 far(&values(&mut gpu, &input(11)), &expected) > plan.places.len() / 2,
                 "another picture is told apart"
             );
             let got = values(&mut gpu, &input(7));
-            assert_eq!(far(&got, &expected), 0, "{kind:?}");
-            assert_ne!(got, expected, "{kind:?} is in f16");
+            assert_eq!(far(&got, &expected), 0, "{set:?}");
+            assert_ne!(got, expected, "{set:?} is in f16");
             let node = model.network.find("inception_3a/3x3").unwrap();
             let map = block_on(gpu.stats(plan.places[node], 0, Stats::Map(5))).unwrap();
             let channel: Vec<f32> = got[node].data.chunks_exact(got[node].shape.c).map(|pixel| pixel[5]).collect();
-            assert_eq!(map, channel, "{kind:?}");
+            assert_eq!(map, channel, "{set:?}");
         }
     }
 

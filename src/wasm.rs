@@ -223,7 +223,7 @@ impl Engine {
             let model = if heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
             let join = if ablation { Join::Gains } else { Join::Direct };
-            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check, half };
+            let options = Options { backend, threads: Some(NonZeroUsize::MIN), join, check, half, kernels: None };
             let engine = engine::Engine::warmed(model, options, warm).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };

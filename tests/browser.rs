@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Case, cases, check};
-use googlenet::engine::Backend::{self, Auto, Cpu, Gpu};
-use googlenet::engine::Engine;
+use common::{CPU, Case, ENGINES, HARDWARE, SOFTWARE, cases, check};
+use googlenet::engine::Backend::{Auto, Gpu};
+use googlenet::engine::{Engine, Options};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 // Where the page runs its engine too.
@@ -16,10 +16,10 @@ wasm_bindgen_test_configure!(run_in_dedicated_worker);
 const HANDFUL: usize = 3;
 
 /// Checks every case in wasm, a handful on the GPU. A failure ends the test with what differs.
-async fn check_all(backend: Backend, cases: Vec<Case>) {
-    let step = if backend == Gpu { cases.len().div_ceil(HANDFUL) } else { 1 };
+async fn check_all(options: Options, cases: Vec<Case>) {
+    let step = if options.backend == Gpu { cases.len().div_ceil(HANDFUL) } else { 1 };
     for case in cases.iter().step_by(step) {
-        if let Err(difference) = check(backend, case).await {
+        if let Err(difference) = check(options, case).await {
             panic!("{difference}");
         }
     }
@@ -32,23 +32,28 @@ macro_rules! operations {
 
             #[wasm_bindgen_test]
             async fn cpu() {
-                check_all(Cpu, cases::$name()).await;
+                check_all(CPU, cases::$name()).await;
             }
 
             #[wasm_bindgen_test]
-            async fn gpu() {
-                check_all(Gpu, cases::$name()).await;
+            async fn gpu_by_hardwares_kernels() {
+                check_all(HARDWARE, cases::$name()).await;
+            }
+
+            #[wasm_bindgen_test]
+            async fn gpu_by_softwares_kernels() {
+                check_all(SOFTWARE, cases::$name()).await;
             }
         }
     )*};
 }
 
-operations!(conv pool lrn concat dense softmax);
+operations!(conv pool lrn concat dense softmax fused);
 
 #[wasm_bindgen_test]
 async fn stats() {
-    for backend in [Cpu, Gpu] {
-        common::stats::check(backend).await.unwrap_or_else(|e| panic!("{e}"));
+    for options in ENGINES {
+        common::stats::check(options).await.unwrap_or_else(|e| panic!("{e}"));
     }
 }
 

@@ -5,21 +5,21 @@
 
 mod common;
 
-use common::{Case, Tolerance, cases, check};
-use googlenet::engine::{Backend, Engine};
+use common::{CPU, Case, ENGINES, HARDWARE, SOFTWARE, Tolerance, cases, check, name};
+use googlenet::engine::{Engine, Options};
 use googlenet::op::{Op, Padding, Window};
 use googlenet::tensor::Shape;
 use pollster::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// The engines to test, and how many random cases each gets.
-const BACKENDS: &[(Backend, u32)] = &[(Backend::Cpu, 96), (Backend::Gpu, 16)];
+/// How many random cases each engine gets.
+const RANDOM: [(Options, u32); 3] = [(CPU, 96), (HARDWARE, 8), (SOFTWARE, 8)];
 
 fn check_all(cases: &[Case]) {
-    for (backend, _) in BACKENDS {
+    for options in ENGINES {
         for case in cases {
-            block_on(check(*backend, case)).unwrap_or_else(|e| panic!("{e}"));
+            block_on(check(options, case)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }
@@ -27,14 +27,14 @@ fn check_all(cases: &[Case]) {
 /// Random operations on random shapes; what does not fit is passed over. The same ones every time.
 fn check_random(ops: impl Strategy<Value = Op>, channels: impl Strategy<Value = usize>) {
     let one = (ops, shapes(channels), any::<u16>());
-    for &(backend, cases) in BACKENDS {
+    for (options, cases) in RANDOM {
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
         let test = |(op, shape, seed): (Op, Shape, u16)| {
             let Some(case) = cases::one_op(op, shape, seed as u64) else {
                 return Err(TestCaseError::reject("the window does not fit"));
             };
-            block_on(check(backend, &case)).map_err(TestCaseError::fail)
+            block_on(check(options, &case)).map_err(TestCaseError::fail)
         };
         runner.run(&one, test).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -127,6 +127,15 @@ mod lrn {
     }
 }
 
+mod fused {
+    use super::*;
+
+    #[test]
+    fn is_the_references() {
+        check_all(&cases::fused());
+    }
+}
+
 mod dense {
     use super::*;
 
@@ -171,10 +180,10 @@ mod concat {
             let read = |(node, _): &(String, _)| block_on(engine.read(node)).unwrap().data;
             case.expected.iter().map(|e| read(e).iter().map(|v| v.to_bits()).collect()).collect()
         };
-        for (backend, _) in BACKENDS {
+        for options in ENGINES {
             for odd in [false, true] {
                 let case = cases::module(Variant::Caffe, odd, false, Shape::new(2, 7, 5, 11), 9);
-                let mut engine = block_on(case.run(*backend)).unwrap();
+                let mut engine = block_on(case.run(options)).unwrap();
                 let direct = bits(&case, &engine);
                 let branch = if odd { "inception_3a/5x5" } else { "inception_3b/5x5" };
                 // Once a gain was set the branches keep their own buffers, whatever the gains are.
@@ -183,16 +192,16 @@ mod concat {
                 assert_ne!(bits(&case, &engine), direct, "a gain of 0.5 must show");
                 engine.set_gain(branch, 1.0).unwrap();
                 block_on(case.run_on(&mut engine)).unwrap();
-                assert_eq!(bits(&case, &engine), direct, "{backend:?}");
+                assert_eq!(bits(&case, &engine), direct, "{}", name(options));
             }
         }
     }
 
     #[test]
     fn a_branch_that_is_off_stays_visible() {
-        for (backend, _) in BACKENDS {
+        for options in ENGINES {
             let case = cases::module(Variant::Keras, true, false, Shape::new(2, 6, 5, 8), 10);
-            let mut engine = block_on(case.run(*backend)).unwrap();
+            let mut engine = block_on(case.run(options)).unwrap();
             let branch = block_on(engine.read("inception_3a/3x3")).unwrap();
             assert!(branch.data.iter().any(|&v| v > 0.0));
             engine.set_gain("inception_3a/3x3", 0.0).unwrap();
@@ -293,8 +302,8 @@ mod preprocess {
 
     #[test]
     fn is_pillows_bilinear() {
-        for (backend, _) in BACKENDS {
-            block_on(check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        for options in ENGINES {
+            block_on(check(options)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 
@@ -311,8 +320,8 @@ mod preprocess {
         let (w, h) = (picture.width() as usize, picture.height() as usize);
         let chelsea = Image::new(w, h, picture.clone().into_raw()).unwrap();
         let level = Tolerance { atol: 1.0, rtol: 0.0 };
-        for (backend, _) in BACKENDS {
-            let mut engine = block_on(engine(Preprocess::default(), *backend)).unwrap();
+        for options in ENGINES {
+            let mut engine = block_on(engine(Preprocess::default(), options)).unwrap();
             let mut prepared = |image: &Image| {
                 block_on(engine.run(image)).unwrap();
                 block_on(engine.read("data")).unwrap()
@@ -330,8 +339,8 @@ mod tiles {
 
     #[test]
     fn are_drawn_as_the_sheet_says() {
-        for (backend, _) in BACKENDS {
-            block_on(common::tiles::check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        for options in ENGINES {
+            block_on(common::tiles::check(options)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }
@@ -341,8 +350,8 @@ mod stats {
 
     #[test]
     fn are_those_of_the_values() {
-        for (backend, _) in BACKENDS {
-            block_on(common::stats::check(*backend)).unwrap_or_else(|e| panic!("{e}"));
+        for options in ENGINES {
+            block_on(common::stats::check(options)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }
@@ -368,7 +377,7 @@ mod onnx {
         tests.iter().filter_map(|t| t.as_ref().err()).for_each(|reason| println!("left out: {reason}"));
         let cases: Vec<Case> = tests.iter().flatten().cloned().collect();
         check_all(&cases);
-        println!("{} of {} ONNX node tests ran, on {} engines", cases.len(), tests.len(), BACKENDS.len());
+        println!("{} of {} ONNX node tests ran, on {} engines", cases.len(), tests.len(), ENGINES.len());
         assert!(cases.len() >= 45);
     }
 }

@@ -1,9 +1,9 @@
 //! Convolutions: which steps one dispatch computes, how it is cut into workgroups, what the shader is told, and
 //! weights in the order in which it reads them.
 
-use super::device::{Device, Kind};
+use super::device::Device;
 use super::few::Few;
-use super::kernels::{Access, Kernel, MAX_GROUPS};
+use super::kernels::{Access, Kernel, KernelSet, MAX_GROUPS};
 use super::record::halves;
 use crate::error::{Dims, Error, Result};
 use crate::model::{Model, tensor_names};
@@ -168,14 +168,14 @@ impl Class {
                 let lanes = self.lanes(tile);
                 [8, 64].map(|threads| Cut { tile, lanes, rows: threads / lanes, slices: 1 }).to_vec()
             }
-            Some(_) => vec![self.cut(Kind::Hardware)],
+            Some(_) => vec![self.cut(KernelSet::Hardware)],
         }
     }
 
     /// The cut unless one was measured. Of a software adapter, the lanes of a CPU's vector are threads: more of them
     /// in a workgroup gain nothing, and sums are shared by nobody.
-    pub fn cut(self, kind: Kind) -> Cut {
-        let software = kind != Kind::Hardware;
+    pub fn cut(self, set: KernelSet) -> Cut {
+        let software = set == KernelSet::Software;
         match self.tile {
             // All channels in one workgroup, so that the pool is computed once.
             Some(tile @ Tile::Pool) => {
@@ -358,7 +358,7 @@ impl To {
 /// The tiles of a layer that is computed by Winograd. Of hardware nothing has been measured yet, and three dispatches
 /// take longer than one where each is short; a software adapter computes so whatever fills a tile, since only so can it
 /// read from textures.
-pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -> Option<Tiling> {
+pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, set: KernelSet) -> Option<Tiling> {
     let Op::Conv { window, .. } = network.node(node).op else { return None };
     let (input, shape) = (network.node(node).inputs[0], network.node(node).shape);
     let [outputs, kernel] = match (window.kernel, window.stride) {
@@ -370,16 +370,16 @@ pub fn winograd(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -
     };
     let fours = |&node: &NodeId| is_filled(network, node) || by_four(&strictest.places[node]);
     let room = shape.h.min(shape.w) >= outputs;
-    (kind != Kind::Hardware && [input, node].iter().all(fours) && room).then_some(Tiling { outputs, kernel })
+    (set == KernelSet::Software && [input, node].iter().all(fours) && room).then_some(Tiling { outputs, kernel })
 }
 
 /// Whether a convolution reads its input and its weights from textures: of software adapters, one by Winograd, or with a
 /// window of one cell.
-pub fn is_by_texels(network: &Network, strictest: &Plan, node: NodeId, kind: Kind) -> bool {
+pub fn is_by_texels(network: &Network, strictest: &Plan, node: NodeId, set: KernelSet) -> bool {
     let Op::Conv { window, .. } = network.node(node).op else { return false };
     let fours = || [network.node(node).inputs[0], node].iter().all(|&node| by_four(&strictest.places[node]));
     let one = window.kernel == [1, 1] && window.stride == [1, 1] && fours();
-    kind != Kind::Hardware && (one || winograd(network, strictest, node, kind).is_some())
+    set == KernelSet::Software && (one || winograd(network, strictest, node, set).is_some())
 }
 
 /// Whether a node's channels are filled up to a multiple of four.
@@ -480,7 +480,7 @@ impl Packed {
     ) -> Result<()> {
         let network = &model.network;
         let plan = Plan::new(network, 1, Join::Direct)?;
-        let tiling = |id| winograd(network, &plan, id, device.kind);
+        let tiling = |id| winograd(network, &plan, id, device.set);
         for group in groups(network, &plan)? {
             let nodes: Vec<NodeId> = group.iter().map(|&step| plan.steps[step].node).collect();
             let dims = |id: &NodeId| Some((*id, network.node(*id).op.weight_dims(network.input_shape(*id))?));
@@ -489,7 +489,7 @@ impl Packed {
                 && all.get(first).is_none()
                 && layers.iter().all(|(id, _)| here(*id))
             {
-                let texels = layers.iter().all(|(id, _)| is_by_texels(network, &plan, *id, device.kind));
+                let texels = layers.iter().all(|(id, _)| is_by_texels(network, &plan, *id, device.set));
                 all.insert(*first, Packed::new(device, model, &layers, (tiling(*first), texels))?);
             }
         }
@@ -596,12 +596,12 @@ mod tests {
 
     #[test]
     fn cuts_cover_everything() {
-        for kind in [Kind::Hardware, Kind::SwiftShader, Kind::Software] {
+        for set in [KernelSet::Hardware, KernelSet::Software] {
             for (pixels, quads, depth) in [(49, 96, 48), (196, 80, 40), (3136, 48, 16), (1, 1, 1), (12544, 16, 1)] {
                 for tile in
                     [None, Some(Tile::Any), Some(Tile::Pool), Some(Tile::Norm), Some(Tile::Texels), Some(Tile::Points)]
                 {
-                    let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(kind);
+                    let cut = Class { tile, pixels, quads, depth, taps: 9 }.cut(set);
                     let [x, y, z] = cut.grid(pixels, quads);
                     assert!(x * z * cut.tile.pixels() * cut.rows >= pixels);
                     assert!(y * cut.tile.quads() * cut.lanes >= quads);

@@ -1,5 +1,6 @@
 //! The adapter and the device: asked for, never assumed, and watched for failure.
 
+use super::kernels::KernelSet;
 use crate::error::{Error, Result};
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ pub struct Device {
     /// What a person knows the adapter by.
     pub name: String,
     pub kind: Kind,
+    /// The kernels that run on it.
+    pub set: KernelSet,
     failure: Arc<Mutex<Failure>>,
     counts: Mutex<Counts>,
 }
@@ -59,7 +62,8 @@ struct Failure {
 
 impl Device {
     /// Opens the fastest adapter there is, be it a software one; `half` with shaders that compute in f16, where it can.
-    pub async fn open(half: bool) -> Result<Self> {
+    /// It runs the kernels that are made for its kind, unless it is told which.
+    pub async fn open(half: bool, set: Option<KernelSet>) -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = request(&instance, false).await;
         let adapter = match adapter {
@@ -104,6 +108,7 @@ impl Device {
             queue,
             name: format!("{name} ({})", backend(info.backend)),
             kind,
+            set: set.unwrap_or(if kind == Kind::Hardware { KernelSet::Hardware } else { KernelSet::Software }),
             failure,
             counts: Mutex::default(),
         })

@@ -2,9 +2,8 @@
 //! without a device.
 
 use super::conv::{self, Cut, Tile};
-use super::device::Kind;
 use super::few::Few;
-use super::kernels::{self, MAX_GROUPS, PoolMode, slot};
+use super::kernels::{self, KernelSet, MAX_GROUPS, PoolMode, slot};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeId};
 use crate::op::{Geometry, Op};
@@ -124,7 +123,7 @@ pub struct Jobs {
 
 /// How convolutions are computed.
 pub struct Choice<'a> {
-    pub kind: Kind,
+    pub set: KernelSet,
     pub cut: &'a dyn Fn(conv::Class) -> Cut,
 }
 
@@ -237,7 +236,7 @@ impl Layer<'_> {
         let geometry = |window: &crate::op::Window| window.on([from.shape.h, from.shape.w]).map_err(fail);
         let fours = conv::by_four(&from) && conv::by_four(&to);
         let next = self.steps.get(1).map(|step| (step.writes, &self.network.node(step.node).op));
-        let hardware = self.choice.kind == Kind::Hardware;
+        let hardware = self.choice.set == KernelSet::Hardware;
         let texels = fours && !hardware;
         let mut pooled = |geometry: Option<&Geometry>, mode| {
             let (kernel, each) = match fours {
@@ -255,7 +254,7 @@ impl Layer<'_> {
             }
             Op::Conv { window, relu, .. } => {
                 let geometry = geometry(window)?;
-                if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.kind) {
+                if let Some(tiling) = conv::winograd(self.network, self.strictest, step.node, self.choice.set) {
                     self.winograd(tiling, &geometry, *relu, all);
                 } else if self.is_by_texels() {
                     self.texels(*relu, all);
@@ -393,7 +392,7 @@ impl Layer<'_> {
 
     /// As [`conv::Packed`] has the weights of such layers.
     fn is_by_texels(&self) -> bool {
-        let by_texels = |step: &Step| conv::is_by_texels(self.network, self.strictest, step.node, self.choice.kind);
+        let by_texels = |step: &Step| conv::is_by_texels(self.network, self.strictest, step.node, self.choice.set);
         self.steps.iter().all(by_texels)
     }
 
@@ -559,27 +558,30 @@ mod tests {
     use super::*;
     use crate::googlenet::{Spec, Variant};
 
-    fn jobs(variant: Variant, join: Join, kind: Kind) -> Jobs {
+    fn jobs(variant: Variant, join: Join, set: KernelSet) -> Jobs {
         let network = Spec { variant, heads: false, ..Spec::default() }.build().unwrap();
         let plan = Plan::new(&network, 1, join).unwrap();
-        Jobs::new(&network, &plan, &Choice { kind, cut: &|class| class.cut(kind) }).unwrap()
+        Jobs::new(&network, &plan, &Choice { set, cut: &|class| class.cut(set) }).unwrap()
     }
 
     #[test]
     fn a_network_takes_45_dispatches_on_hardware() {
-        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Hardware).jobs.len(), 45);
+        assert_eq!(jobs(Variant::Keras, Join::Direct, KernelSet::Hardware).jobs.len(), 45);
         // BVLC's has a convolution and two normalisations more, one of them with the convolution before it.
-        assert_eq!(jobs(Variant::Caffe, Join::Direct, Kind::Hardware).jobs.len(), 47);
+        assert_eq!(jobs(Variant::Caffe, Join::Direct, KernelSet::Hardware).jobs.len(), 47);
         // Nine modules of four branches are joined.
-        assert_eq!(jobs(Variant::Keras, Join::Gains, Kind::Hardware).jobs.len(), 45 + 9 * 4);
+        assert_eq!(jobs(Variant::Keras, Join::Gains, KernelSet::Hardware).jobs.len(), 45 + 9 * 4);
         // Winograd's transforms, of the first layer, ten of 3x3 and nine of 5x5, and nine pools by themselves; what the
         // other five pools and six of the modules read is laid as texels, and pools leave theirs for who reads them.
-        assert_eq!(jobs(Variant::Keras, Join::Direct, Kind::Software).jobs.len(), 45 + 2 * (1 + 10 + 9) + 9 + 5 + 6);
+        assert_eq!(
+            jobs(Variant::Keras, Join::Direct, KernelSet::Software).jobs.len(),
+            45 + 2 * (1 + 10 + 9) + 9 + 5 + 6
+        );
     }
 
     #[test]
     fn a_dispatch_writes_to_different_buffers() {
-        for job in jobs(Variant::Caffe, Join::Direct, Kind::Software).jobs {
+        for job in jobs(Variant::Caffe, Join::Direct, KernelSet::Software).jobs {
             let mut binds = job.binds.clone();
             binds.dedup();
             assert_eq!(binds.len(), job.binds.len());

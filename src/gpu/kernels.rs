@@ -4,6 +4,10 @@ use super::conv::{Convs, Norm};
 use super::device::Device;
 use super::jobs::Which;
 use bytemuck::{Pod, Zeroable};
+#[cfg(not(target_arch = "wasm32"))]
+use std::collections::BTreeSet;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::{Mutex, PoisonError};
 use wgpu::{BindGroup, BindGroupLayout, Buffer, ComputePass, ComputePipeline};
 
 /// Bytes of the uniform buffer that one dispatch's parameters take: what every device can bind at.
@@ -12,9 +16,32 @@ pub const SLOT: u64 = 256;
 /// The most workgroups of a dispatch along one dimension.
 pub const MAX_GROUPS: u32 = 65535;
 
+/// Which kernels run where there are several for the same: those that are fast on GPUs, or those that are on CPUs that
+/// play one. Both are right on either, and tests run both on whatever adapter there is.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelSet {
+    Hardware,
+    Software,
+}
+
+/// The entry points that were dispatched, on any device.
+#[cfg(not(target_arch = "wasm32"))]
+static DISPATCHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// The entry points of shaders that this process has run so far, for tests to see that none is left out. What only has
+/// a driver compile a shader, or measures how long it takes, does not count.
+#[doc(hidden)]
+#[cfg(not(target_arch = "wasm32"))]
+pub fn dispatched() -> BTreeSet<&'static str> {
+    DISPATCHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// One entry point of a shader, ready to run.
 #[derive(Clone)]
 pub struct Kernel {
+    #[cfg(not(target_arch = "wasm32"))]
+    entry: &'static str,
     pipeline: ComputePipeline,
     layout: BindGroupLayout,
     bindings: &'static [(u32, Access)],
@@ -134,7 +161,7 @@ impl Kernel {
     fn new(
         device: &Device,
         module: &wgpu::ShaderModule,
-        entry: &str,
+        entry: &'static str,
         bindings: &'static [(u32, Access)],
         per_group: usize,
     ) -> Self {
@@ -145,7 +172,7 @@ impl Kernel {
     pub fn with(
         device: &Device,
         module: &wgpu::ShaderModule,
-        entry: &str,
+        entry: &'static str,
         bindings: &'static [(u32, Access)],
         per_group: usize,
         constants: &[(&str, f64)],
@@ -195,7 +222,14 @@ impl Kernel {
             },
             cache: None,
         });
-        Kernel { pipeline, layout, bindings, per_group }
+        Kernel {
+            #[cfg(not(target_arch = "wasm32"))]
+            entry,
+            pipeline,
+            layout,
+            bindings,
+            per_group,
+        }
     }
 
     /// Binds the parameters in a slot of `uniforms`, and the buffers in the order of their bindings.
@@ -234,7 +268,15 @@ impl Kernel {
         [groups.div_ceil(rows), rows, 1]
     }
 
+    /// Encodes a dispatch whose results are for somebody to read.
     pub fn dispatch(&self, pass: &mut ComputePass<'_>, bound: &BindGroup, grid: [u32; 3]) {
+        #[cfg(not(target_arch = "wasm32"))]
+        DISPATCHED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.entry);
+        self.dispatch_unread(pass, bound, grid);
+    }
+
+    /// The same where nobody reads them.
+    pub fn dispatch_unread(&self, pass: &mut ComputePass<'_>, bound: &BindGroup, grid: [u32; 3]) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, bound, &[]);
         pass.dispatch_workgroups(grid[0], grid[1], grid[2]);

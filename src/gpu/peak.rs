@@ -37,7 +37,14 @@ const CHAINS: f64 = 32.0;
 /// What a submit must take, in seconds, for its overhead not to count.
 const LONG: f64 = 0.02;
 
-/// Measures an adapter; a second or so.
+/// Values that each kernel is checked with before it is measured, in vectors.
+const CHECKED: usize = 4 * THREADS as usize;
+/// Rounds of multiplication that are checked.
+const ROUNDS: u32 = 3;
+const FACTOR: f32 = 0.999;
+const SUMMAND: f32 = 0.001;
+
+/// Measures an adapter; a second or so. [`Error::Gpu`] where it does not compute what is measured.
 pub async fn measure(device: &Device) -> Result<Peak> {
     const MAP: &[(u32, Access)] = &[(0, Access::Params), (1, Access::Read), (2, Access::Write)];
     let source = wgpu::ShaderSource::Wgsl(include_str!(concat!(env!("OUT_DIR"), "/peak.wgsl")).into());
@@ -49,10 +56,11 @@ pub async fn measure(device: &Device) -> Result<Peak> {
     });
     let (multiply, copy, from, to) = &made;
     watch.result().await?;
+    check(device, multiply, copy).await?;
     let count = (BYTES / 16) as u32;
     // The least time of a submit of so many dispatches, once it is long enough; and how many those were.
     let time = async |kernel: &Kernel, rounds: u32, grid: [u32; 3]| {
-        let params = Params { rounds, count, factor: 0.999, summand: 0.001 };
+        let params = Params { rounds, count, factor: FACTOR, summand: SUMMAND };
         let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
         let bound = kernel.bind(device, &uniforms, 0, &[from, to]);
         let run = async |dispatches: u32| {
@@ -60,7 +68,7 @@ pub async fn measure(device: &Device) -> Result<Peak> {
             let ((), watch) = device.watch(|| {
                 let mut encoder = device.encoder();
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                (0..dispatches).for_each(|_| kernel.dispatch(&mut pass, &bound, grid));
+                (0..dispatches).for_each(|_| kernel.dispatch_unread(&mut pass, &bound, grid));
                 drop(pass);
                 device.submit(encoder);
             });
@@ -86,4 +94,38 @@ pub async fn measure(device: &Device) -> Result<Peak> {
     [from, to].into_iter().for_each(wgpu::Buffer::destroy);
     let flops = f64::from(GROUPS) * f64::from(THREADS) * f64::from(rounds) * CHAINS * 2.0;
     Ok(Peak { gflops: flops / multiplied / 1e9, copy_gb_s: 2.0 * BYTES as f64 / copied / 1e9 })
+}
+
+/// Has both kernels compute a little, and compares what they give.
+async fn check(device: &Device, multiply: &Kernel, copy: &Kernel) -> Result<()> {
+    let given: Vec<f32> = (0..CHECKED * 4).map(|i| i as f32).collect();
+    let from = device.filled("peak", &given, BufferUsages::STORAGE);
+    let params = Params { rounds: ROUNDS, count: CHECKED as u32, factor: FACTOR, summand: SUMMAND };
+    let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
+    let run = async |kernel: &Kernel| {
+        let (to, watch) = device.watch(|| {
+            let to = device.buffer("peak", CHECKED as u64 * 16, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+            let bound = kernel.bind(device, &uniforms, 0, &[&from, &to]);
+            let mut encoder = device.encoder();
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            kernel.dispatch(&mut pass, &bound, kernel.grid(CHECKED));
+            drop(pass);
+            device.submit(encoder);
+            to
+        });
+        let values = device.values(&to).await;
+        watch.result().await?;
+        values
+    };
+    let (multiplied, copied) = (run(multiply).await?, run(copy).await?);
+    let wrong = |what: &str| Err(Error::Gpu(format!("it {what} wrongly: how fast it is says nothing")));
+    let chain = |first: usize| (0..ROUNDS).fold(first as f32, |value, _| value.mul_add(FACTOR, SUMMAND));
+    let right = |(i, &value): (usize, &f32)| {
+        let expected: f32 = (0..8).map(|at| chain(i / 4 + at)).sum();
+        (value - expected).abs() <= 1e-5 * expected
+    };
+    if multiplied.len() != given.len() || !multiplied.iter().enumerate().all(right) {
+        return wrong("multiplies");
+    }
+    if copied != given { wrong("copies") } else { Ok(()) }
 }

@@ -219,7 +219,7 @@ impl Recording {
     pub fn encode_warm_up(&self, encoder: &mut CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
-            dispatch.kernel.dispatch(&mut pass, &dispatch.bound, [1, 1, 1]);
+            dispatch.kernel.dispatch_unread(&mut pass, &dispatch.bound, [1, 1, 1]);
         }
     }
 
@@ -233,7 +233,7 @@ impl Recording {
     ) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for _ in 0..count {
-            kernel.dispatch(&mut pass, &self.dispatches[dispatch].bound, grid);
+            kernel.dispatch_unread(&mut pass, &self.dispatches[dispatch].bound, grid);
         }
     }
 

@@ -1,10 +1,10 @@
 //! The fastest cut of each convolution on this adapter, by trying them.
 
 use super::conv::{Class, Cut, Tile};
-use super::device::{Device, Kind};
+use super::device::Device;
 use super::few::Few;
 use super::jobs::Jobs;
-use super::kernels::Kernels;
+use super::kernels::{KernelSet, Kernels};
 use super::record::Recording;
 use crate::error::{Error, Result};
 use web_time::Instant;
@@ -22,12 +22,12 @@ pub struct Tuning {
 
 impl Tuning {
     /// The measured cut, or the usual one.
-    pub fn cut(&self, class: Class, kind: Kind) -> Cut {
-        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(kind))
+    pub fn cut(&self, class: Class, set: KernelSet) -> Cut {
+        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(set))
     }
 
-    /// Each class's candidate number `i`, in turn where there are fewer.
-    #[cfg(test)]
+    /// Each class's candidate number `i`, in turn where there are fewer: for tests.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn of(classes: &[Option<Class>], i: usize) -> Self {
         let cut = |class: &Class| (*class, class.candidates()[i % class.candidates().len()]);
         Tuning { cuts: classes.iter().flatten().map(cut).collect() }
@@ -147,7 +147,7 @@ mod tests {
         let tuning = Tuning { cuts: [(class, cut)].into_iter().collect() };
         let text = tuning.to_text("a");
         assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
-        assert_eq!(tuning.cut(class, Kind::Software), cut);
+        assert_eq!(tuning.cut(class, KernelSet::Software), cut);
         assert_eq!(Tuning::parse(&text, "b").unwrap_err().code(), "argument");
         for broken in ["", "b", &text.replace(" 8 ", " 7 "), &format!("{text} 1"), "a\nNaN"] {
             assert!(Tuning::parse(broken, "a").is_err(), "{broken}");

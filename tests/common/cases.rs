@@ -180,7 +180,68 @@ pub fn concat() -> Vec<Case> {
     cases
 }
 
-/// Every case of every operation.
-pub fn every() -> Vec<Case> {
-    [conv(), pool(), lrn(), concat(), dense(), softmax()].concat()
+/// Layers that one dispatch computes together, and such as hand on what they make by way of textures.
+pub fn fused() -> Vec<Case> {
+    let square = |size, stride, padding| Window::square(size, stride, padding);
+    let conv = |size, out, relu| Op::Conv { window: square(size, 1, Padding::Same), out, relu };
+    let lrn = |size, alpha, beta, k| Op::Lrn { size, alpha, beta, k };
+    // What each layer reads, as its place in the list.
+    let cases: [(&str, Shape, &[(Op, usize)]); 7] = [
+        (
+            "a pool and the projection of it",
+            Shape::new(2, 6, 5, 8),
+            &[(Op::MaxPool(square(3, 2, Padding::symmetric_ceil(0))), 0), (conv(1, 12, true), 1)],
+        ),
+        (
+            // More channels than a workgroup holds at once, and makes.
+            "a pool and a projection of many channels",
+            Shape::new(1, 3, 4, 524),
+            &[(Op::MaxPool(square(3, 1, Padding::Same)), 0), (conv(1, 136, false), 1)],
+        ),
+        (
+            "a normalisation behind a convolution",
+            Shape::new(2, 5, 7, 12),
+            &[(conv(3, 24, true), 0), (lrn(5, 2.0, 0.75, 1.0), 1)],
+        ),
+        (
+            "a normalisation over a wide window",
+            Shape::new(1, 4, 5, 8),
+            &[(conv(1, 16, false), 0), (lrn(9, 1.5, 0.6, 2.0), 1)],
+        ),
+        (
+            "three layers of one input",
+            Shape::new(2, 5, 3, 24),
+            &[(conv(1, 8, true), 0), (conv(1, 20, true), 0), (conv(1, 4, true), 0)],
+        ),
+        (
+            "layers of one input with channels of any number",
+            Shape::new(1, 3, 7, 5),
+            &[(conv(1, 7, false), 0), (conv(1, 2, false), 0)],
+        ),
+        (
+            "a chain of layers",
+            Shape::new(1, 9, 7, 4),
+            &[
+                (conv(3, 16, true), 0),
+                (Op::MaxPool(square(3, 2, Padding::symmetric(1))), 1),
+                (lrn(5, 1.0, 0.75, 1.0), 2),
+                (conv(1, 8, true), 3),
+                (conv(5, 12, true), 4),
+                (Op::AvgPool { window: square(2, 1, Padding::Valid), count_padding: false }, 5),
+                (lrn(3, 1.0, 0.5, 2.0), 6),
+            ],
+        ),
+    ];
+    let case = |(seed, (name, input, layers)): (usize, &(&str, Shape, &[(Op, usize)]))| {
+        let mut network = Network::new();
+        let mut nodes = vec![network.input("data", *input).expect("an input")];
+        for (i, (op, from)) in layers.iter().enumerate() {
+            nodes
+                .push(network.add(&format!("layer{}", i + 1), op.clone(), &[nodes[*from]]).expect("a layer that fits"));
+        }
+        let mut rng = Rng::new(seed as u64);
+        let weights = weights(&network, &mut rng);
+        Case::new(&format!("{name}, on {input}"), network, weights, vec![rng.tensor(*input)]).within(Tolerance::LAYERS)
+    };
+    cases.iter().enumerate().map(case).collect()
 }

@@ -12,13 +12,34 @@ pub mod reference;
 pub mod stats;
 pub mod tiles;
 
-use googlenet::engine::{Backend, Engine};
+use googlenet::engine::{Backend, Engine, Options};
+use googlenet::gpu::KernelSet;
 use googlenet::model::Model;
 use googlenet::network::Network;
-use googlenet::plan::Input;
+use googlenet::plan::{Input, Join};
 use googlenet::tensor::{Shape, Tensor};
 use googlenet::weights::Weights;
 use reference::{Values, evaluate};
+
+pub const CPU: Options =
+    Options { backend: Backend::Cpu, threads: None, check: None, half: false, join: Join::Direct, kernels: None };
+/// A GPU, be it a software adapter, by the kernels that are fast on hardware.
+pub const HARDWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Hardware), ..CPU };
+/// The same by the kernels that are fast on software adapters.
+pub const SOFTWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Software), ..CPU };
+
+/// The engines to test.
+pub const ENGINES: [Options; 3] = [CPU, HARDWARE, SOFTWARE];
+
+/// What a message calls one of [`ENGINES`].
+pub fn name(options: Options) -> &'static str {
+    match (options.backend, options.kernels) {
+        (Backend::Cpu, _) => "the CPU",
+        (_, Some(KernelSet::Hardware)) => "the GPU by hardware's kernels",
+        (_, Some(KernelSet::Software)) => "the GPU by software's kernels",
+        (_, None) => "the GPU",
+    }
+}
 
 /// A weight tensor: name, dimensions, values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
@@ -90,9 +111,14 @@ impl Case {
         Model::from_network(self.network.clone(), weights).map_err(|e| self.say(&e))
     }
 
+    /// An engine that has its model.
+    pub async fn load(&self, options: Options) -> Result<Engine, String> {
+        Engine::with(self.model()?, options).await.map_err(|e| self.say(&e))
+    }
+
     /// The engine after a run.
-    pub async fn run(&self, backend: Backend) -> Result<Engine, String> {
-        let mut engine = Engine::new(self.model()?, backend).await.map_err(|e| self.say(&e))?;
+    pub async fn run(&self, options: Options) -> Result<Engine, String> {
+        let mut engine = self.load(options).await?;
         for (branch, gain) in &self.gains {
             engine.set_gain(branch, *gain).map_err(|e| self.say(&e))?;
         }
@@ -111,14 +137,17 @@ impl Case {
     pub async fn compare(&self, engine: &Engine) -> Result<(), String> {
         for (node, expected) in &self.expected {
             let got = engine.read(node).await.map_err(|e| self.say(&e))?;
-            compare(&got, expected, self.tolerance)
-                .map_err(|e| format!("{} on {}, node \"{node}\": {e}", self.name, engine.info().backend))?;
+            compare(&got, expected, self.tolerance).map_err(|e| format!("{}, node \"{node}\": {e}", self.name))?;
         }
         Ok(())
     }
 
     fn say(&self, error: &googlenet::Error) -> String {
         format!("{}: {error}", self.name)
+    }
+
+    fn unchanged(&self) -> String {
+        format!("{}: no change of a weight or input shows in the reference", self.name)
     }
 
     /// The case with one weight, or one input value, changed so that the reference shows it.
@@ -150,15 +179,35 @@ impl Case {
 }
 
 /// Runs the case and compares; then changes one value of it and makes sure that the comparison fails.
-pub async fn check(backend: Backend, case: &Case) -> Result<(), String> {
-    case.compare(&case.run(backend).await?).await?;
-    let Some(perturbed) = case.perturbed() else {
-        return Err(format!("{}: no change of a weight or input shows in the reference", case.name));
-    };
-    match perturbed.compare(&perturbed.run(backend).await?).await {
-        Ok(()) => Err(format!("{}: the comparison held although a value was changed", case.name)),
+pub async fn check(options: Options, case: &Case) -> Result<(), String> {
+    let on = |e: String| format!("on {}: {e}", name(options));
+    case.compare(&case.run(options).await.map_err(on)?).await.map_err(on)?;
+    let perturbed = case.perturbed().ok_or_else(|| case.unchanged())?;
+    match perturbed.compare(&perturbed.run(options).await.map_err(on)?).await {
+        Ok(()) => Err(on(format!("{}: the comparison held although a value was changed", case.name))),
         Err(_) => Ok(()),
     }
+}
+
+/// Runs the case by each of the kernels that are measured for its convolutions, and compares each time; what one value
+/// changed would give must not compare. Gives how many there are.
+#[cfg(not(target_arch = "wasm32"))]
+pub async fn check_candidates(options: Options, case: &Case) -> Result<usize, String> {
+    let mut engine = case.run(options).await?;
+    let perturbed = case.perturbed().ok_or_else(|| case.unchanged())?.expecting();
+    let mut count = 1;
+    let mut i = 0;
+    while i < count {
+        let on = |e: String| format!("on {}, candidate {i}: {e}", name(options));
+        count = engine.set_candidate(i).map_err(|e| on(case.say(&e)))?.unwrap_or(0);
+        case.run_on(&mut engine).await.map_err(on)?;
+        case.compare(&engine).await.map_err(on)?;
+        if perturbed.compare(&engine).await.is_ok() {
+            return Err(on(format!("{}: the comparison held for what a changed value gives", case.name)));
+        }
+        i += 1;
+    }
+    Ok(count)
 }
 
 /// Compares element by element, and says where it is worst.

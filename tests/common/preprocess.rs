@@ -1,8 +1,8 @@
 //! Preprocessing: the reference, and the check that an engine's input is what it gives.
 
 use super::reference::Values;
-use super::{Case, Rng, Tolerance, compare};
-use googlenet::engine::{Backend, Engine};
+use super::{Case, Rng, Tolerance, compare, name};
+use googlenet::engine::{Engine, Options};
 use googlenet::image::{Crop, Image, Order, Preprocess};
 use googlenet::network::Network;
 use googlenet::op::Op;
@@ -94,19 +94,19 @@ pub fn picture(rng: &mut Rng, w: usize, h: usize, transparent: bool) -> Image {
 }
 
 /// An engine whose network reads pictures that are prepared so.
-pub async fn engine(p: Preprocess, backend: Backend) -> Result<Engine, String> {
+pub async fn engine(p: Preprocess, options: Options) -> Result<Engine, String> {
     let shape = Shape::new(1, p.size, p.size, 3);
     let mut network = Network::new();
     let x = network.input("data", shape).map_err(|e| e.to_string())?;
     network.add("softmax", Op::Softmax, &[x]).map_err(|e| e.to_string())?;
     let mut model = Case::new("preprocess", network, Vec::new(), vec![Rng::new(0).tensor(shape)]).model()?;
     model.preprocess = p;
-    Engine::new(model, backend).await.map_err(|e| e.to_string())
+    Engine::with(model, options).await.map_err(|e| e.to_string())
 }
 
 /// Compares pictures of many proportions, cropped in every way, with the reference; a batch in another
 /// order must not compare.
-pub async fn check(backend: Backend) -> Result<(), String> {
+pub async fn check(options: Options) -> Result<(), String> {
     let plain = Preprocess { size: 9, ..Preprocess::default() };
     let other = Preprocess {
         size: 16,
@@ -119,11 +119,11 @@ pub async fn check(backend: Backend) -> Result<(), String> {
     // 0..255, or 0..1 divided by 0.2.
     for (p, atol) in [(plain, 2e-3), (other, 4e-5), (Preprocess { through: Some(6), ..plain }, 2e-3)] {
         let tolerance = Tolerance { atol, rtol: 1e-5 };
-        let mut engine = engine(p, backend).await?;
+        let mut engine = engine(p, options).await?;
         let mut rng = Rng::new(3);
         for crop in [Crop::Center, Crop::Squash, Crop::Fit] {
             for (w, h) in [(9, 9), (37, 23), (5, 8), (16, 200), (1, 3), (101, 100)] {
-                let say = |e: String| format!("{backend:?}, {crop:?} of {w}x{h} to {}: {e}", p.size);
+                let say = |e: String| format!("{}, {crop:?} of {w}x{h} to {}: {e}", name(options), p.size);
                 let (a, b) = (picture(&mut rng, w, h, false), picture(&mut rng, h, w, true));
                 engine.run_input(Input::Images(&[&a, &b], crop)).await.map_err(|e| say(e.to_string()))?;
                 let got = engine.read("data").await.map_err(|e| say(e.to_string()))?;

@@ -1,7 +1,7 @@
 //! Statistics of channels, and single channels, against f64 over what was read whole.
 
-use super::cases;
-use googlenet::engine::Backend;
+use super::{cases, name};
+use googlenet::engine::Options;
 use googlenet::googlenet::Variant;
 use googlenet::stats::Stats;
 use googlenet::tensor::{Shape, Tensor};
@@ -32,11 +32,11 @@ fn compare(got: &[f32], x: &Tensor, image: usize) -> Result<(), String> {
 }
 
 /// Reduces nodes that lie by themselves and in slices; the other picture of the batch must not compare.
-pub async fn check(backend: Backend) -> Result<(), String> {
+pub async fn check(options: Options) -> Result<(), String> {
     let case = cases::module(Variant::Caffe, true, false, Shape::new(2, 5, 7, 6), 12);
-    let engine = case.run(backend).await?;
+    let engine = case.run(options).await?;
     for node in ["data", "inception_3a/pool", "inception_3a/3x3", "inception_3a/output"] {
-        let say = |e: String| format!("{backend:?}, {node}: {e}");
+        let say = |e: String| format!("{}, {node}: {e}", name(options));
         let x = engine.read(node).await.map_err(|e| say(e.to_string()))?;
         for image in [0, 1] {
             let stats = engine.stats(node, image, Stats::Channels).await.map_err(|e| say(e.to_string()))?;

@@ -1,7 +1,7 @@
 //! Tiles: every pixel of a drawn sheet is worked out once more.
 
-use super::cases;
-use googlenet::engine::Backend;
+use super::{cases, name};
+use googlenet::engine::Options;
 use googlenet::googlenet::Variant;
 use googlenet::image::Image;
 use googlenet::tensor::{Shape, Tensor};
@@ -53,12 +53,12 @@ fn compare(drawn: &Image, x: &Tensor, sheet: &Sheet) -> Result<(), String> {
 
 /// Draws nodes that lie by themselves and in slices, in every colour map and range; a pixel changed, or
 /// the other picture of the batch, must not compare.
-pub async fn check(backend: Backend) -> Result<(), String> {
+pub async fn check(options: Options) -> Result<(), String> {
     // Branches lie in slices of the output, with odd first channels.
     let case = cases::module(Variant::Caffe, true, false, Shape::new(2, 5, 7, 6), 12);
-    let engine = case.run(backend).await?;
+    let engine = case.run(options).await?;
     for node in ["data", "inception_3a/pool", "inception_3a/3x3", "inception_3a/output"] {
-        let say = |e: String| format!("{backend:?}, {node}: {e}");
+        let say = |e: String| format!("{}, {node}: {e}", name(options));
         let x = engine.read(node).await.map_err(|e| say(e.to_string()))?;
         let last = x.shape.c as u32 - 1;
         let mut differing = 0;

@@ -1,0 +1,99 @@
+//! No kernel is left out: every entry point of every shader runs, and what it makes is compared.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use common::{Case, HARDWARE, SOFTWARE, cases, check, check_candidates};
+use googlenet::gpu::dispatched;
+use googlenet::op::{Op, Padding, Window};
+use googlenet::tensor::Shape;
+use pollster::block_on;
+use std::collections::BTreeSet;
+use std::{fs, path::Path};
+
+/// The entry points of a shader.
+fn entries(source: &str) -> Vec<String> {
+    let module = naga::front::wgsl::parse_str(source).expect("a shader");
+    module.entry_points.into_iter().map(|entry| entry.name).collect()
+}
+
+/// Those of all shaders.
+fn all_entries() -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files = fs::read_dir(folder).expect("the folder of shaders").map(|file| file.expect("a file").path());
+    let each: Vec<String> = files.flat_map(|path| entries(&fs::read_to_string(path).expect("WGSL is text"))).collect();
+    let all: BTreeSet<String> = each.iter().cloned().collect();
+    assert_eq!(all.len(), each.len(), "two entry points have one name: {each:?}");
+    all
+}
+
+/// Those that are not among these.
+fn left_out<'a>(all: &'a BTreeSet<String>, run: &BTreeSet<&str>) -> Vec<&'a str> {
+    all.iter().map(String::as_str).filter(|entry| !run.contains(entry)).collect()
+}
+
+/// Small cases of each operation, with channels in fours and without.
+fn small() -> Vec<Case> {
+    let window = |kernel, stride| Window { kernel, stride, padding: Padding::Same };
+    let conv = |kernel, out| Op::Conv { window: window(kernel, [1, 1]), out, relu: true };
+    let lrn = |size| Op::Lrn { size, alpha: 2.0, beta: 0.75, k: 1.0 };
+    let ops = [
+        // Depth enough for sums that eight threads share.
+        (conv([3, 3], 24), Shape::new(2, 5, 7, 32)),
+        (conv([5, 5], 8), Shape::new(1, 6, 5, 12)),
+        (conv([3, 2], 7), Shape::new(1, 5, 4, 6)),
+        (Op::Conv { window: window([7, 7], [2, 2]), out: 12, relu: false }, Shape::new(1, 13, 15, 3)),
+        (Op::MaxPool(window([3, 3], [2, 2])), Shape::new(2, 5, 6, 3)),
+        (Op::MaxPool(window([3, 3], [2, 2])), Shape::new(2, 5, 6, 8)),
+        (lrn(5), Shape::new(1, 3, 2, 7)),
+        (lrn(5), Shape::new(1, 3, 2, 12)),
+        (Op::Dense { out: 9, relu: true }, Shape::new(2, 2, 3, 5)),
+        (Op::Softmax, Shape::new(2, 1, 1, 11)),
+    ];
+    let case = |(seed, (op, shape))| cases::one_op(op, shape, seed).expect("the window fits the input");
+    let gains = [("inception_3b/3x3", 0.5)];
+    let module = cases::module(googlenet::googlenet::Variant::Keras, false, false, Shape::new(1, 4, 5, 8), 1);
+    (0..).zip(ops).map(case).chain([module.with_gains(&gains)]).collect()
+}
+
+#[test]
+fn every_entry_point_runs_and_is_compared() {
+    let all = all_entries();
+    let cases = [small(), cases::fused()].concat();
+
+    // What an engine dispatches when it is made, for drivers to compile, does not count.
+    drop(block_on(cases[0].load(HARDWARE)).unwrap_or_else(|e| panic!("{e}")));
+    assert_eq!(left_out(&all, &dispatched()).len(), all.len(), "nothing has run");
+
+    let mut most = 0;
+    for options in [HARDWARE, SOFTWARE] {
+        for case in &cases {
+            block_on(check(options, case)).unwrap_or_else(|e| panic!("{e}"));
+            most = most.max(block_on(check_candidates(options, case)).unwrap_or_else(|e| panic!("{e}")));
+        }
+    }
+    assert!(most >= 12, "there are {most} ways to cut a convolution");
+    block_on(common::preprocess::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
+    block_on(common::tiles::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
+    block_on(common::stats::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
+    // It checks what it measures.
+    let engine = block_on(cases[0].load(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
+    let peak = block_on(engine.gpu_peak()).expect("a measurement").expect("a GPU");
+    assert!(peak.gflops > 0.0 && peak.copy_gb_s > 0.0, "{peak:?}");
+
+    let run = dispatched();
+    let missing = left_out(&all, &run);
+    assert!(missing.is_empty(), "no test runs {missing:?}");
+    let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();
+    assert!(run.is_subset(&known), "{run:?} are not all in the shaders");
+
+    // It can fail: by each entry point that is not run, and by one that is new.
+    for entry in &all {
+        let others: BTreeSet<&str> = run.iter().copied().filter(|other| other != entry).collect();
+        assert_eq!(left_out(&all, &others), [entry]);
+    }
+    let source = "@compute @workgroup_size(1) fn another() {}";
+    let more: BTreeSet<String> = all.iter().cloned().chain(entries(source)).collect();
+    assert_eq!(left_out(&more, &run), ["another"]);
+}
