@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::{ENGINES, name};
 use googlenet::engine::{self, Backend, Engine, HeadOutput, Output};
 use googlenet::image::{Crop, Image, Preprocess};
 use googlenet::import::{Options, import};
@@ -29,14 +30,9 @@ fn reference() -> Option<PathBuf> {
     dir
 }
 
-/// The GPU is whatever Vulkan, Metal or DirectX adapter there is, be it a software one.
-fn backends() -> [Backend; 2] {
-    [Backend::Cpu, Backend::Gpu]
-}
-
-fn engine(model: &Model, backend: Backend) -> Engine {
-    let engine = block_on(Engine::new(model.clone(), backend)).unwrap();
-    println!("{backend:?}: {}", engine.info().adapter);
+fn engine(model: &Model, options: engine::Options) -> Engine {
+    let engine = block_on(Engine::with(model.clone(), options)).unwrap();
+    println!("{}: {}", name(options), engine.info().adapter);
     engine
 }
 
@@ -191,8 +187,8 @@ fn keras_layers_branches_and_heads() {
     }
     assert!(left.is_empty(), "not compared: {left:?}");
 
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         let output = run(&mut engine, &input);
         let worst = compare_keras(&engine, &golden).unwrap();
         println!("{} layers, the worst element at {worst:.4} of the tolerance", layers.len());
@@ -209,8 +205,8 @@ fn keras_layers_branches_and_heads() {
 fn one_wrong_weight_is_found_in_its_layer() {
     let Some((mut model, golden, input)) = keras() else { return };
     perturb(&mut model, "inception_4c/5x5_reduce.weight", 512 + 7);
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         run(&mut engine, &input);
         let error = compare_keras(&engine, &golden).unwrap_err();
         assert!(error.starts_with("inception-4c/branch3: "), "{error}");
@@ -278,8 +274,8 @@ fn bvlc_layers_and_probabilities() {
     let image = Image::new(224, 224, rgba).unwrap();
     assert_eq!(Preprocess::BVLC.tensor(&[&image], Crop::Center), input);
 
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         let output = run(&mut engine, &input);
         let worst = compare_bvlc(&engine, &golden, 0).unwrap();
         let prob = largest_difference(&answer(&output).data, golden.get("prob"));
@@ -287,7 +283,7 @@ fn bvlc_layers_and_probabilities() {
         assert!(prob <= 1e-4);
         assert_eq!(output.answer().unwrap().top(0, 1)[0].0, 285);
 
-        let mut engine = self::engine(&wrong, backend);
+        let mut engine = self::engine(&wrong, options);
         run(&mut engine, &input);
         let error = compare_bvlc(&engine, &golden, 0).unwrap_err();
         assert!(error.starts_with("inception_4c/5x5_reduce: "), "{error}");
@@ -315,8 +311,8 @@ fn each_layer_on_the_reference_inputs() {
     let mut wrong = model.clone();
     perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
     // The worst of the layers that agree, and those that do not.
-    let compare_all = |model: &Model, backend| {
-        let mut engine = engine(model, backend);
+    let compare_all = |model: &Model, options| {
+        let mut engine = engine(model, options);
         block_on(engine.run_input(Input::Tensors(&inputs))).unwrap();
         let (mut worst, mut off) = (0f32, Vec::new());
         for node in model.network.nodes().iter().filter(|node| !node.inputs.is_empty()) {
@@ -327,11 +323,11 @@ fn each_layer_on_the_reference_inputs() {
         }
         (worst, off)
     };
-    for backend in backends() {
-        let (worst, off) = compare_all(&model, backend);
+    for options in ENGINES {
+        let (worst, off) = compare_all(&model, options);
         println!("the worst element at {worst:.4} of the tolerance");
         assert!(off.is_empty(), "{off:?}");
-        assert_eq!(compare_all(&wrong, backend).1, ["inception_4c/5x5_reduce"]);
+        assert_eq!(compare_all(&wrong, options).1, ["inception_4c/5x5_reduce"]);
     }
 }
 
@@ -377,8 +373,8 @@ fn bvlc_against_exact_arithmetic() {
         let each = exact.iter().map(|(name, want)| compare(name, &read(engine, name).data, want));
         each.collect::<Result<Vec<f32>, String>>()
     };
-    for backend in backends() {
-        let mut right = engine(&model, backend);
+    for options in ENGINES {
+        let mut right = engine(&model, options);
         run(&mut right, &input);
         let worst = compare_all(&right).unwrap().into_iter().fold(0.0, f32::max);
         println!("{} layers, the worst element at {worst:.4} of the tolerance", exact.len());
@@ -391,7 +387,7 @@ fn bvlc_against_exact_arithmetic() {
                 println!("{name:<20} {how:<24} off by {off:.1e} at most, {of:.1e} of the greatest, {greatest:.0}");
             }
         }
-        let mut wrong = engine(&wrong, backend);
+        let mut wrong = engine(&wrong, options);
         run(&mut wrong, &input);
         let error = compare_all(&wrong).unwrap_err();
         assert!(error.starts_with("inception_4c/5x5_reduce: "), "{error}");
@@ -410,8 +406,8 @@ fn two_pictures_together_answer_as_they_do_alone() {
     let Some((model, golden, input)) = bvlc() else { return };
     let other = mirrored(&input);
     let both = Tensor::new(input.shape.with_batch(2), other.data.iter().chain(&input.data).copied().collect()).unwrap();
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         let alone = run(&mut engine, &other);
         let together = run(&mut engine, &both);
         compare_bvlc(&engine, &golden, 1).unwrap();
@@ -433,13 +429,13 @@ fn half_precision_weights_keep_the_answer() {
     assert!(half.weights.byte_len() < model.weights.byte_len() * 51 / 100);
     let expected = fs::read(dir.join("expected_top5.json")).unwrap();
     let expected: serde_json::Value = serde_json::from_slice(&expected).unwrap();
-    for backend in backends() {
-        let (mut full, mut half) = (engine(&model, backend), engine(&half, backend));
-        let same = |full: &Output, half: &Output, name: &str| {
+    for options in ENGINES {
+        let (mut full, mut half) = (engine(&model, options), engine(&half, options));
+        let same = |full: &Output, half: &Output, picture: &str| {
             let [full, half] = [full, half].map(|output| output.answer().unwrap());
             let off = largest_difference(&full.probabilities.data, &half.probabilities.data);
-            println!("{backend:?}, {name}: f16 weights move a probability by {off:.1e}");
-            assert!(off > 0.0 && off <= 1e-3, "{name}: {off}");
+            println!("{}, {picture}: f16 weights move a probability by {off:.1e}", name(options));
+            assert!(off > 0.0 && off <= 1e-3, "{picture}: {off}");
             half.top(0, 1)[0].0
         };
         assert_eq!(same(&run(&mut full, &input), &run(&mut half, &input), "the golden input"), 285);
@@ -457,8 +453,8 @@ fn half_precision_weights_keep_the_answer() {
 fn a_branch_can_be_switched_off_and_on() {
     const BRANCH: &str = "inception_3a/1x1";
     let Some((model, golden, input)) = bvlc() else { return };
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         let before = run(&mut engine, &input);
 
         engine.set_gain(BRANCH, 0.0).unwrap();
@@ -485,8 +481,8 @@ fn photographs_are_recognised_from_their_files() {
     let Some(dir) = reference().map(|dir| dir.join("imagenet")) else { return };
     let expected: serde_json::Value =
         serde_json::from_slice(&fs::read(dir.join("expected_top5.json")).unwrap()).unwrap();
-    for backend in backends() {
-        let mut engine = engine(&model, backend);
+    for options in ENGINES {
+        let mut engine = engine(&model, options);
         for name in ["chelsea.png", "coffee.png", "camera.png"] {
             let picture = image::open(dir.join(name)).unwrap().into_rgba8();
             let (width, height) = (picture.width() as usize, picture.height() as usize);
