@@ -180,45 +180,58 @@ pub fn concat() -> Vec<Case> {
     cases
 }
 
+/// Layers after one input, each with what it reads: 0 is the input, 1 the first layer.
+fn layers(name: &str, input: Shape, layers: &[(Op, usize)]) -> Case {
+    let mut network = Network::new();
+    let mut nodes = vec![network.input("data", input).expect("an input")];
+    for (op, from) in layers {
+        let name = format!("layer{}", nodes.len());
+        nodes.push(network.add(&name, op.clone(), &[nodes[*from]]).expect("a layer that fits"));
+    }
+    let mut rng = Rng::new(input.len() as u64);
+    let weights = weights(&network, &mut rng);
+    let inputs = vec![rng.tensor(input)];
+    Case::new(&format!("{name}, on {input}"), network, weights, inputs).within(Tolerance::LAYERS)
+}
+
 /// Layers that one dispatch computes together, and such as hand on what they make by way of textures.
 pub fn fused() -> Vec<Case> {
     let square = |size, stride, padding| Window::square(size, stride, padding);
     let conv = |size, out, relu| Op::Conv { window: square(size, 1, Padding::Same), out, relu };
     let lrn = |size, alpha, beta, k| Op::Lrn { size, alpha, beta, k };
-    // What each layer reads, as its place in the list.
-    let cases: [(&str, Shape, &[(Op, usize)]); 7] = [
-        (
+    vec![
+        layers(
             "a pool and the projection of it",
             Shape::new(2, 6, 5, 8),
             &[(Op::MaxPool(square(3, 2, Padding::symmetric_ceil(0))), 0), (conv(1, 12, true), 1)],
         ),
-        (
-            // More channels than a workgroup holds at once, and makes.
+        // More channels than a workgroup holds at once, and makes.
+        layers(
             "a pool and a projection of many channels",
             Shape::new(1, 3, 4, 524),
             &[(Op::MaxPool(square(3, 1, Padding::Same)), 0), (conv(1, 136, false), 1)],
         ),
-        (
+        layers(
             "a normalisation behind a convolution",
             Shape::new(2, 5, 7, 12),
             &[(conv(3, 24, true), 0), (lrn(5, 2.0, 0.75, 1.0), 1)],
         ),
-        (
+        layers(
             "a normalisation over a wide window",
             Shape::new(1, 4, 5, 8),
             &[(conv(1, 16, false), 0), (lrn(9, 1.5, 0.6, 2.0), 1)],
         ),
-        (
+        layers(
             "three layers of one input",
             Shape::new(2, 5, 3, 24),
             &[(conv(1, 8, true), 0), (conv(1, 20, true), 0), (conv(1, 4, true), 0)],
         ),
-        (
-            "layers of one input with channels of any number",
+        layers(
+            "layers of one input with any number of channels",
             Shape::new(1, 3, 7, 5),
             &[(conv(1, 7, false), 0), (conv(1, 2, false), 0)],
         ),
-        (
+        layers(
             "a chain of layers",
             Shape::new(1, 9, 7, 4),
             &[
@@ -231,17 +244,5 @@ pub fn fused() -> Vec<Case> {
                 (lrn(3, 1.0, 0.5, 2.0), 6),
             ],
         ),
-    ];
-    let case = |(seed, (name, input, layers)): (usize, &(&str, Shape, &[(Op, usize)]))| {
-        let mut network = Network::new();
-        let mut nodes = vec![network.input("data", *input).expect("an input")];
-        for (i, (op, from)) in layers.iter().enumerate() {
-            nodes
-                .push(network.add(&format!("layer{}", i + 1), op.clone(), &[nodes[*from]]).expect("a layer that fits"));
-        }
-        let mut rng = Rng::new(seed as u64);
-        let weights = weights(&network, &mut rng);
-        Case::new(&format!("{name}, on {input}"), network, weights, vec![rng.tensor(*input)]).within(Tolerance::LAYERS)
-    };
-    cases.iter().enumerate().map(case).collect()
+    ]
 }
