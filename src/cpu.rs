@@ -125,20 +125,7 @@ impl Layer {
 impl Cpu {
     /// Packs the model's weights for the instruction set found here. The team shares the steps.
     pub fn new(model: &Model, team: Team) -> Result<Self> {
-        Self::by(conv::Algorithm::choose, &model.network, model, team)
-    }
-
-    /// For one run, of another network of layers that the model has.
-    pub fn once(network: &Network, model: &Model) -> Result<Self> {
-        Self::by(conv::Algorithm::choose_once, network, model, Team::new(1))
-    }
-
-    fn by(
-        choose: fn(Window, Shape, Shape) -> conv::Algorithm,
-        network: &Network,
-        model: &Model,
-        team: Team,
-    ) -> Result<Self> {
+        let network = &model.network;
         let isa = Isa::detect();
         let layer = |(id, node): (NodeId, &crate::network::Node)| {
             let input = network.input_shape(id);
@@ -150,7 +137,7 @@ impl Cpu {
                 Op::Input(_) => Kernel::Input,
                 Op::Conv { window, relu, .. } => {
                     let [weight, bias] = weights()?;
-                    let algorithm = choose(window, input, node.shape);
+                    let algorithm = conv::Algorithm::choose(window, input, node.shape);
                     Kernel::Conv(Conv::new(isa, algorithm, window, relu, [input, node.shape], &weight, &bias))
                 }
                 Op::MaxPool(window) => Kernel::MaxPool(window),

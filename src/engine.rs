@@ -10,6 +10,7 @@ use crate::network::NodeId;
 use crate::op::Op;
 pub use crate::plan::Algorithm;
 use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
+#[cfg(feature = "gpu")]
 use crate::selfcheck::SelfCheck;
 use crate::stats::Stats;
 use crate::tensor::Tensor;
@@ -50,7 +51,7 @@ pub struct Options {
     /// Threads that share a step on the CPU; unasked a thread a core, at most eight. In a browser no more
     /// than helper workers have arrived, see [`Engine::set_threads`].
     pub threads: Option<NonZeroUsize>,
-    /// Whether a GPU has to compute, before it is used, part of a test picture as the CPU does. Unasked one that is
+    /// Whether a GPU has to compute, before it is used, part of a test picture as plain loops do. Default: one that is
     /// hardware: a software adapter takes long for it, and has nothing that breaks.
     pub check: Option<bool>,
     /// Whether a GPU that can stores activations and weights in f16 and multiplies in it; sums are in f32 all the same,
@@ -236,7 +237,8 @@ impl Engine {
                 let why = if auto { "there is a GPU" } else { "the GPU was asked for" };
                 Ok((Runner::Gpu(Box::new(gpu)), Some(plan), why.into()))
             }
-            Err(e) if auto => cpu(e.to_string()),
+            // A build without a CPU engine leaves it to its caller to go on with one.
+            Err(e) if auto && cfg!(feature = "cpu") => cpu(e.to_string()),
             Err(e) => Err(e),
         }
     }
@@ -245,9 +247,11 @@ impl Engine {
     async fn ready(mut gpu: Gpu, model: &Model, options: Options) -> Result<(Gpu, Plan)> {
         let plan = Plan::new(&model.network, 1, options.join)?;
         gpu.prepare(&plan)?;
-        // The CPU computes its part while the driver compiles.
+        // What is to be expected is computed while the driver compiles.
+        #[cfg(feature = "gpu")]
         let check = if options.check.unwrap_or(gpu.is_hardware()) { SelfCheck::new(model)? } else { None };
         gpu.ready().await?;
+        #[cfg(feature = "gpu")]
         if let Some(check) = check {
             check.run(&mut gpu, &plan).await?;
         }
@@ -338,6 +342,20 @@ impl Engine {
     /// Whether runs measure each step. Off at first: measuring costs.
     pub fn set_timed(&mut self, timed: bool) {
         self.timed = timed;
+    }
+
+    /// Runs the network once on the CPU before there is a picture, on zeros: memory and code are then ready for the
+    /// first one. Does nothing after a run, since what it left can be read, and nothing on a GPU, which loading has
+    /// readied.
+    pub async fn warm_up(&mut self) -> Result<()> {
+        if self.filled || matches!(self.runner, Runner::Gpu(_)) {
+            return Ok(());
+        }
+        let network = &self.model.network;
+        let inputs: Vec<Tensor> = network.inputs().map(|id| Tensor::zeros(network.node(id).shape)).collect();
+        let done = self.run_input(Input::Tensors(&inputs.iter().collect::<Vec<_>>())).await;
+        self.filled = false;
+        done.map(drop)
     }
 
     /// Classifies one picture: its centre square.
@@ -464,7 +482,7 @@ impl Engine {
         let [width, height] = self.sheet_size(node, sheet)?;
         match self.draw_or_leave(node, sheet, false).await? {
             Drawn::Rgba(rgba) => Image::new(width, height, rgba),
-            #[cfg(target_arch = "wasm32")]
+            #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
             Drawn::Resident(_) => unreachable!("it was not to stay"),
         }
     }

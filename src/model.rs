@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::googlenet::{Spec, Variant};
 use crate::image::Preprocess;
 use crate::network::Network;
-use crate::weights::Weights;
+use crate::weights::{Named, Weights};
 use std::collections::BTreeMap;
 
 /// Class names of ILSVRC 2012 in output order, one a line: WordNet 3.0 lemmas of the 1000 synsets. The page's engine
@@ -117,7 +117,7 @@ impl Model {
             let spec = Spec { heads: false, ..self.spec };
             let network = spec.build()?;
             let kept = expected_tensors(&network);
-            self.weights.retain(|name| kept.contains_key(name));
+            self.weights.retain(|name| kept.get(name).is_some());
             (self.spec, self.network) = (spec, network);
         }
         Ok(self)
@@ -187,8 +187,8 @@ fn classes(weights: &Weights) -> Result<usize> {
 }
 
 /// Name and shape of every tensor that a layer of the network reads.
-fn expected_tensors(network: &Network) -> BTreeMap<String, Vec<usize>> {
-    let mut expected = BTreeMap::new();
+fn expected_tensors(network: &Network) -> Named<Vec<usize>> {
+    let mut expected = Named::default();
     for (id, node) in network.nodes().iter().enumerate() {
         let Some(dims) = node.op.weight_dims(network.input_shape(id)) else { continue };
         let [weight, bias] = tensor_names(&node.name);
@@ -201,10 +201,10 @@ fn expected_tensors(network: &Network) -> BTreeMap<String, Vec<usize>> {
 /// Every tensor a layer needs is there, has its shape and only finite values, and there is none besides.
 fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<()> {
     let expected = expected_tensors(network);
-    for (name, dims) in &expected {
+    for (name, dims) in expected.iter() {
         weights.check(name, dims)?;
     }
-    match weights.names().find(|name| !expected.contains_key(*name)) {
+    match weights.names().find(|name| expected.get(name).is_none()) {
         Some(name) => Err(Error::ExtraTensor {
             name: name.to_owned(),
             found: weights.dims(name).unwrap_or_default().into(),

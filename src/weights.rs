@@ -11,13 +11,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 pub(crate) mod header;
+mod named;
+
+pub(crate) use named::Named;
 
 /// The tensors and metadata of one model file. Values are decoded when they are asked for,
 /// so the file's own bytes are all the memory this takes.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
     bytes: Vec<u8>,
-    tensors: BTreeMap<String, Entry>,
+    tensors: Named<Entry>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -60,7 +63,7 @@ impl Weights {
         if stored.is_empty() {
             return Err(Error::Format("it holds no tensors".into()));
         }
-        let mut tensors = BTreeMap::new();
+        let mut tensors = Named::default();
         for (name, header::Stored { dtype, dims, bytes }) in stored {
             let storage = match dtype.as_str() {
                 "F32" => Storage::F32,
@@ -169,7 +172,7 @@ impl Weights {
 
     /// Only the tensors that are wanted.
     pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.tensors.retain(|name, _| wanted(name));
+        self.tensors.retain(wanted);
     }
 
     /// Writes a safetensors file, its values as f16 where `half` is set; what is int8 stays so.
@@ -179,7 +182,7 @@ impl Weights {
             return Err(Error::Format("there are no tensors to write".into()));
         }
         let mut encoded = Vec::new();
-        for (name, entry) in &self.tensors {
+        for (name, entry) in self.tensors.iter() {
             if let Storage::Int8(scales) = &entry.storage {
                 encoded.push((name.clone(), Dtype::I8, entry.dims.clone(), self.bytes[entry.bytes.clone()].to_vec()));
                 let scale = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -208,7 +211,7 @@ impl Weights {
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.tensors.names()
     }
 
     /// A tensor's dimensions, where the file has it.

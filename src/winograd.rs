@@ -50,6 +50,7 @@ impl Tiling {
     }
 
     /// Multiply-adds in the matrix products.
+    #[cfg(feature = "cpu")]
     pub fn macs(self, channels: usize, out: Shape) -> u64 {
         let [down, across] = self.grid(out);
         (out.n * down * across * self.side() * self.side() * channels * out.c) as u64

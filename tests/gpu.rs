@@ -61,3 +61,17 @@ fn a_run_makes_nothing_and_is_one_submit_and_one_map() {
     let batch = run(&mut engine, 2);
     assert!(batch.buffers > second.buffers);
 }
+
+/// TypeScript decides which module to fetch by the names of software adapters, before there is an engine to ask.
+#[test]
+fn the_package_knows_the_engines_software_adapters() {
+    let names = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let (_, list) = text.split_once("const SOFTWARE").and_then(|(_, rest)| rest.split_once("= [")).unwrap();
+        let (list, _) = list.split_once(']').unwrap();
+        list.split(',').map(|name| name.trim().trim_matches(['"', '\'']).to_owned()).collect()
+    };
+    let engine = names("src/gpu/device.rs");
+    assert!(engine.contains(&"llvmpipe".to_owned()), "{engine:?}");
+    assert_eq!(names("www/src/adapter.ts"), engine);
+}

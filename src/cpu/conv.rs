@@ -59,14 +59,6 @@ impl Algorithm {
         }
     }
 
-    /// The same for weights that are used once: transforming them takes longer than it saves.
-    pub fn choose_once(window: Window, input: Shape, output: Shape) -> Self {
-        match Self::choose(window, input, output) {
-            Algorithm::Pointwise => Algorithm::Pointwise,
-            _ => Algorithm::Direct,
-        }
-    }
-
     /// Multiply-adds that are really executed.
     pub fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
         match self {

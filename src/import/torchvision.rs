@@ -5,9 +5,9 @@ use super::layers::{BatchNorm, Flatten, Values, collect};
 use crate::error::{Dims, Error, Result};
 use crate::googlenet::{Spec, Variant};
 use crate::image::{Order, Preprocess};
+use crate::weights::Named;
 use crate::weights::header::{self, Stored};
 use half::{bf16, f16};
-use std::collections::BTreeMap;
 
 /// `BasicConv2d` gives it to every batch norm of the network.
 const EPSILON: f32 = 1e-3;
@@ -20,7 +20,7 @@ const PRETRAINED: Preprocess =
 /// The file, and what of it is still to be read.
 struct Views<'a> {
     file: &'a [u8],
-    tensors: BTreeMap<String, Stored>,
+    tensors: Named<Stored>,
 }
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
@@ -30,9 +30,9 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
 pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     let (mut tensors, _) = header::read(bytes)?;
     // How often batch norm was trained: a count, and no weight.
-    tensors.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+    tensors.retain(|name| !name.ends_with(".num_batches_tracked"));
     let classes = tensors.get("fc.weight").and_then(|stored| stored.dims.first()).copied().unwrap_or(1000);
-    let heads = tensors.keys().any(|name| name.starts_with("aux"));
+    let heads = tensors.names().any(|name| name.starts_with("aux"));
     let mut views = Views { file: bytes, tensors };
     let spec = Spec { variant: Variant::Torchvision, classes, heads, ..Spec::default() };
     let tensors = collect(&spec.build()?, Flatten::Chw, |name, dims| {
@@ -54,7 +54,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
         norm.fold(&at, &mut values)?;
         Ok(values)
     })?;
-    if let Some((name, extra)) = views.tensors.first_key_value() {
+    if let Some((name, extra)) = views.tensors.iter().next() {
         return Err(Error::ExtraTensor {
             name: name.clone(),
             found: extra.dims.as_slice().into(),

@@ -3,6 +3,7 @@
 //!
 //! Read here rather than by the `safetensors` crate, whose errors say that a tensor is wrong but not which one.
 
+use super::named::Named;
 use crate::error::{Dims, Error, Result};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -38,18 +39,19 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
 }
 
 /// Whether this is a header's beginning that names such a tensor, right or wrong in what it says of it.
+#[cfg(feature = "import")]
 pub(crate) fn names(bytes: &[u8], tensor: &str) -> bool {
     parse(bytes).is_ok_and(|(header, _)| header.tensors.iter().any(|(name, _)| name == tensor))
 }
 
 /// The tensors, checked to fill the file without gap or overlap, and the metadata.
-pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Stored>, BTreeMap<String, String>)> {
+pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, String>)> {
     let (Header { mut tensors, metadata }, values) = parse(bytes)?;
     // In the order of the file; where two begin at one byte, the empty one is first.
     tensors.sort_unstable_by_key(|(_, info)| info.data_offsets);
     let start = bytes.len() - values.len();
     let mut end = 0;
-    let mut stored = BTreeMap::new();
+    let mut stored = Vec::with_capacity(tensors.len());
     for (name, Info { dtype, shape, data_offsets: [from, to] }) in tensors {
         let Some(size) = size(&dtype) else { return Err(Error::TensorType { name, found: dtype }) };
         let wrong = |what: String| Err(Error::Format(format!("the tensor \"{name}\" {what}")));
@@ -62,15 +64,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Stored>, BTreeMap<S
             return wrong(format!("of shape {} in {dtype} does not fill {} bytes", Dims(shape), to - from));
         }
         end = to;
-        let this = Stored { dtype, dims: shape, bytes: start + from..start + to };
-        if stored.insert(name.clone(), this).is_some() {
-            return Err(Error::Format(format!("the tensor \"{name}\" is in its header twice")));
-        }
+        stored.push((name, Stored { dtype, dims: shape, bytes: start + from..start + to }));
     }
     if end != values.len() {
         return Err(Error::Format(format!("its tensors end at byte {end}, the file at {}", values.len())));
     }
-    Ok((stored, metadata))
+    let twice = |name| Error::Format(format!("the tensor \"{name}\" is in its header twice"));
+    Ok((Named::new(stored).map_err(twice)?, metadata))
 }
 
 /// Bytes of one value.

@@ -1,4 +1,5 @@
-// The engine is built four times: with and without relaxed SIMD, with and without threads. This chooses.
+// The engine is built five times: once for the GPU, and for the CPU with and without relaxed SIMD, with and without
+// threads. This fetches the build that is asked for, and no other.
 
 import { GoogLeNetError, bad } from './errors.js';
 import { hasRelaxedSimd, hasSimd, hasThreads, spillsTiles } from './features.js';
@@ -6,20 +7,49 @@ import { threaded } from './helpers.js';
 import { readFile } from './node.js';
 import type { Shared } from './protocol.js';
 import type { Simd } from './types.js';
-import type { Engine, Warm } from './wasm/googlenet.js';
+import type { Engine as CpuEngine } from './wasm/googlenet_cpu.js';
+import type { Engine as GpuEngine, Warm } from './wasm/googlenet_gpu.js';
 
-export type { Engine, Warm };
+export type { CpuEngine, GpuEngine, Warm };
+
+/** A model on the engine of either module. */
+export type Engine = CpuEngine | GpuEngine;
 
 /** Has helper workers started. Resolves when all have arrived, or those that will. */
 export type Summon = (shared: Shared, count: number) => Promise<void>;
 
-/** What a module of the engine is to the session. */
-export interface Engines {
-  load: typeof Engine.load;
+/** A model's file, and what of it to load. */
+export interface ModelBytes {
+  bytes: Uint8Array;
+  heads: boolean;
+  /** The names of its classes where the file has none, one a line. */
+  labels: string | undefined;
+  /** Whether branches will be weighed. */
+  ablation: boolean;
+}
+
+/** How to use a GPU. */
+export interface GpuOptions {
+  /** Whether a CPU that plays a GPU is refused. */
+  auto: boolean;
+  /** A GPU that was opened before. */
+  warm: Warm | undefined;
+  check: boolean | undefined;
+  f16: boolean;
+}
+
+/** The module for the CPU. */
+export interface CpuModule {
+  load(model: ModelBytes): Promise<CpuEngine>;
+  /** Shares an engine's work among this many threads, or as many as can be had. */
+  share(engine: CpuEngine, threads: number): Promise<void>;
+}
+
+/** The module for the GPU. */
+export interface GpuModule {
+  load(model: ModelBytes, options: GpuOptions): Promise<GpuEngine>;
   /** Opens the GPU and compiles its shaders. */
   warm: typeof Warm.open;
-  /** Shares an engine's work among this many threads, or as many as can be had. */
-  share(engine: Engine, threads: number): Promise<void>;
 }
 
 export interface Wanted {
@@ -29,18 +59,33 @@ export interface Wanted {
   wasmUrl: string | undefined;
 }
 
-/** More threads than this are not taken unasked: the engine's steps are too short to be shared among more. */
-const UNASKED = 8;
+/** The greatest number of threads by default: the engine's steps are too short to be shared among more. */
+const MOST_THREADS = 8;
 
-/** As many threads as are asked for; unasked one a core, at most eight. */
+/** As many threads as are asked for; by default one a core, at most eight. */
 export function wanted(threads: number | undefined): number {
-  if (threads === undefined) return Math.min(globalThis.navigator?.hardwareConcurrency || 1, UNASKED);
+  if (threads === undefined) return Math.min(globalThis.navigator?.hardwareConcurrency || 1, MOST_THREADS);
   if (Number.isInteger(threads) && threads > 0) return threads;
   throw bad(`There cannot be ${threads} threads.`);
 }
 
-/** The engine that suits this browser best; on one thread where nobody can be summoned. */
-export async function engines({ simd, threads, wasmUrl }: Wanted, summon: Summon | undefined): Promise<Engines> {
+/** The engine for the GPU. */
+export async function gpuModule(wasmUrl: string | undefined): Promise<GpuModule> {
+  const url = new URL('./wasm/googlenet_gpu_bg.wasm', import.meta.url);
+  const [{ default: init, Engine, Warm }, module] = await Promise.all([
+    import('./wasm/googlenet_gpu.js'),
+    compile(url, 'googlenet_gpu', wasmUrl),
+  ]);
+  await init({ module_or_path: module });
+  return {
+    load: ({ bytes, heads, labels, ablation }, { auto, warm, check, f16 }) =>
+      Engine.on_gpu(bytes, auto, heads, labels, ablation, warm, check, f16),
+    warm: Warm.open,
+  };
+}
+
+/** The engine for the CPU that suits this browser best; on one thread where nobody can be summoned. */
+export async function cpuModule({ simd, threads, wasmUrl }: Wanted, summon: Summon | undefined): Promise<CpuModule> {
   const relaxed = isRelaxed(simd);
   if (threads > 1 && summon && hasThreads()) {
     try {
@@ -51,14 +96,18 @@ export async function engines({ simd, threads, wasmUrl }: Wanted, summon: Summon
     }
   }
   const url = relaxed
-    ? new URL('./wasm/googlenet_relaxed_bg.wasm', import.meta.url)
-    : new URL('./wasm/googlenet_bg.wasm', import.meta.url);
-  const [{ default: init, Engine, Warm }, module] = await Promise.all([
-    relaxed ? import('./wasm/googlenet_relaxed.js') : import('./wasm/googlenet.js'),
-    compile(url, `googlenet${relaxed ? '_relaxed' : ''}`, wasmUrl),
+    ? new URL('./wasm/googlenet_cpu_relaxed_bg.wasm', import.meta.url)
+    : new URL('./wasm/googlenet_cpu_bg.wasm', import.meta.url);
+  const [{ default: init, Engine }, module] = await Promise.all([
+    relaxed ? import('./wasm/googlenet_cpu_relaxed.js') : import('./wasm/googlenet_cpu.js'),
+    compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}`, wasmUrl),
   ]);
   await init({ module_or_path: module });
-  return { load: Engine.load, warm: Warm.open, share: async () => {} };
+  return { load: (model) => load(Engine, model), share: async () => {} };
+}
+
+function load(of: typeof CpuEngine, { bytes, heads, labels, ablation }: ModelBytes): Promise<CpuEngine> {
+  return of.on_cpu(bytes, heads, labels, ablation);
 }
 
 function isRelaxed(simd: Simd): boolean {
@@ -74,18 +123,17 @@ function isRelaxed(simd: Simd): boolean {
 }
 
 /** The engine on a memory that workers can share. */
-async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<Engines> {
+async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<CpuModule> {
   const url = relaxed
-    ? new URL('./wasm/googlenet_relaxed_threads_bg.wasm', import.meta.url)
-    : new URL('./wasm/googlenet_threads_bg.wasm', import.meta.url);
-  const [{ default: init, Engine, Warm }, module] = await Promise.all([
+    ? new URL('./wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
+    : new URL('./wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
+  const [{ default: init, Engine }, module] = await Promise.all([
     threaded(relaxed),
-    compile(url, `googlenet${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
+    compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
   ]);
   const { memory } = await init({ module_or_path: module });
   return {
-    load: Engine.load,
-    warm: Warm.open,
+    load: (model) => load(Engine, model),
     share: async (engine, threads) => {
       await summon({ relaxed, module, memory }, threads - 1);
       engine.set_threads(threads);

@@ -1,10 +1,12 @@
 // Owns the engine and answers calls, one after the other; pictures on a GPU two at a time. In a worker as a rule; on the
 // calling thread otherwise.
 
+import { NO_WEBGPU, refusal } from './adapter.js';
 import { Arrival } from './arrival.js';
 import { joined } from './bytes.js';
 import { download } from './download.js';
-import { compile, engines, files, imagenet, wanted, type Engine, type Engines, type Summon, type Warm } from './engines.js';
+import { compile, cpuModule, files, gpuModule, imagenet, wanted } from './engines.js';
+import type { CpuModule, Engine, GpuEngine, GpuModule, ModelBytes, Summon, Wanted, Warm } from './engines.js';
 import { GoogLeNetError, bad, failure } from './errors.js';
 import { pixels } from './pixels.js';
 import { present, presents, type Resident } from './present.js';
@@ -20,6 +22,9 @@ type Handler<C extends Call> = (args: Calls[C]['args'], report: Report, next: ()
 /** What a safetensors file that is not ours is refused for: it may be another framework's. */
 const FOREIGN = ['metadata', 'missing-tensor', 'extra-tensor', 'tensor-type'];
 
+/** Errors for which the choice `auto` does not go on with the CPU: those about the file, and a fault of ours. */
+const FINAL = ['format', ...FOREIGN, 'tensor-shape', 'not-finite', 'shape', 'import', 'internal'];
+
 /** The layer that every GoogLeNet's classifier reads. */
 const POOLED = 'pool5/7x7_s1';
 
@@ -30,6 +35,9 @@ const BACKEND = { gpu: 'webgpu', cpu: 'wasm' } as const;
 /** Milliseconds without a call after which kernels are measured. */
 const IDLE = 1500;
 
+/** Runs on the CPU before the first picture: after these, browsers have compiled the code for speed. */
+const WARM_UPS = 3;
+
 /** Milliseconds in which a GPU must have run a picture, and in which software that stands in for one must. */
 const PATIENCE = 20_000;
 const SLOW = 300_000;
@@ -39,8 +47,6 @@ const KEPT = 100 << 20;
 
 /** Values of a picture, as the network takes it. */
 const PICTURE = 224 * 224 * 3;
-
-const NO_WEBGPU = 'there is no WebGPU here';
 
 export class Session {
   readonly #post: (reply: Reply, moved?: Transferable[]) => void;
@@ -53,11 +59,17 @@ export class Session {
   #flights = 0;
   /** An engine whose GPU is known to fail, and how. */
   #failed: { engine: Engine; error: unknown } | undefined;
+  /** Calls that have come and are not answered yet. */
+  #pending = 0;
   /** Calls that nobody waits for any more. */
   readonly #cancelled = new Set<number>();
 
-  #wasm: Engines | undefined;
+  /** The modules, once one was needed. */
+  #cpu: Promise<CpuModule> | undefined;
+  #gpu: Promise<GpuModule> | undefined;
   #engine: Engine | undefined;
+  /** Why the choice `auto` took the CPU. */
+  #reason: string | undefined;
   #warm: Promise<Warm | undefined> | undefined;
   /** The file that the opened GPU has all of. */
   #arrived: Uint8Array | undefined;
@@ -65,8 +77,8 @@ export class Session {
   #patience = PATIENCE;
   /** What was asked for. Kept so that a change of backend needs no second download. */
   #file: Uint8Array | undefined;
-  #asked = 'auto';
   #wasmUrl: string | undefined;
+  #simd: Wanted['simd'] = 'auto';
   #imported = '{}';
   #threads = 1;
   /** Whether to measure kernels, and what waits for that. */
@@ -85,8 +97,12 @@ export class Session {
 
   receive(message: Request | { cancel: number }): void {
     clearTimeout(this.#idle);
-    if ('cancel' in message) this.#cancelled.add(message.cancel);
-    else this.#last = this.#last.then(() => new Promise<void>((next) => void this.#answer(message, next).finally(next)));
+    if ('cancel' in message) {
+      this.#cancelled.add(message.cancel);
+      return;
+    }
+    this.#pending++;
+    this.#last = this.#last.then(() => new Promise<void>((next) => void this.#answer(message, next).finally(next)));
   }
 
   /** Frees the engine, once the call under way has ended. */
@@ -99,7 +115,15 @@ export class Session {
     });
   }
 
-  async #answer({ id, call, args }: Request, next: () => void): Promise<void> {
+  async #answer(request: Request, next: () => void): Promise<void> {
+    try {
+      await this.#answered(request, next);
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #answered({ id, call, args }: Request, next: () => void): Promise<void> {
     // Whatever else is asked is about what has been answered.
     if (call !== 'classify') await this.#flight;
     if (this.#cancelled.delete(id) || this.#ended.signal.aborted) return;
@@ -112,6 +136,21 @@ export class Session {
     }
     this.#cancelled.delete(id);
     if (this.#tune && call === 'classify') this.#tuneLater();
+    if (call === 'load' || call === 'move') this.#warmUp();
+  }
+
+  /** Runs an engine on the CPU a few times before its first picture, while nobody waits. Only in a worker. */
+  #warmUp(): void {
+    const engine = this.#engine;
+    if (!engine || isOnGpu(engine) || !this.#summon) return;
+    const run = async () => {
+      // What has come meanwhile is received first.
+      await new Promise((resolve) => setTimeout(resolve));
+      if (this.#pending > 0 || this.#engine !== engine || this.#ended.signal.aborted) return;
+      // Where it fails, so does the first picture, and says why.
+      await engine.warm_up().catch(() => {});
+    };
+    for (let i = 0; i < WARM_UPS; i++) this.#last = this.#last.then(run);
   }
 
   /** Measures kernels once nothing has been asked for a while. */
@@ -124,7 +163,7 @@ export class Session {
 
   async #measure(): Promise<void> {
     const engine = this.#engine;
-    if (this.#ended.signal.aborted || !this.#tune || !engine?.can_tune()) return;
+    if (this.#ended.signal.aborted || !this.#tune || !engine || !tunes(engine)) return;
     this.#tune = false;
     try {
       const choices = await engine.tune();
@@ -137,7 +176,7 @@ export class Session {
 
   /** Takes on the kernels that an earlier visit found fastest. */
   async #recall(engine: Engine): Promise<void> {
-    if (!this.#tune || !engine.can_tune()) return;
+    if (!this.#tune || !tunes(engine)) return;
     try {
       const choices = await kept((engine.info() as Info).adapter);
       if (choices) await engine.set_tuning(choices);
@@ -206,19 +245,22 @@ export class Session {
     this.#check = args.check;
     this.#f16 = args.f16;
     this.#ablation = ablation;
-    const module = engines({ simd, threads: this.#threads, wasmUrl }, this.#summon);
-    // Where both fail, the download's failure is told.
-    module.catch(() => {});
+    this.#simd = simd;
     this.#tune = args.tune && 'indexedDB' in globalThis;
-    // The GPU gets ready meanwhile. Where it cannot, starting says why.
-    const gpu = backend !== 'wasm' && globalThis.navigator?.gpu;
-    this.#warm = gpu ? module.then(({ warm }) => warm(args.f16)).catch(() => undefined) : undefined;
-    const arrival = new Arrival(Promise.resolve(this.#warm), heads, backend === 'auto');
+    // The module comes with the model, and the GPU gets ready meanwhile. Where that fails, starting says why.
+    const chosen = this.#choose(backend);
+    const warm = chosen.then((on) => {
+      if (on === 'cpu') return this.#cpuModule().then(() => undefined);
+      return this.#gpuModule().then(({ warm }) => warm(args.f16));
+    });
+    this.#warm = warm.catch(() => undefined);
+    const arrival = new Arrival(this.#warm, heads, backend === 'auto');
     try {
       const bytes = await this.#bytes(model, report, arrival);
       this.#ms.download = passed();
       report({ phase: 'compile', loaded: 0, total: undefined });
-      this.#wasm = await module;
+      // Where the GPU's fails, the CPU's may do.
+      await ((await chosen) === 'cpu' ? this.#cpuModule() : this.#gpuModule().catch(() => {}));
       this.#ms.compile = passed();
       const name = globalThis.File && model instanceof File ? model.name : 'a file';
       this.#arrived = (await arrival.end()) ? bytes : undefined;
@@ -229,6 +271,34 @@ export class Session {
     }
     this.#ms.ready = passed();
     return { info: this.#info(), layers: this.#running().layers() as Layer[] };
+  }
+
+  /** Which of the engines is to run: the one that is asked for, or the better one here. */
+  async #choose(backend: string): Promise<'gpu' | 'cpu'> {
+    this.#reason = undefined;
+    const asked = ENGINE[backend] ?? backend;
+    if (asked === 'cpu') return 'cpu';
+    if (asked === 'gpu') {
+      if (globalThis.navigator?.gpu) return 'gpu';
+      throw new GoogLeNetError({ code: 'no-gpu', message: `WebGPU cannot be used: ${NO_WEBGPU}.` });
+    }
+    this.#reason = await refusal();
+    return this.#reason === undefined ? 'gpu' : 'cpu';
+  }
+
+  /** The module for the CPU; fetched anew where that failed before. */
+  #cpuModule(): Promise<CpuModule> {
+    const wanted = { simd: this.#simd, threads: this.#threads, wasmUrl: this.#wasmUrl };
+    this.#cpu ??= cpuModule(wanted, this.#summon);
+    this.#cpu.catch(() => (this.#cpu = undefined));
+    return this.#cpu;
+  }
+
+  /** The same for the GPU. */
+  #gpuModule(): Promise<GpuModule> {
+    this.#gpu ??= gpuModule(this.#wasmUrl);
+    this.#gpu.catch(() => (this.#gpu = undefined));
+    return this.#gpu;
   }
 
   /** The GPU that was opened while the model came, for whoever asks first. */
@@ -269,35 +339,49 @@ export class Session {
 
   /** Starts an engine; the one before it stays in use if that fails. */
   async #start(bytes: Uint8Array, backend: string, heads: boolean, report: Report): Promise<Info> {
-    if (!this.#wasm) throw notLoaded();
-    const { load, share } = this.#wasm;
     report({ phase: 'upload', loaded: 0, total: bytes.length });
-    const on = available(ENGINE[backend] ?? backend);
-    // A call that fails has used the spare GPU up all the same.
-    const start = () =>
-      this.#labelled(async (labels) => {
-        const warm = await this.#spare();
-        const file = warm && bytes === this.#arrived ? new Uint8Array() : bytes;
-        return load(file, on, heads, labels, this.#ablation, warm, this.#check, this.#f16);
-      });
-    const next = await start().catch((error: unknown) => {
-      // The device may have been lost meanwhile; that another is lost too is no accident.
-      if (failure(error).code !== 'gpu') throw error;
-      return start();
-    });
+    const next = await this.#started(bytes, backend, heads);
     await this.#recall(next);
-    this.#asked = backend;
     release(this.#engine);
     this.#engine = next;
     this.#failed = undefined;
-    this.#patience = next.can_tune() ? PATIENCE : SLOW;
+    this.#patience = tunes(next) ? PATIENCE : SLOW;
     if (this.#file !== bytes) this.#replay = this.#gains = undefined;
     this.#file = bytes;
     this.#withHeads = heads;
     // Only now it is known that there is work for them.
-    if (this.#threads > 1 && this.#info().backend === 'wasm') await share(next, this.#threads);
+    if (this.#threads > 1 && !isOnGpu(next)) await (await this.#cpuModule()).share(next, this.#threads);
     report({ phase: 'ready', loaded: bytes.length, total: bytes.length });
     return this.#info();
+  }
+
+  /** An engine on the backend that is asked for; with `auto` on the CPU where the GPU cannot be used. */
+  async #started(bytes: Uint8Array, backend: string, heads: boolean): Promise<Engine> {
+    const model = (labels?: string): ModelBytes => ({ bytes, heads, labels, ablation: this.#ablation });
+    if ((await this.#choose(backend)) === 'gpu') {
+      const auto = backend === 'auto';
+      // A call that fails has used the spare GPU up all the same.
+      const start = () =>
+        this.#labelled(async (labels) => {
+          const { load } = await this.#gpuModule();
+          const warm = await this.#spare();
+          const came = warm && bytes === this.#arrived ? { bytes: new Uint8Array() } : {};
+          return load({ ...model(labels), ...came }, { auto, warm, check: this.#check, f16: this.#f16 });
+        });
+      try {
+        return await start().catch((error: unknown) => {
+          // The device may have been lost meanwhile; that another is lost too is no accident.
+          if (failure(error).code !== 'gpu') throw error;
+          return start();
+        });
+      } catch (error) {
+        const { code, message } = failure(error);
+        if (!auto || FINAL.includes(code)) throw error;
+        this.#reason = message;
+      }
+    }
+    const { load } = await this.#cpuModule();
+    return this.#labelled((labels) => load(model(labels)));
   }
 
   /** Does without the names of ImageNet's classes, unless the file has none of its own. */
@@ -314,7 +398,7 @@ export class Session {
 
   #info(): Info {
     const info = this.#running().info() as Omit<Info, 'backend'> & { backend: 'gpu' | 'cpu' };
-    const reason = this.#asked === 'auto' && !globalThis.navigator?.gpu ? NO_WEBGPU : info.reason;
+    const reason = info.backend === 'cpu' ? (this.#reason ?? info.reason) : info.reason;
     return { ...info, reason, backend: BACKEND[info.backend], files: [...files], ms: { ...this.#ms } };
   }
 
@@ -415,11 +499,14 @@ function release(engine: Engine | undefined): void {
   }
 }
 
-/** What to ask of the engine, which looks for a GPU in browsers only. */
-function available(backend: string): string {
-  if (globalThis.navigator?.gpu || backend === 'cpu') return backend;
-  if (backend === 'auto') return 'cpu';
-  throw new GoogLeNetError({ code: 'no-gpu', message: `WebGPU cannot be used: ${NO_WEBGPU}.` });
+/** Whether measuring an engine's kernels pays: it is on a GPU, and not on a CPU that plays one. */
+function tunes(engine: Engine): engine is GpuEngine {
+  return isOnGpu(engine) && engine.can_tune();
+}
+
+/** Which of the modules an engine is of. */
+function isOnGpu(engine: Engine): engine is GpuEngine {
+  return 'tune' in engine;
 }
 
 /** What of a result need not be copied. */

@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
 
     let browsers = browsers::ensure()?;
-    wasm::build()?;
+    wasm::build(wasm::Build::Release)?;
     wasm::build_tests()?;
     page::build()?;
     page::build_tests()?;

@@ -136,7 +136,7 @@ fn driver(script: &str, build: bool) -> Result<Command> {
     let folder = repo::target().join("bench");
     let (root, models) = (folder.join("page"), folder.join("models"));
     if build {
-        wasm::build()?;
+        wasm::build(wasm::Build::Release)?;
         page::build_bench(&root)?;
         make_models(&models)?;
     } else if !made_by(&models).is_file() {
@@ -146,7 +146,7 @@ fn driver(script: &str, build: bool) -> Result<Command> {
     let installed = repo::www().join("node_modules");
     let mut mounts: Vec<_> = PUBLISHED.iter().map(|(at, from)| ((*at).to_owned(), installed.join(from))).collect();
     mounts.push(("assets/models".to_owned(), models));
-    let server = Server::bind(0, Site { root, mounts, models: Vec::new() })?;
+    let server = Server::bind(0, Site { root, mounts, models: Vec::new().into(), expected: false.into() })?;
     let url = format!("http://localhost:{}", server.port()?);
     thread::spawn(move || server.serve());
 

@@ -45,8 +45,8 @@ fn digest<D: Digest>(path: &Path) -> Result<String> {
 }
 
 /// Fetches a file, unless it is there. What has come of it so far lies beside it as `.part`, and
-/// another attempt goes on from there.
-pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>) -> Result<()> {
+/// another attempt goes on from there. The connection must stand within `patience`.
+pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>, patience: Duration) -> Result<()> {
     if to.is_file() && checksum.is_none_or(|sum| sum.is_of(to).unwrap_or(false)) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>) -> Result<()> {
         fs::create_dir_all(folder)?;
     }
     let part = to.with_added_extension("part");
-    receive(url, &part)?;
+    receive(url, &part, patience)?;
     if let Some(checksum) = checksum
         && !checksum.is_of(&part)?
     {
@@ -65,9 +65,10 @@ pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>) -> Result<()> {
 }
 
 /// Appends to `part` what it lacks.
-fn receive(url: &str, part: &Path) -> Result<()> {
+fn receive(url: &str, part: &Path, patience: Duration) -> Result<()> {
     let agent: Agent = Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(15)))
+        .timeout_resolve(Some(patience))
+        .timeout_connect(Some(patience))
         .timeout_recv_response(Some(Duration::from_secs(60)))
         .timeout_per_read(Some(Duration::from_secs(60)))
         .build()
@@ -149,6 +150,7 @@ mod tests {
     use std::path::PathBuf;
     use std::thread;
 
+    const PATIENCE: Duration = Duration::from_secs(3);
     const BODY: &[u8] = b"GoogLeNet";
     const SUM: Checksum = Checksum::Sha256("0b57cb1f07ad5b1b3a1a2f3c5c1a4d1e00000000000000000000000000000000");
 
@@ -193,9 +195,9 @@ mod tests {
     fn a_broken_download_goes_on() {
         for ranges in [true, false] {
             let (url, to) = (flaky(ranges), place(&format!("ranges-{ranges}")));
-            assert!(fetch(&url, &to, None).is_err());
+            assert!(fetch(&url, &to, None, PATIENCE).is_err());
             assert_eq!(fs::read(to.with_added_extension("part")).unwrap(), &BODY[..4]);
-            fetch(&url, &to, None).unwrap();
+            fetch(&url, &to, None, PATIENCE).unwrap();
             assert_eq!(fs::read(&to).unwrap(), BODY);
             assert!(!to.with_added_extension("part").exists());
         }
@@ -204,8 +206,8 @@ mod tests {
     #[test]
     fn something_else_is_not_taken() {
         let (url, to) = (flaky(true), place("other"));
-        assert!(fetch(&url, &to, Some(SUM)).is_err());
-        let error = fetch(&url, &to, Some(SUM)).unwrap_err();
+        assert!(fetch(&url, &to, Some(SUM), PATIENCE).is_err());
+        let error = fetch(&url, &to, Some(SUM), PATIENCE).unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
         assert!(!to.exists() && !to.with_added_extension("part").exists());
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -50,12 +51,31 @@ const LICENSE: &str = "Released by BVLC for unrestricted use.";
 /// The sample photograph that a fresh model is tried on, and what is on it.
 const SAMPLE: (&str, &str) = ("public/samples/cat.jpg", "Egyptian cat");
 
+/// What the model is called among those that are served.
+pub const ID: &str = "imagenet";
+
+/// How long a server may take to answer, for a person who waits and where nobody does.
+const PATIENT: Duration = Duration::from_secs(15);
+const BRIEF: Duration = Duration::from_secs(3);
+
 pub fn run(options: &Options) -> Result<()> {
     let file = match &options.from {
         Some(from) => given(from)?,
-        None => download()?,
+        None => download(PATIENT).context(
+            "the ImageNet model cannot be fetched; the bundled model serves, and --from takes a copy of yours",
+        )?,
     };
-    make(&file, &repo::www().join("models/imagenet.safetensors"))
+    make(&file, &place())
+}
+
+/// Gets the model while the page is served already.
+pub fn in_background() -> Result<()> {
+    println!("Getting the ImageNet model in the background (--offline leaves it out).");
+    make(&download(BRIEF)?, &place())
+}
+
+fn place() -> PathBuf {
+    repo::www().join(format!("models/{ID}.safetensors"))
 }
 
 /// Converts a file, tries it on a photograph, and only then puts it in its place.
@@ -130,18 +150,18 @@ fn given(from: &str) -> Result<PathBuf> {
     }
     let name = from.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let to = folder().join(name.unwrap_or("model"));
-    fetch(from, &to, None).with_context(|| format!("cannot fetch {from}"))?;
+    fetch(from, &to, None, PATIENT).with_context(|| format!("cannot fetch {from}"))?;
     Ok(to)
 }
 
 /// The model from the first of its homes that gives it.
-fn download() -> Result<PathBuf> {
+fn download(patience: Duration) -> Result<PathBuf> {
     let mut refused = Vec::new();
     for known in &KNOWN {
         for home in known.homes {
             let name = home.rsplit('/').next().unwrap_or_default();
             let to = folder().join(name);
-            match fetch(home, &to, Some(known.checksum)) {
+            match fetch(home, &to, Some(known.checksum), patience) {
                 Ok(()) => return Ok(to),
                 Err(error) => {
                     let host = home.split('/').nth(2).unwrap_or_default();
@@ -150,10 +170,7 @@ fn download() -> Result<PathBuf> {
             }
         }
     }
-    bail!(
-        "the ImageNet model cannot be had ({}); the bundled model serves, and --from takes a copy of yours",
-        refused.join("; ")
-    )
+    bail!("{}", refused.join("; "))
 }
 
 fn folder() -> PathBuf {

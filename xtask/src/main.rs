@@ -6,11 +6,13 @@
 mod accuracy;
 mod bench;
 mod browsers;
+mod budgets;
 mod bundled;
 mod fetch;
 mod fuzz;
 mod imagenet;
 mod imports;
+mod jobs;
 mod licences;
 mod models;
 mod package;

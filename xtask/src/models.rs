@@ -31,6 +31,12 @@ impl Model {
         let sha256 = sha256(&path).ok()?;
         Some(Model { id: id.to_owned(), name, path, bytes, sha256 })
     }
+
+    /// What a person reads of it.
+    pub fn line(&self) -> String {
+        let megabytes = self.bytes as f64 / 1e6;
+        format!("Model {}: {} ({megabytes:.1} MB, {})", self.id, self.name, self.path.display())
+    }
 }
 
 /// The models bundled with the page, CIFAR-10's first, then the reference's where ImageNet is missing.
@@ -54,8 +60,8 @@ pub fn find() -> Vec<Model> {
 }
 
 /// The list that the page reads, addresses relative to it. A copy without heads is no entry of its
-/// own: it stands with the model it is of.
-pub fn index(models: &[Model]) -> Value {
+/// own: it stands with the model it is of. `expected` says that another model may follow.
+pub fn index(models: &[Model], expected: bool) -> Value {
     let url = |m: &Model| format!("models/{}.safetensors", m.id);
     let entry = |m: &Model| {
         let mut entry = json!({ "id": m.id, "name": m.name, "url": url(m), "bytes": m.bytes, "sha256": m.sha256 });
@@ -65,7 +71,11 @@ pub fn index(models: &[Model]) -> Value {
         entry
     };
     let whole = models.iter().filter(|m| !m.id.ends_with(NO_HEADS));
-    json!({ "models": whole.map(entry).collect::<Vec<_>>() })
+    let mut index = json!({ "models": whole.map(entry).collect::<Vec<_>>() });
+    if expected {
+        index["expected"] = true.into();
+    }
+    index
 }
 
 /// The name in a safetensors file's metadata.

@@ -1,10 +1,12 @@
 //! The page, which is built of the package: what npm installs, what TypeScript checks, what Vite builds.
 
+use crate::jobs::Job;
 use crate::{package, repo, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// The oldest Node that everything in package.json runs on.
 const NODE: u32 = 20;
@@ -14,8 +16,10 @@ pub fn install() -> Result<()> {
     install_in(&repo::www())
 }
 
-/// The same of another folder with a package-lock.json.
+/// The same of another folder with a package-lock.json. Whoever comes meanwhile waits for it.
 pub fn install_in(folder: &Path) -> Result<()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     check_node()?;
     let lock = fs::read(folder.join("package-lock.json"));
     let lock = lock.with_context(|| format!("cannot read package-lock.json of {}", folder.display()))?;
@@ -23,7 +27,7 @@ pub fn install_in(folder: &Path) -> Result<()> {
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    shell::run(package::npm().args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
+    Job::run(package::npm().args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))?;
     fs::write(stamp, lock).context("cannot write into node_modules")
 }
 
@@ -57,7 +61,7 @@ pub fn build_bench(out: &Path) -> Result<()> {
 /// Builds a page; `vite.config.ts` knows which by its mode.
 fn vite(mode: &str, out: &Path) -> Result<()> {
     install()?;
-    shell::run(
+    Job::run(
         shell::node_script("vite/bin/vite.js").args(["build", "--mode", mode, "--emptyOutDir", "--outDir"]).arg(out),
     )
 }

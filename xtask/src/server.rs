@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,9 @@ pub struct Site {
     /// Further folders, each under a path.
     pub mounts: Vec<(String, PathBuf)>,
     /// Under `/models/`, with their list in `/models/index.json`.
-    pub models: Vec<Model>,
+    pub models: Mutex<Vec<Model>>,
+    /// Whether another model may follow.
+    pub expected: AtomicBool,
 }
 
 /// What a request's path stands for.
@@ -45,15 +48,30 @@ enum Found {
 }
 
 impl Site {
+    fn models(&self) -> MutexGuard<'_, Vec<Model>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves these models from now on.
+    pub fn offer(&self, models: Vec<Model>) {
+        *self.models() = models;
+    }
+
+    /// No other model will follow.
+    pub fn expect_no_more(&self) {
+        self.expected.store(false, Ordering::Relaxed);
+    }
+
     fn find(&self, url: &str) -> Option<Found> {
         let path = url.split(['?', '#']).next().unwrap_or_default();
         let path = decode(path)?;
         let path = path.strip_prefix('/')?;
         if path == "models/index.json" {
-            return Some(Found::Text(models::index(&self.models).to_string()));
+            let expected = self.expected.load(Ordering::Relaxed);
+            return Some(Found::Text(models::index(&self.models(), expected).to_string()));
         }
         if let Some(id) = path.strip_prefix("models/").and_then(|name| name.strip_suffix(".safetensors")) {
-            return self.models.iter().find(|m| m.id == id).map(|m| Found::File(m.path.clone()));
+            return self.models().iter().find(|m| m.id == id).map(|m| Found::File(m.path.clone()));
         }
         let mounted = self.mounts.iter().find_map(|(at, folder)| {
             let rest = path.strip_prefix(at.as_str())?.strip_prefix('/')?;
@@ -119,6 +137,10 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", port))
             .with_context(|| format!("cannot serve on port {port}; choose another one with --port"))?;
         Ok(Server { listener, site: Arc::new(site) })
+    }
+
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site)
     }
 
     pub fn port(&self) -> Result<u16> {
@@ -235,7 +257,8 @@ mod tests {
             fs::write(root.join(file), "x").unwrap();
         }
         let model = Model { id: "m".into(), name: "M".into(), path: root.join("secret"), bytes: 1, sha256: "a".into() };
-        Site { root: root.join("dist"), mounts: vec![("more".into(), root.clone())], models: vec![model] }
+        let mounts = vec![("more".into(), root.clone())];
+        Site { root: root.join("dist"), mounts, models: Mutex::new(vec![model]), expected: false.into() }
     }
 
     #[test]
@@ -288,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_list_of_models_names_each() {
-        let mut site = site("list");
+        let site = site("list");
         let lean = Model {
             id: "m-noheads".into(),
             name: "M".into(),
@@ -304,8 +327,13 @@ mod tests {
             list(&site),
             r#"{"models":[{"bytes":1,"id":"m","name":"M","sha256":"a","url":"models/m.safetensors"}]}"#
         );
-        site.models.push(lean);
+        let model = site.models().pop().unwrap();
+        site.offer(vec![model, lean]);
         let both = r#"{"models":[{"bytes":1,"id":"m","name":"M","noHeads":{"bytes":2,"sha256":"b","url":"models/m-noheads.safetensors"},"sha256":"a","url":"models/m.safetensors"}]}"#;
+        assert_eq!(list(&site), both);
+        site.expected.store(true, Ordering::Relaxed);
+        assert!(list(&site).starts_with(r#"{"expected":true,"#), "the page asks again");
+        site.expect_no_more();
         assert_eq!(list(&site), both);
     }
 }

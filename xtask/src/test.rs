@@ -1,47 +1,75 @@
 //! `cargo xtask test`
 
 use crate::browsers::{self, Browsers};
-use crate::{imagenet, licences, package, page, python, repo, shell, wasm};
+use crate::wasm::Build;
+use crate::{budgets, imagenet, licences, package, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, anyhow, bail};
 use std::cell::OnceCell;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Options {
+    /// Run every test there is, with the modules as they are shipped: what CI runs
+    #[arg(long)]
+    full: bool,
     /// Run only these steps, in the usual order
     #[arg(value_name = "STEP", value_parser = STEPS.map(|step| step.name))]
     steps: Vec<String>,
 }
 
+/// How much is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    /// What a person runs: every area, with a real browser on both engines, in minutes.
+    Default,
+    /// All there is.
+    Full,
+}
+
 struct Step {
     name: &'static str,
     what: &'static str,
+    /// Whether it runs only with `--full`, or where it is asked for by name.
+    full: bool,
     run: fn(&Machine) -> Result<()>,
 }
 
 const STEPS: [Step; 13] = [
-    Step { name: "fmt", what: "Rust is formatted", run: fmt },
-    Step { name: "clippy", what: "clippy, native", run: clippy },
-    Step { name: "clippy-wasm", what: "clippy, wasm32", run: clippy_wasm },
-    Step { name: "licences", what: "what everything depended on is under", run: |_| licences::run() },
-    Step { name: "native", what: "native tests", run: native },
-    Step { name: "importers", what: "files that Keras, Caffe's schema, ONNX and torchvision wrote", run: importers },
-    Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", run: ops },
-    Step { name: "imagenet", what: "the ImageNet model from the reference", run: imagenet_model },
-    Step { name: "wasm", what: "the engine as the page ships it, and its size", run: engine },
-    Step { name: "types", what: "TypeScript", run: |_| page::check() },
-    Step { name: "build", what: "the page", run: |_| page::build().and_then(|()| page::build_tests()) },
-    Step { name: "page", what: "the page in Chromium and Firefox", run: pages },
-    Step { name: "package", what: "the npm package, packed, in fresh projects", run: packed },
+    Step { name: "fmt", what: "Rust is formatted", full: false, run: fmt },
+    Step { name: "licences", what: "what everything depended on is under", full: false, run: |_| licences::run() },
+    Step { name: "wasm", what: "the modules that browsers load", full: false, run: modules },
+    Step { name: "types", what: "TypeScript", full: false, run: |_| page::check() },
+    Step { name: "build", what: "the page", full: false, run: |_| page::build().and_then(|()| page::build_tests()) },
+    Step { name: "page", what: "the page in real browsers", full: false, run: pages },
+    Step { name: "package", what: "the npm package, packed, in fresh projects", full: false, run: packed },
+    Step { name: "clippy", what: "clippy, native", full: false, run: clippy },
+    Step { name: "native", what: "native tests", full: false, run: native },
+    Step { name: "clippy-wasm", what: "clippy, wasm32", full: true, run: clippy_wasm },
+    Step { name: "imagenet", what: "the ImageNet model from the reference", full: true, run: imagenet_model },
+    Step {
+        name: "importers",
+        what: "files that Keras, Caffe's schema, ONNX and torchvision wrote",
+        full: true,
+        run: importers,
+    },
+    Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", full: true, run: ops },
 ];
 
+/// The page's tests of the default tier, by file: both engines in Chromium, the GPU in Firefox, one module and the other,
+/// views and pictures.
+const PAGE: [&str; 4] = ["modules", "page", "threads", "tiles"];
+
+/// The package's tests of the default tier.
+const PACKAGE: [&str; 3] = ["api", "node", "types"];
+
 /// What steps share: looked for once, and only by the steps that need it.
-#[derive(Default)]
 struct Machine {
+    tier: Tier,
     browsers: OnceCell<Browsers>,
 }
 
@@ -55,14 +83,26 @@ impl Machine {
     }
 }
 
-/// Runs the steps; all of them, even after one has failed.
+/// Runs the steps; all of them, even after one has failed. Fails, too, where they take longer than is budgeted.
 pub fn run(options: &Options) -> Result<()> {
+    let all = Instant::now();
     match repo::reference() {
         Some(path) => println!("Reference data: {}", path.display()),
         None => println!("Reference data: none; what compares with it is skipped (set GOOGLENET_REFERENCE)"),
     }
-    let machine = Machine::default();
-    let wanted = |step: &&Step| options.steps.is_empty() || options.steps.iter().any(|name| name == step.name);
+    let tier = if options.full { Tier::Full } else { Tier::Default };
+    if tier == Tier::Default && options.steps.is_empty() {
+        println!("The default tier; `cargo xtask test --full` runs everything.");
+    }
+    let machine = Machine { tier, browsers: OnceCell::new() };
+    let wanted = |step: &&Step| match options.steps.is_empty() {
+        true => tier == Tier::Full || !step.full,
+        false => options.steps.iter().any(|name| name == step.name),
+    };
+    if STEPS.iter().filter(wanted).any(|step| step.name == "importers") {
+        // Gigabytes to download and unpack, while others compute. Its step waits for it, and tells what went wrong.
+        thread::spawn(|| drop(python::ensure()));
+    }
     let mut lines = Vec::new();
     let mut failures = Vec::new();
     for step in STEPS.iter().filter(wanted) {
@@ -83,9 +123,15 @@ pub fn run(options: &Options) -> Result<()> {
         println!("\n{failure}");
     }
     println!("\n{}", lines.join("\n"));
-    println!("{} passed, {} failed", lines.len() - failures.len(), failures.len());
-    if !failures.is_empty() {
-        bail!("{} of {} steps failed", failures.len(), lines.len());
+    let (took, failed) = (all.elapsed().as_secs(), failures.len());
+    println!("{:<12} {:<7} {took:>7} s", "all", "");
+    println!("{} passed, {failed} failed", lines.len() - failed);
+    if failed > 0 {
+        bail!("{failed} of {} steps failed", lines.len());
+    }
+    let budget = budgets::get("tests", if tier == Tier::Full { "full" } else { "default" })?;
+    if options.steps.is_empty() && took > budget {
+        bail!("the tests took {took} s, more than the {budget} s of budgets.json");
     }
     Ok(())
 }
@@ -111,6 +157,7 @@ fn clippy(_: &Machine) -> Result<()> {
 const WASM: &str = "--target=wasm32-unknown-unknown";
 
 fn clippy_wasm(_: &Machine) -> Result<()> {
+    wasm::target()?;
     let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
     shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
     let packages = ["--package=googlenet-web", "--package=team-test"];
@@ -129,12 +176,13 @@ fn importers(_: &Machine) -> Result<()> {
 }
 
 fn ops(machine: &Machine) -> Result<()> {
+    wasm::target()?;
     let browsers = machine.browsers()?;
     let mut command = cargo(&["test", WASM, "--test=browser"]);
     command.env("CHROMEDRIVER", &browsers.chromedriver);
     // Seconds; software adapters are slow.
     command.env("WASM_BINDGEN_TEST_TIMEOUT", "600");
-    shell::with_path(&mut command, &wasm::bindgen()?)?;
+    shell::with_path(&mut command, &wasm::test_runner()?)?;
     shell::run(&mut command)
 }
 
@@ -148,15 +196,14 @@ fn imagenet_model(_: &Machine) -> Result<()> {
     imagenet::check(&model, &reference)
 }
 
-fn engine(_: &Machine) -> Result<()> {
-    wasm::build()?;
-    wasm::build_tests()?;
-    wasm::check_size()
+fn modules(machine: &Machine) -> Result<()> {
+    wasm::build(if machine.tier == Tier::Full { Build::Release } else { Build::Fast })?;
+    wasm::build_tests()
 }
 
 fn pages(machine: &Machine) -> Result<()> {
     page::install()?;
-    let mut tests = NodeTests::new(machine, "tests")?;
+    let mut tests = NodeTests::new(machine, "tests", &PAGE)?;
     let command = &mut tests.command;
     command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
     if let Some(reference) = repo::reference() {
@@ -175,9 +222,11 @@ fn pages(machine: &Machine) -> Result<()> {
 
 fn packed(machine: &Machine) -> Result<()> {
     let tarball = package::pack()?;
-    package::check(&tarball)?;
-    package::document()?;
-    let mut tests = NodeTests::new(machine, "tests/package")?;
+    if machine.tier == Tier::Full {
+        package::check(&tarball)?;
+        package::document()?;
+    }
+    let mut tests = NodeTests::new(machine, "tests/package", &PACKAGE)?;
     tests.command.env("PACKAGE", tarball);
     tests.run()
 }
@@ -189,7 +238,8 @@ struct NodeTests {
 }
 
 impl NodeTests {
-    fn new(machine: &Machine, folder: &str) -> Result<Self> {
+    /// Those of the default tier, or all.
+    fn new(machine: &Machine, folder: &str, default: &[&str]) -> Result<Self> {
         let browsers = machine.browsers()?;
         let report = repo::target().join("failed-tests.txt");
         let mut command = Command::new("node");
@@ -197,7 +247,11 @@ impl NodeTests {
         command.args(["--test", "--test-concurrency=1"]);
         command.args(["--test-reporter=spec", "--test-reporter-destination=stdout"]);
         command.args(["--test-reporter=spec", "--test-reporter-destination"]).arg(&report);
-        command.args(page::tests(folder)?).current_dir(repo::www());
+        let mut files = page::tests(folder)?;
+        if machine.tier == Tier::Default {
+            files.retain(|file| default.iter().any(|name| file.ends_with(format!("{name}.test.mjs"))));
+        }
+        command.args(files).current_dir(repo::www());
         command.env("CHROMIUM", &browsers.chromium).env("FIREFOX", &browsers.firefox);
         if let Some(webkit) = &browsers.webkit {
             command.env("WEBKIT", webkit);

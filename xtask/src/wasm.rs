@@ -1,67 +1,69 @@
 //! Rust to WebAssembly: compile, bind, optimise.
 
-use crate::{imports, page, repo, shell};
-use anyhow::{Context, Result, bail};
+use crate::jobs::{Job, Jobs};
+use crate::{imports, repo, shell};
+use anyhow::{Context, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
-use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use wasm_bindgen_cli_support::Bindgen;
+
+/// How the modules are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// As they are shipped: small and fast, and slow to build.
+    Release,
+    /// Quick to build, for one's own page: no link-time optimisation, and one module for the CPU, with threads, which
+    /// stands in for the four.
+    Fast,
+}
 
 /// A module that the page can load.
 struct Module {
     /// What it is called in `www/src/wasm`.
     name: &'static str,
     package: &'static str,
+    /// The features of the package; its default features are off.
+    features: &'static [&'static str],
     /// The file that cargo makes, without its ending.
     compiled: &'static str,
     relaxed: bool,
     threads: bool,
-    /// What it may weigh as the page ships it.
-    budget: Option<usize>,
 }
 
-impl Module {
-    const ENGINE: Module = Module {
-        name: "googlenet",
-        package: "googlenet-web",
-        compiled: "googlenet",
-        relaxed: false,
-        threads: false,
-        budget: Some(BUDGET),
-    };
-}
+/// The CPU engine without relaxed SIMD and without threads.
+const CPU: Module = Module {
+    name: "googlenet_cpu",
+    package: "googlenet-web",
+    features: &["cpu"],
+    compiled: "googlenet",
+    relaxed: false,
+    threads: false,
+};
 
-/// What an engine may weigh: the 552,360 bytes it measured, plus 3 %. `package.rs` has what a page may download.
-const BUDGET: usize = 570_000;
-
-/// The engine for every sort of browser, and the importers, which the page fetches only when it needs them.
-const MODULES: [Module; 5] = [
-    Module::ENGINE,
-    Module { name: "googlenet_relaxed", relaxed: true, ..Module::ENGINE },
-    Module { name: "googlenet_threads", threads: true, ..Module::ENGINE },
-    Module { name: "googlenet_relaxed_threads", relaxed: true, threads: true, ..Module::ENGINE },
-    Module {
-        name: "importers",
-        package: "googlenet-importers",
-        compiled: "googlenet_importers",
-        budget: None,
-        ..Module::ENGINE
-    },
+/// The CPU engine's builds, one of which a browser takes.
+const CPUS: [Module; 4] = [
+    CPU,
+    Module { name: "googlenet_cpu_relaxed", relaxed: true, ..CPU },
+    Module { name: "googlenet_cpu_threads", threads: true, ..CPU },
+    Module { name: "googlenet_cpu_relaxed_threads", relaxed: true, threads: true, ..CPU },
 ];
 
+const GPU: Module = Module { name: "googlenet_gpu", features: &["gpu"], ..CPU };
+
+/// The importers, which the page fetches only when a file of another framework is opened.
+const IMPORTERS: Module =
+    Module { name: "importers", package: "googlenet-importers", features: &[], compiled: "googlenet_importers", ..CPU };
+
 /// The team of threads alone, which the tests exercise.
-const TEAM: Module =
-    Module { name: "team", package: "team-test", compiled: "team_test", threads: true, budget: None, ..Module::ENGINE };
+const TEAM: Module = Module { name: "team", package: "team-test", compiled: "team_test", threads: true, ..IMPORTERS };
 
-/// Flags beyond those of `.cargo/config.toml`: relaxed SIMD.
-const RELAXED: [&str; 1] = ["-Ctarget-feature=+relaxed-simd"];
-
-/// Shared memory. The exports are what wasm-bindgen starts a thread with. A shared memory must say how far it
-/// may grow, and browsers set that much address space aside: a gigabyte, which is ten pictures at once.
+/// Flags beyond those of `.cargo/config.toml`: shared memory. The exports are what wasm-bindgen starts a thread with. A
+/// shared memory must say how far it may grow, and browsers set that much address space aside: a gigabyte, which is ten
+/// pictures at once.
 const SHARED: [&str; 9] = [
     "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
     "-Clink-arg=--shared-memory",
@@ -74,95 +76,148 @@ const SHARED: [&str; 9] = [
     "-Clink-arg=--export=__heap_base",
 ];
 
-/// Builds every module into `www/src/wasm`, two at a time: most of a build is one crate, which only one core works on.
-pub fn build() -> Result<()> {
-    page::install()?;
-    let tools = bindgen()?;
-    // Before two ask for it at once.
-    rust_src()?;
-    let next = AtomicUsize::new(0);
-    let some = || {
-        iter::from_fn(|| MODULES.get(next.fetch_add(1, Ordering::Relaxed))).try_for_each(|module| module.build(&tools))
-    };
-    thread::scope(|scope| {
-        let others = scope.spawn(some);
-        some().and(others.join().expect("a build reports its errors"))
-    })?;
-    let labels = "imagenet_labels.txt";
-    fs::copy(repo::root().join("src").join(labels), repo::www().join("src/wasm").join(labels))?;
-    Ok(())
+/// The modules' names, for those who copy them: the CPU engine's, the GPU engine's and the importers'.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CPUS.iter().chain([&GPU, &IMPORTERS]).map(|module| module.name)
+}
+
+/// Where the modules go.
+fn folder() -> PathBuf {
+    repo::www().join("src/wasm")
+}
+
+/// The jobs that build every module into `www/src/wasm`: two, as most of a build is one crate, which only one core works
+/// on. What is up to date is not built again.
+pub fn jobs(jobs: &mut Jobs, build: Build) {
+    match build {
+        Build::Release => {
+            // The second job's builds need a standard library with atomics; each library is built once.
+            jobs.add("the engines of one thread, and the importers", move || {
+                [&CPUS[0], &GPU, &CPUS[1], &IMPORTERS].iter().try_for_each(|module| module.build(build))
+            });
+            jobs.add("the engines of several threads", move || {
+                CPUS[2..].iter().try_for_each(|module| module.build(build))
+            });
+        }
+        Build::Fast => {
+            jobs.add("the CPU engine", move || {
+                let built = &CPUS[2];
+                built.build(build)?;
+                CPUS.iter().filter(|other| other.name != built.name).try_for_each(|other| built.stand_in_for(other))
+            });
+            jobs.add("the GPU engine and the importers", move || {
+                [&GPU, &IMPORTERS].iter().try_for_each(|module| module.build(build))
+            });
+        }
+    }
+}
+
+/// Builds every module, with their progress on the terminal.
+pub fn build(build: Build) -> Result<()> {
+    let mut all = Jobs::default();
+    npm(&mut all);
+    jobs(&mut all, build);
+    all.run()
+}
+
+/// The job that installs npm's packages. wasm-opt is one of them.
+pub fn npm(jobs: &mut Jobs) {
+    jobs.add("npm's packages", crate::page::install);
 }
 
 /// Builds what the tests' own page needs besides.
 pub fn build_tests() -> Result<()> {
-    TEAM.build(&bindgen()?)
+    let mut jobs = Jobs::default();
+    jobs.add("the team of threads", || TEAM.build(Build::Fast));
+    jobs.run()
 }
 
 impl Module {
-    fn build(&self, tools: &Path) -> Result<()> {
-        let mut cargo = self.cargo("build")?;
-        cargo.args(["--profile=wasm", "--lib", "--package", self.package]);
-        if self.compiled == Module::ENGINE.compiled {
-            // The names of ImageNet's classes are a file of their own.
-            cargo.arg("--no-default-features");
+    fn build(&self, build: Build) -> Result<()> {
+        let stamp = folder().join(format!("{}.built", self.name));
+        let inputs = format!("{build:?} {}", inputs()?);
+        if fs::read_to_string(&stamp).is_ok_and(|built| built == inputs) {
+            return Ok(());
         }
-        shell::run(&mut cargo)?;
-        let compiled = format!("wasm32-unknown-unknown/wasm/{}.wasm", self.compiled);
-        self.bind(tools, &self.target().join(compiled))
+        let profile = if build == Build::Release { "wasm" } else { "fast" };
+        let compiled = self.target().join(format!("wasm32-unknown-unknown/{profile}/deps/{}.wasm", self.compiled));
+        // Modules of other features have the same file, and cargo would take theirs for this one's.
+        if compiled.exists() {
+            fs::remove_file(&compiled).with_context(|| format!("cannot remove {}", compiled.display()))?;
+        }
+        let mut cargo = self.cargo("rustc", build)?;
+        cargo.args(["--profile", profile, "--lib", "--package", self.package, "--no-default-features"]);
+        cargo.args(self.features.iter().flat_map(|feature| ["--features", feature]));
+        // Of this package alone: what it depends on is shared among the modules.
+        cargo.arg("--");
+        if self.relaxed {
+            cargo.arg("-Ctarget-feature=+relaxed-simd");
+        }
+        if build == Build::Release && self.name == GPU.name {
+            // It has no loops that count but those that pack weights, so that size matters more.
+            cargo.arg("-Copt-level=z");
+        }
+        Job::run(&mut cargo)?;
+        self.bind(&compiled, build)?;
+        fs::write(stamp, inputs).context("cannot write into www/src/wasm")
     }
 
     /// A command of cargo's with the module's flags, in its folder.
-    fn cargo(&self, command: &str) -> Result<Command> {
-        // The standard library as rustup ships it is made for speed and has no atomics. Compiling it is the nightly's
-        // privilege, as is to leave out which line a panic is in, and how values look to who debugs: 19 KB less to
-        // download, as fast.
-        rust_src()?;
+    fn cargo(&self, command: &str, build: Build) -> Result<Command> {
         let mut cargo = shell::cargo(&[command, "--target=wasm32-unknown-unknown"]);
-        cargo.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]);
-        cargo.env("RUSTC_BOOTSTRAP", "1").arg("--target-dir").arg(self.target());
-        let mut flags = vec!["-Zlocation-detail=none", "-Zfmt-debug=shallow"];
-        if self.relaxed {
-            flags.extend(RELAXED);
+        cargo.arg("--target-dir").arg(self.target());
+        let mut flags = Vec::new();
+        if self.threads || build == Build::Release {
+            // The standard library as rustup ships it is made for speed and has no atomics. Compiling it is the
+            // nightly's privilege.
+            component("rust-src", "lib/rustlib/src/rust/library/Cargo.lock", &["component", "add", "rust-src"])?;
+            cargo.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features=optimize_for_size"]);
+            cargo.env("RUSTC_BOOTSTRAP", "1");
+        } else {
+            target()?;
+        }
+        if build == Build::Release {
+            // Which line a panic is in, and how values look when they are debugged, are left out: 19 KB less to
+            // download.
+            cargo.env("RUSTC_BOOTSTRAP", "1");
+            flags.extend(["-Zlocation-detail=none", "-Zfmt-debug=shallow"]);
         }
         if self.threads {
             flags.extend(SHARED);
         }
-        // They are added to those of .cargo/config.toml.
-        cargo.arg("--config").arg(format!("target.wasm32-unknown-unknown.rustflags={flags:?}"));
+        if !flags.is_empty() {
+            // They are added to those of .cargo/config.toml.
+            cargo.arg("--config").arg(format!("target.wasm32-unknown-unknown.rustflags={flags:?}"));
+        }
         Ok(cargo)
     }
 
     /// Other flags have a folder of their own, as they would put what lies there out of date.
     fn target(&self) -> PathBuf {
-        match (self.relaxed, self.threads) {
-            // With other features of the engine, whose file would take the place of the engine's own.
-            (false, false) if self.compiled != Module::ENGINE.compiled => repo::target().join("importers"),
-            (false, false) => repo::target(),
-            (true, false) => repo::target().join("relaxed"),
-            (false, true) => repo::target().join("threads"),
-            (true, true) => repo::target().join("relaxed-threads"),
-        }
+        repo::target().join(if self.threads { "threads" } else { "wasm" })
     }
 
     /// Makes a compiled module one that the page can import.
-    fn bind(&self, tools: &Path, compiled: &Path) -> Result<()> {
-        let name = self.name;
-        let out = repo::www().join("src/wasm");
-        let bound = out.join(format!("{name}_bg.wasm"));
-        if is_newer(&bound, compiled) {
+    fn bind(&self, compiled: &Path, build: Build) -> Result<()> {
+        let (name, out) = (self.name, folder());
+        let raw = repo::target().join("bindgen").join(name);
+        fs::create_dir_all(&raw)?;
+        fs::create_dir_all(&out)?;
+        Job::say(format!("binding {name}"));
+        let mut bindgen = Bindgen::new();
+        bindgen.web(true).and_then(|bindgen| {
+            bindgen.input_path(compiled).out_name(name).typescript(true);
+            bindgen.remove_name_section(true).remove_producers_section(true);
+            bindgen.generate(&raw)
+        })?;
+        let [module, script, types] = [format!("{name}_bg.wasm"), format!("{name}.js"), format!("{name}.d.ts")];
+        let put = |file: &str| fs::copy(raw.join(file), out.join(file)).with_context(|| format!("cannot copy {file}"));
+        put(&types)?;
+        if build == Build::Fast {
+            put(&script)?;
+            put(&module)?;
             return Ok(());
         }
-        let raw = repo::target().join("bindgen");
-        shell::run(
-            Command::new(tools.join("wasm-bindgen"))
-                .args(["--target", "web", "--out-name", name, "--out-dir"])
-                .arg(&raw)
-                .arg(compiled),
-        )?;
-        fs::create_dir_all(&out)?;
-        let types = format!("{name}.d.ts");
-        fs::copy(raw.join(&types), out.join(&types)).with_context(|| format!("cannot copy {types}"))?;
-        let [module, script] = [format!("{name}_bg.wasm"), format!("{name}.js")];
         let (shortened, renamed) =
             imports::shorten(&fs::read(raw.join(&module))?, &fs::read_to_string(raw.join(&script))?)?;
         fs::write(raw.join(&module), shortened)?;
@@ -184,12 +239,46 @@ impl Module {
         if self.threads {
             optimise.arg("--enable-threads");
         }
-        shell::run(optimise.arg(raw.join(&module)).arg("-o").arg(&bound))
+        // npm installs it at the same time.
+        crate::page::install()?;
+        Job::run(optimise.arg(raw.join(&module)).arg("-o").arg(out.join(&module)))
     }
 
-    fn size(&self) -> Result<[usize; 2]> {
-        weigh(&repo::www().join(format!("src/wasm/{}_bg.wasm", self.name)))
+    /// Copies this module to where another's is expected.
+    fn stand_in_for(&self, other: &Module) -> Result<()> {
+        for ending in ["_bg.wasm", ".js", ".d.ts"] {
+            let [from, to] = [self.name, other.name].map(|name| folder().join(format!("{name}{ending}")));
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        // It is not what a release has there.
+        let _ = fs::remove_file(folder().join(format!("{}.built", other.name)));
+        Ok(())
     }
+}
+
+/// A hash of everything that a module is built from.
+fn inputs() -> Result<String> {
+    let root = repo::root();
+    let mut hasher = Sha256::new();
+    let mut rest: Vec<PathBuf> =
+        ["src", "shaders", "importers", "tests/team", "build.rs", "Cargo.toml", "Cargo.lock", ".cargo", "xtask/src"]
+            .map(|name| root.join(name))
+            .into();
+    let mut files = Vec::new();
+    while let Some(path) = rest.pop() {
+        if path.is_dir() {
+            rest.extend(fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.retain(|file| !file.starts_with(root.join("xtask/src")) || file.ends_with("wasm.rs"));
+    files.sort();
+    for file in files {
+        hasher.update(file.strip_prefix(root)?.to_string_lossy().as_bytes());
+        hasher.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How much a file weighs, and how much gzipped.
@@ -200,51 +289,42 @@ pub fn weigh(path: &Path) -> Result<[usize; 2]> {
     Ok([bytes.len(), gzip.finish()?.len()])
 }
 
-/// Says what the modules weigh, and fails where one is over its budget.
-pub fn check_size() -> Result<()> {
-    let mut over = Vec::new();
-    println!("{:<26} {:>8} {:>8} {:>8}", "module", "bytes", "gzipped", "budget");
-    for module in &MODULES {
-        let [bytes, gzipped] = module.size()?;
-        let budget = module.budget.map_or("none".to_owned(), |budget| budget.to_string());
-        println!("{:<26} {bytes:>8} {gzipped:>8} {budget:>8}", module.name);
-        if module.budget.is_some_and(|budget| bytes > budget) {
-            over.push(module.name);
-        }
-    }
-    if !over.is_empty() {
-        bail!("over budget: {}", over.join(", "));
-    }
-    Ok(())
-}
-
 /// clippy, to which what it shall look at is to be added, for the builds with threads.
 pub fn clippy_threads() -> Result<Command> {
-    let mut cargo = TEAM.cargo("clippy")?;
+    let mut cargo = TEAM.cargo("clippy", Build::Fast)?;
     // What it needs of host programs is then what the module needs too.
-    cargo.arg("--profile=wasm");
+    cargo.arg("--profile=fast");
     Ok(cargo)
 }
 
-/// The standard library's source, installed if need be.
-fn rust_src() -> Result<()> {
-    let sysroot = shell::output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(repo::root()));
-    let lock = Path::new(&sysroot.context("there is no rustc")?).join("lib/rustlib/src/rust/library/Cargo.lock");
-    if !lock.is_file() {
-        shell::run(Command::new("rustup").args(["component", "add", "rust-src"]).current_dir(repo::root()))?;
-    }
-    Ok(())
+/// The standard library for browsers as rustup has it, installed if need be.
+pub fn target() -> Result<()> {
+    let target = "wasm32-unknown-unknown";
+    component(target, &format!("lib/rustlib/{target}/lib"), &["target", "add", target])
 }
 
-/// The folder of wasm-bindgen's programs at the version the crate is locked to, installed if need be.
-pub fn bindgen() -> Result<PathBuf> {
+/// A part of the toolchain, installed with rustup unless `path` is there.
+fn component(name: &str, path: &str, how: &[&str]) -> Result<()> {
+    let sysroot = shell::output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(repo::root()));
+    if Path::new(&sysroot.context("there is no rustc")?).join(path).exists() {
+        return Ok(());
+    }
+    Job::say(format!("installing {name}"));
+    Job::run(Command::new("rustup").args(how).current_dir(repo::root()))
+        .map_err(|error| anyhow!("{error}\n`rustup {}` is needed", how.join(" ")))
+}
+
+/// The folder of wasm-bindgen's program that runs tests in a browser, at the version the crate is locked to; installed if
+/// need be.
+pub fn test_runner() -> Result<PathBuf> {
     let version = locked("wasm-bindgen")?;
     let root = repo::target().join("tools");
-    let bin = root.join("bin");
-    let found = shell::output(Command::new(bin.join("wasm-bindgen")).arg("--version"));
-    if found.as_deref() != Some(&format!("wasm-bindgen {version}")) {
+    let (bin, program) = (root.join("bin"), "wasm-bindgen-test-runner");
+    let found = shell::output(Command::new(bin.join(program)).arg("--version"));
+    if found.as_deref() != Some(&format!("{program} {version}")) {
         // Without --locked: the lock file it was published with names a dependency that not every mirror has.
-        shell::run(shell::cargo(&["install", "wasm-bindgen-cli", "--version", &version, "--root"]).arg(root))?;
+        let install = ["install", "wasm-bindgen-cli", "--bin", program, "--version", &version, "--root"];
+        shell::run(shell::cargo(&install).arg(root))?;
     }
     Ok(bin)
 }
@@ -255,9 +335,4 @@ fn locked(package: &str) -> Result<String> {
     let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{package}\""));
     let version = lines.nth(1).and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
     version.map(str::to_owned).with_context(|| format!("Cargo.lock has no {package}"))
-}
-
-fn is_newer(a: &Path, b: &Path) -> bool {
-    let time = |path: &Path| path.metadata().and_then(|m| m.modified());
-    matches!((time(a), time(b)), (Ok(a), Ok(b)) if a > b)
 }

@@ -20,6 +20,9 @@ const preview = byId('preview', HTMLImageElement);
 const empty = byId('empty', HTMLElement);
 const noModel = byId('no-model', HTMLElement);
 
+/** Milliseconds after which the server is asked whether a model that it is getting has come. */
+const LATER = 5000;
+
 let models: Entry[] = [];
 /** The model in use or on its way, and what it was asked to run on. */
 let model: Entry | undefined;
@@ -32,7 +35,6 @@ let readable: File | undefined;
 let turn = 0;
 /** Networks are loaded one after the other. */
 let queue = Promise.resolve();
-let kept = false;
 
 /** Takes what came together: a model, a picture, or several. */
 function take(files: File[]): void {
@@ -146,7 +148,9 @@ function use(entry: Entry): void {
       else models = models.map((known) => (known.id === entry.id ? entry : known));
       next.on('devicelost', ({ message, info }) => {
         alert.complain(new Error(`The GPU was lost (${message}). It goes on, on the ${info.backend === 'webgpu' ? 'GPU' : 'CPU'}`));
-        if (net === next) engine.describe(info);
+        if (net !== next) return;
+        engine.describe(info);
+        keepFiles(next);
       });
     },
     () => use(entry),
@@ -188,9 +192,7 @@ function change(how: () => Promise<void>, again?: () => void): void {
         engine.describe(net.info);
         answer.knows(net.info.labels);
         samples.offer(net.info.labels);
-        // Where the browser does not keep the page there is nothing to say.
-        if (!kept) offline.keep(net.info.files).catch(() => {});
-        kept = true;
+        keepFiles(net);
       }
       if (!webcam.on()) void classify();
     } catch (error) {
@@ -202,6 +204,23 @@ function change(how: () => Promise<void>, again?: () => void): void {
     engine.offer(models, model?.id);
     sayWhetherThereIsAModel();
   });
+}
+
+/** Keeps the engine's files for a visit without a network. Where the browser keeps nothing there is nothing to say. */
+function keepFiles({ info }: GoogLeNet): void {
+  offline.keep(info.files).catch(() => {});
+}
+
+/** Offers a model that the server gets while the page is open. */
+function offerLater(): void {
+  setTimeout(async () => {
+    const now = await served().catch(() => undefined);
+    const fresh = now?.models.filter(({ id }) => !models.some((known) => known.id === id)) ?? [];
+    models.push(...fresh);
+    if (fresh.length > 0) engine.offer(models, model?.id);
+    // A server that does not answer may be started again.
+    if (now?.expected ?? true) offerLater();
+  }, LATER);
 }
 
 function sayWhetherThereIsAModel(): void {
@@ -230,7 +249,9 @@ async function start(): Promise<void> {
   const wanted = new URLSearchParams(location.search);
   engine.choose(wanted.get('backend') as Backend | null ?? 'auto');
   backend = engine.chosen();
-  models = await served().catch(() => []);
+  const index = await served().catch(() => ({ models: [], expected: false }));
+  models = index.models;
+  if (index.expected) offerLater();
   const first = models.find(({ id }) => id === wanted.get('model')) ?? models[0];
   if (first) use(first);
   else sayWhetherThereIsAModel();

@@ -25,14 +25,17 @@ interface Served {
 /** `models/index.json`. */
 interface Index {
   models: ({ id: string; name: string; noHeads?: Served } & Served)[];
+  /** Whether the server is getting another one. */
+  expected?: boolean;
 }
 
-/** The models that are served beside the page. */
-export async function served(): Promise<Entry[]> {
+/** The models that are served beside the page, and whether another one may follow. */
+export async function served(): Promise<{ models: Entry[]; expected: boolean }> {
   const response = await fetch('models/index.json');
-  if (!response.ok) return [];
-  const { models } = (await response.json()) as Index;
-  return models.map(({ id, name, url, sha256, noHeads }) => ({ id, name, source: { url, sha256, noHeads } }));
+  if (!response.ok) return { models: [], expected: false };
+  const { models, expected = false } = (await response.json()) as Index;
+  const entry = ({ id, name, url, sha256, noHeads }: Index['models'][number]): Entry => ({ id, name, source: { url, sha256, noHeads } });
+  return { models: models.map(entry), expected };
 }
 
 /** A model file that a person brought. */

@@ -1,0 +1,74 @@
+//! Stands in for the CPU engine where the feature `cpu` is off. Its types have no values, so that the compiler drops
+//! whatever would use them.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::network::NodeId;
+use crate::plan::{Algorithm, Place, Plan, Run, Work};
+use crate::stats::Stats;
+use crate::tensor::Tensor;
+use crate::tiles::Sheet;
+use team::Team;
+
+/// There is no CPU engine.
+pub enum Cpu {}
+
+impl Cpu {
+    /// [`Error::Argument`].
+    pub fn new(_: &Model, _: Team) -> Result<Self> {
+        Err(Error::Argument("this build has no CPU engine".into()))
+    }
+
+    pub fn adapter(&self) -> String {
+        match *self {}
+    }
+
+    pub fn threads(&self) -> usize {
+        match *self {}
+    }
+
+    pub fn set_team(&mut self, _: Team) {
+        match *self {}
+    }
+
+    pub fn algorithm(&self, _: NodeId) -> Algorithm {
+        match *self {}
+    }
+
+    pub fn prepare(&mut self, _: &Plan) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn run(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<Run> {
+        match *self {}
+    }
+
+    pub fn read(&self, _: Place) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub fn draw(&self, _: Place, _: &Sheet) -> Result<Vec<u8>> {
+        match *self {}
+    }
+
+    pub fn stats(&self, _: Place, _: usize, _: Stats) -> Result<Vec<f32>> {
+        match *self {}
+    }
+}
+
+/// Threads, of which nobody has need.
+pub mod team {
+    use std::num::NonZeroUsize;
+
+    pub struct Team;
+
+    impl Team {
+        pub fn new(_: usize) -> Self {
+            Team
+        }
+
+        pub fn of(_: Option<NonZeroUsize>) -> Self {
+            Team
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Stands in for the GPU engine where the feature `gpu` is off. Its types have no values, so that the compiler drops
+//! whatever would use them.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::plan::{Place, Plan, Run, Work};
+use crate::stats::Stats;
+use crate::tensor::Tensor;
+use crate::tiles::Sheet;
+
+/// There is no GPU engine.
+pub enum Gpu {}
+
+/// Nothing can be prepared for it.
+pub enum Warm {}
+
+/// Nothing runs on it.
+pub enum Flight {}
+
+/// Nothing is asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts;
+
+/// There is nothing to measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peak;
+
+/// There are no kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelSet {}
+
+/// A sheet that was drawn.
+pub enum Drawn {
+    /// RGBA, rows from the top.
+    Rgba(Vec<u8>),
+}
+
+impl Warm {
+    /// [`Error::NoGpu`].
+    pub async fn with(_half: bool, _: Option<KernelSet>) -> Result<Self> {
+        Err(Error::NoGpu("this build has no GPU engine".into()))
+    }
+}
+
+impl Flight {
+    pub async fn land(self) -> Result<Run> {
+        match self {}
+    }
+}
+
+#[allow(clippy::unused_async, reason = "the GPU engine's interface")]
+impl Gpu {
+    pub async fn hardware(warm: Warm, _: &Model) -> Result<Self> {
+        match warm {}
+    }
+
+    pub async fn load(warm: Warm, _: &Model) -> Result<Self> {
+        match warm {}
+    }
+
+    pub fn adapter(&self) -> String {
+        match *self {}
+    }
+
+    pub async fn tune(&mut self, _: &Plan) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn tuning(&self) -> String {
+        match *self {}
+    }
+
+    pub fn set_tuning(&mut self, _: &str) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn set_candidate(&mut self, _: &Plan, _: usize) -> Result<usize> {
+        match *self {}
+    }
+
+    pub async fn peak(&self) -> Result<Peak> {
+        match *self {}
+    }
+
+    pub fn is_hardware(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn is_half(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn counts(&self) -> Counts {
+        match *self {}
+    }
+
+    pub fn prepare(&mut self, _: &Plan) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn ready(&mut self) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn start(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<Flight> {
+        match *self {}
+    }
+
+    pub async fn read(&self, _: Place) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub async fn draw(&self, _: Place, _: &Sheet, _: bool) -> Result<Drawn> {
+        match *self {}
+    }
+
+    pub async fn stats(&self, _: Place, _: usize, _: Stats) -> Result<Vec<f32>> {
+        match *self {}
+    }
+}
