@@ -1,4 +1,4 @@
-// 200 times load, classify, free: everything comes back.
+// Load, classify, free, again and again: everything comes back.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -6,6 +6,8 @@ import { launchChromium, launchFirefox } from '../support.mjs';
 import { LABEL, bare, ready, serve, visit } from './support.mjs';
 
 const CYCLES = 200;
+/** On a GPU, where every device and byte is counted: one that stays would be seen after the first. */
+const GPU_CYCLES = 60;
 const MIB = 1 << 20;
 
 /** The page's own JavaScript heap after a collection, in bytes. */
@@ -185,17 +187,17 @@ describe('a GPU is given back', { concurrency: false }, () => {
     await page.waitForFunction(() => live.size === 0, { timeout: 10_000 });
   });
 
-  test(`${CYCLES} times`, { timeout: 1_800_000 }, async (t) => {
+  test(`${GPU_CYCLES} times`, { timeout: 1_800_000 }, async (t) => {
     const before = await left();
     const labels = new Set();
-    for (let i = 0; i < CYCLES; i += 20) {
+    for (let i = 0; i < GPU_CYCLES; i += 20) {
       for (const label of await page.evaluate(cycle, { count: 20, options })) labels.add(label);
     }
     assert.equal(labels.size, 1);
     await page.waitForFunction(() => live.size === 0, { timeout: 10_000 });
     const { opened, devices, bytes } = await left();
-    t.diagnostic(`${opened - before.opened} devices opened in ${CYCLES} cycles, ${devices} left with ${bytes} bytes`);
-    assert.equal(opened - before.opened, CYCLES);
+    t.diagnostic(`${opened - before.opened} devices opened in ${GPU_CYCLES} cycles, ${devices} left with ${bytes} bytes`);
+    assert.equal(opened - before.opened, GPU_CYCLES);
   });
 
   test('also after a load that was aborted, whatever it was at, or that failed', { timeout: 120_000 }, async () => {

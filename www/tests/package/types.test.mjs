@@ -8,7 +8,7 @@ const CONSUMER = `
 import { GoogLeNet, GoogLeNetError, type Answer, type Info, type Layer, type LoadOptions, type Outcome, type Progress } from 'googlenet-web';
 import { GoogLeNetClassifier, type ClassifierEvents } from 'googlenet-web/element';
 import 'googlenet-web/worker';
-import { Engine } from 'googlenet-web/wasm/googlenet';
+import { Engine } from 'googlenet-web/wasm/googlenet_cpu';
 
 const heard: Progress[] = [];
 const options: LoadOptions = { model: 'cifar10', backend: 'auto', threads: 2, f16: false, worker: true, onProgress: (p) => void heard.push(p) };
