@@ -72,6 +72,24 @@ async function opened(id: number, variant: Variant): Promise<{ load_ms: number; 
   return { load_ms: ready - start, first_ms: performance.now() - ready };
 }
 
+/** Milliseconds from opening a runtime to its first picture: a person takes at least as long to choose one. */
+const CHOOSING = 1000;
+
+/** Milliseconds of the first run of a runtime that was opened a while before, so many times. */
+async function firsts(id: number, variant: Variant, count: number): Promise<number[]> {
+  const values = input(runtimes[id]!, variant, 1);
+  const times: number[] = [];
+  for (let visit = 0; visit < count; visit++) {
+    await open(id, variant);
+    await new Promise((done) => setTimeout(done, CHOOSING));
+    const start = performance.now();
+    await nets[id]!.run(values);
+    times.push(performance.now() - start);
+    close(id);
+  }
+  return times;
+}
+
 async function run(id: number, variant: Variant, seed = 1): Promise<Float32Array> {
   return nets[id]!.run(input(runtimes[id]!, variant, seed));
 }
@@ -225,4 +243,4 @@ const visited = asked.has('visit')
   ? visit(asked.get('group') as Group, Number(asked.get('visit')), asked.get('variant') as Variant)
   : undefined;
 
-Object.assign(window, { bench: { adapter, choose, close, open, opened, compare, rounds, peak, macs, steps, visited } });
+Object.assign(window, { bench: { adapter, choose, close, open, opened, firsts, compare, rounds, peak, macs, steps, visited } });

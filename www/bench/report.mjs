@@ -26,14 +26,18 @@ function printTimes(rows) {
   const lines = rows.map((row) => {
     const mine = best.get(row.threads);
     const ratio = isOurs(row) || !mine ? '' : `${(mine.median_ms / row.median_ms).toFixed(2)}x`;
-    return [row.runtime, row.threads, row.median_ms.toFixed(1), row.min_ms.toFixed(1), row.rested_ms.toFixed(1), ratio, row.away.toExponential(1)];
+    return [row.runtime, row.threads, row.median_ms.toFixed(1), row.min_ms.toFixed(1), row.first_picture_ms.toFixed(1), row.rested_ms.toFixed(1), ratio, row.away.toExponential(1)];
   });
-  table(['runtime', 'threads', 'median ms', 'min ms', 'after a pause', 'ours / it', 'answer away'], lines);
+  table(['runtime', 'threads', 'median ms', 'min ms', 'first picture', 'after a pause', 'ours / it', 'answer away'], lines);
   const peers = fastest(rows.filter((row) => !isOurs(row)));
   for (const [threads, peer] of peers) {
     const mine = best.get(threads);
     if (!mine) continue;
     console.log(`${threads} thread${threads > 1 ? 's' : ''}: ${mine.runtime} takes ${(mine.median_ms / peer.median_ms).toFixed(2)}x the fastest peer's median (${peer.runtime})`);
+  }
+  for (const row of rows.filter(isOurs)) {
+    const times = (ms) => `${(ms / row.median_ms).toFixed(2)}x`;
+    console.log(`${row.runtime}, ${row.threads} thread${row.threads > 1 ? 's' : ''}: the first picture takes ${times(row.first_picture_ms)} the median, one after a pause ${times(row.rested_ms)}`);
   }
   for (const row of rows.filter((row) => isOurs(row) && row.threads > 1)) {
     const alone = rows.find((other) => other.runtime === row.runtime && other.threads === 1);

@@ -47,8 +47,11 @@ async function measure(variant, result) {
   const runtimes = await page.evaluate((group) => window.bench.choose(group), group);
   const rows = [];
   for (const [id, { name, package: of, threads, size, batch }] of runtimes.entries()) {
-    await page.evaluate(([id, variant]) => window.bench.open(id, variant), [id, variant]);
     const row = { runtime: name, version: await version(of), variant, threads };
+    if (group !== 'scale') {
+      row.first_picture_ms = median(await page.evaluate(([id, v, n]) => window.bench.firsts(id, v, n), [id, variant, VISITS]));
+    }
+    await page.evaluate(([id, variant]) => window.bench.open(id, variant), [id, variant]);
     if (group === 'scale') {
       Object.assign(row, { size, batch, macs: await page.evaluate((id) => window.bench.macs(id), id) });
     } else {
