@@ -167,7 +167,9 @@ fn clippy_wasm(_: &Machine) -> Result<()> {
 fn native(machine: &Machine) -> Result<()> {
     // The software Vulkan driver comes with them.
     machine.browsers()?;
-    shell::run(&mut cargo(&["test", "--workspace"]))
+    shell::run(&mut cargo(&["test", "--workspace", "--exclude=xtask"]))?;
+    // In the profile that its dependencies were compiled in for `cargo xtask`.
+    shell::run(&mut cargo(&["test", "--package=xtask", "--profile=xtask"]))
 }
 
 fn importers(_: &Machine) -> Result<()> {
