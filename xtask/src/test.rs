@@ -160,6 +160,11 @@ fn clippy_wasm(_: &Machine) -> Result<()> {
     wasm::target()?;
     let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
     shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
+    for engine in ["cpu", "gpu"] {
+        // As its module has it, without the other.
+        let only = ["--package=googlenet-web", "--lib", "--no-default-features", "--features", engine];
+        shell::run(cargo(&["clippy", WASM]).args(only).args(["--", "-D", "warnings"]))?;
+    }
     let packages = ["--package=googlenet-web", "--package=team-test"];
     shell::run(wasm::clippy_threads()?.args(packages).args(["--lib", "--", "-D", "warnings"]))
 }
