@@ -23,7 +23,7 @@ use reference::{Values, evaluate};
 
 pub const CPU: Options =
     Options { backend: Backend::Cpu, threads: None, check: None, half: false, join: Join::Direct, kernels: None };
-/// A GPU, be it a software adapter, by the kernels that are fast on hardware.
+/// A GPU or a software adapter, running the kernels that are meant for hardware.
 pub const HARDWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Hardware), ..CPU };
 /// The same by the kernels that are fast on software adapters.
 pub const SOFTWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Software), ..CPU };

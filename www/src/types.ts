@@ -142,7 +142,7 @@ export interface LoadOptions {
   tune?: boolean;
   /**
    * Whether a GPU must first compute part of a test picture as the CPU does, as drivers have been seen that do not.
-   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `no-gpu`. Unasked so, but not on
+   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `no-gpu`. The default, but not on
    * a software adapter.
    */
   check?: boolean;

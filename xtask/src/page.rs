@@ -16,7 +16,7 @@ pub fn install() -> Result<()> {
     install_in(&repo::www())
 }
 
-/// The same of another folder with a package-lock.json. Whoever comes meanwhile waits for it.
+/// The same of another folder with a package-lock.json. Concurrent callers wait for the first one.
 pub fn install_in(folder: &Path) -> Result<()> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);

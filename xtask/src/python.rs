@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// Installs what `tests/requirements.txt` names, once; gives the interpreter. Whoever comes meanwhile waits for it.
+/// Installs what `tests/requirements.txt` names, once; gives the interpreter. Concurrent callers wait for the first one.
 pub fn ensure() -> Result<PathBuf> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
