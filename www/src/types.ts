@@ -142,8 +142,8 @@ export interface LoadOptions {
   tune?: boolean;
   /**
    * Whether a GPU must first compute part of a test picture as the CPU does, as drivers have been seen that do not.
-   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `no-gpu`. The default, but not on
-   * a software adapter.
+   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `no-gpu`. By default
+   * hardware is checked, and a software adapter is not.
    */
   check?: boolean;
   /**
