@@ -1,10 +1,12 @@
 //! The browsers that the tests drive, and what they need to have a GPU without one.
 
+use crate::jobs::Job;
 use crate::shell;
 use anyhow::{Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Programs the tests start.
 pub struct Browsers {
@@ -63,7 +65,10 @@ impl Need {
 }
 
 /// Finds the browsers; installs what is missing where apt and root are there, otherwise says what to install.
+/// Concurrent callers wait for the first one.
 pub fn ensure() -> Result<Browsers> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let needs = [&CHROMIUM, &CHROMEDRIVER, &FIREFOX];
     let mut packages: Vec<&str> = needs.iter().filter(|n| n.find().is_none()).map(|n| n.package).collect();
     // A Vulkan driver that runs on the CPU: native GPU tests and Firefox use it where there is no GPU.
@@ -74,8 +79,8 @@ pub fn ensure() -> Result<Browsers> {
         packages.extend([WEBKIT.package, "xvfb", "xauth"]);
     }
     if !packages.is_empty() && can_apt() {
-        shell::run(Command::new("apt-get").args(["update", "-qq"]))?;
-        shell::run(
+        Job::run(Command::new("apt-get").args(["update", "-qq"]))?;
+        Job::run(
             Command::new("apt-get")
                 .args(["install", "-y", "-qq", "--no-install-recommends"])
                 .args(&packages)

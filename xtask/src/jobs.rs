@@ -58,6 +58,14 @@ impl<'a> Jobs<'a> {
     }
 }
 
+/// Does work whose programs print nothing; what one printed is in the error where it fails.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let before = DOING.with(|cell| cell.replace(Some(Arc::default())));
+    let result = work();
+    DOING.with(|cell| cell.replace(before));
+    result
+}
+
 /// Prints what goes on until all jobs have ended.
 fn watch(told: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mutex<String>>)], start: Instant) {
     let mut running: Vec<usize> = (0..jobs.len()).collect();

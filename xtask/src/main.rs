@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod accuracy;
+mod ahead;
 mod bench;
 mod browsers;
 mod budgets;

@@ -1,5 +1,6 @@
 //! Python and the frameworks whose files are imported, under `target/python`.
 
+use crate::jobs::Job;
 use crate::{repo, shell};
 use anyhow::{Context, Result};
 use std::fs;
@@ -21,12 +22,12 @@ pub fn ensure() -> Result<PathBuf> {
     }
     let system = ["python3", "python"].into_iter().find_map(shell::find);
     let system = system.context("the importers' tests and the benchmark need Python 3.10 to 3.13 on PATH")?;
-    shell::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
+    Job::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
     // uv unpacks gigabytes in a third of pip's time, and shares them with the environments of other folders.
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"];
-    shell::run(Command::new(&python).args(pip))?;
+    Job::run(Command::new(&python).args(pip))?;
     let uv = ["-m", "uv", "pip", "install", "--quiet", "--python"];
-    shell::run(Command::new(&python).args(uv).arg(&python).arg("--requirement").arg(&requirements))?;
+    Job::run(Command::new(&python).args(uv).arg(&python).arg("--requirement").arg(&requirements))?;
     fs::write(done, wanted)?;
     Ok(python)
 }
@@ -37,7 +38,7 @@ pub fn models() -> Result<PathBuf> {
     let (script, folder) = (repo::root().join("tests/make_models.py"), repo::target().join("models"));
     let (wanted, done) = (fs::read_to_string(&script)?, folder.join("made_by.py"));
     if !fs::read_to_string(&done).is_ok_and(|made_by| made_by == wanted) {
-        shell::run(
+        Job::run(
             Command::new(python)
                 .arg(&script)
                 .arg(&folder)

@@ -1,6 +1,8 @@
 //! `cargo xtask test`
 
+use crate::ahead::{self, Ahead};
 use crate::browsers::{self, Browsers};
+use crate::jobs::{self, Job};
 use crate::wasm::Build;
 use crate::{budgets, imagenet, licences, package, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,6 +19,9 @@ pub struct Options {
     /// Run every test there is, with the modules as they are shipped: what CI runs
     #[arg(long)]
     full: bool,
+    /// Compile what the steps need, and run none (the tests use it)
+    #[arg(long, hide = true)]
+    prepare: bool,
     /// Run only these steps, in the usual order
     #[arg(value_name = "STEP", value_parser = STEPS.map(|step| step.name))]
     steps: Vec<String>,
@@ -36,29 +41,45 @@ struct Step {
     what: &'static str,
     /// Whether it runs only with `--full`, or where it is asked for by name.
     full: bool,
+    /// What can be done of it ahead, while browsers are tested: a compiler's work.
+    prepare: Option<fn() -> Result<()>>,
     run: fn(&Machine) -> Result<()>,
 }
 
 const STEPS: [Step; 13] = [
-    Step { name: "fmt", what: "Rust is formatted", full: false, run: fmt },
-    Step { name: "licences", what: "what everything depended on is under", full: false, run: |_| licences::run() },
-    Step { name: "wasm", what: "the modules that browsers load", full: false, run: modules },
-    Step { name: "types", what: "TypeScript", full: false, run: |_| page::check() },
-    Step { name: "build", what: "the page", full: false, run: |_| page::build().and_then(|()| page::build_tests()) },
-    Step { name: "page", what: "the page in real browsers", full: false, run: pages },
-    Step { name: "package", what: "the npm package, packed, in fresh projects", full: false, run: packed },
-    Step { name: "clippy", what: "clippy, native", full: false, run: clippy },
-    Step { name: "native", what: "native tests", full: false, run: native },
-    Step { name: "clippy-wasm", what: "clippy, wasm32", full: true, run: clippy_wasm },
-    Step { name: "imagenet", what: "the ImageNet model from the reference", full: true, run: imagenet_model },
-    Step {
-        name: "importers",
-        what: "files that Keras, Caffe's schema, ONNX and torchvision wrote",
-        full: true,
-        run: importers,
-    },
-    Step { name: "ops", what: "every operation in Chromium, on WebGPU and in wasm", full: true, run: ops },
+    Step::new("fmt", "Rust is formatted", fmt),
+    Step::new("licences", "what everything depended on is under", |_| licences::run()),
+    Step::new("wasm", "the modules that browsers load", modules),
+    Step::new("types", "TypeScript", |_| page::check()),
+    Step::new("build", "the page", |_| page::build().and_then(|()| page::build_tests())),
+    Step::new(PACKAGE_STEP, "the npm package, packed, in fresh projects", packed),
+    Step::new("page", "the page in real browsers", pages).prepared_by(compile_native),
+    Step::new("native", "native tests", native).prepared_by(compile_native),
+    Step::new("clippy", "clippy, native", clippy).prepared_by(lint),
+    Step::new("clippy-wasm", "clippy, wasm32", clippy_wasm).prepared_by(lint_wasm).in_full(),
+    Step::new("ops", "every operation in Chromium, on WebGPU and in wasm", ops).prepared_by(compile_ops).in_full(),
+    Step::new("imagenet", "the ImageNet model from the reference", imagenet_model).in_full(),
+    Step::new("importers", "files that Keras, Caffe's schema, ONNX and torchvision wrote", importers)
+        .prepared_by(|| python::models().map(drop))
+        .in_full(),
 ];
+
+/// The step with which work ahead begins: the first that tests in browsers. The steps before it keep every core busy.
+const PACKAGE_STEP: &str = "package";
+
+impl Step {
+    const fn new(name: &'static str, what: &'static str, run: fn(&Machine) -> Result<()>) -> Self {
+        Self { name, what, full: false, prepare: None, run }
+    }
+
+    const fn in_full(self) -> Self {
+        Self { full: true, ..self }
+    }
+
+    const fn prepared_by(self, prepare: fn() -> Result<()>) -> Self {
+        Self { prepare: Some(prepare), ..self }
+    }
+}
 
 /// The page's tests of the default tier, by file: both engines in Chromium, the GPU in Firefox, one module and the other,
 /// views and pictures.
@@ -66,6 +87,9 @@ const PAGE: [&str; 4] = ["modules", "page", "threads", "tiles"];
 
 /// The package's tests of the default tier.
 const PACKAGE: [&str; 3] = ["api", "node", "types"];
+
+/// The steps that need the browsers, or the software Vulkan driver that comes with them.
+const BROWSED: [&str; 4] = [PACKAGE_STEP, "page", "native", "ops"];
 
 /// What steps share: looked for once, and only by the steps that need it.
 struct Machine {
@@ -85,6 +109,10 @@ impl Machine {
 
 /// Runs the steps; all of them, even after one has failed. Fails, too, where they take longer than is budgeted.
 pub fn run(options: &Options) -> Result<()> {
+    if options.prepare {
+        prepare(options);
+        return Ok(());
+    }
     let all = Instant::now();
     match repo::reference() {
         Some(path) => println!("Reference data: {}", path.display()),
@@ -99,15 +127,23 @@ pub fn run(options: &Options) -> Result<()> {
         true => tier == Tier::Full || !step.full,
         false => options.steps.iter().any(|name| name == step.name),
     };
-    if STEPS.iter().filter(wanted).any(|step| step.name == "importers") {
-        // Gigabytes to download and unpack, while others compute. Its step waits for it, and tells what went wrong.
-        thread::spawn(|| drop(python::ensure()));
+    if STEPS.iter().filter(wanted).any(|step| BROWSED.contains(&step.name)) {
+        // Downloaded and unpacked while others compute. The first step that needs them waits, and tells what went wrong.
+        thread::spawn(|| jobs::quietly(|| drop(browsers::ensure())));
     }
+    let mut ahead: Option<Ahead> = None;
     let mut lines = Vec::new();
     let mut failures = Vec::new();
     for step in STEPS.iter().filter(wanted) {
         println!("\n=== {}: {}", step.name, step.what);
         let start = Instant::now();
+        if step.name == PACKAGE_STEP {
+            let later = STEPS.iter().filter(wanted).filter(|step| step.prepare.is_some()).map(|step| step.name);
+            ahead = Ahead::start(&later.collect::<Vec<_>>())?;
+        }
+        if let (Some(ahead), Some(_)) = (&ahead, step.prepare) {
+            ahead.wait(step.name);
+        }
         let result = (step.run)(&machine);
         let seconds = start.elapsed().as_secs_f64();
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
@@ -136,6 +172,17 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What the process that [`Ahead`] starts does.
+fn prepare(options: &Options) {
+    for step in STEPS.iter().filter(|step| options.steps.iter().any(|name| name == step.name)) {
+        if let Some(prepare) = step.prepare {
+            // The step does it again, and tells what went wrong.
+            let _ = jobs::quietly(prepare);
+            ahead::tell(step.name);
+        }
+    }
+}
+
 /// cargo with the reference data made known to the tests.
 fn cargo(args: &[&str]) -> Command {
     let mut command = shell::cargo(args);
@@ -150,31 +197,45 @@ fn fmt(_: &Machine) -> Result<()> {
 }
 
 fn clippy(_: &Machine) -> Result<()> {
-    shell::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    lint()
+}
+
+fn lint() -> Result<()> {
+    Job::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// The browser's tests and no others: the rest are native programs.
 const WASM: &str = "--target=wasm32-unknown-unknown";
 
 fn clippy_wasm(_: &Machine) -> Result<()> {
+    lint_wasm()
+}
+
+fn lint_wasm() -> Result<()> {
     wasm::target()?;
     let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
-    shell::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
+    Job::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
     for engine in ["cpu", "gpu"] {
         // As its module has it, without the other.
         let only = ["--package=googlenet-web", "--lib", "--no-default-features", "--features", engine];
-        shell::run(cargo(&["clippy", WASM]).args(only).args(["--", "-D", "warnings"]))?;
+        Job::run(cargo(&["clippy", WASM]).args(only).args(["--", "-D", "warnings"]))?;
     }
     let packages = ["--package=googlenet-web", "--package=team-test"];
-    shell::run(wasm::clippy_threads()?.args(packages).args(["--lib", "--", "-D", "warnings"]))
+    Job::run(wasm::clippy_threads()?.args(packages).args(["--lib", "--", "-D", "warnings"]))
 }
 
 fn native(machine: &Machine) -> Result<()> {
     // The software Vulkan driver comes with them.
     machine.browsers()?;
-    shell::run(&mut cargo(&["test", "--workspace", "--exclude=xtask"]))?;
+    shell::run(&mut cargo(&NATIVE))?;
     // In the profile that its dependencies were compiled in for `cargo xtask`.
     shell::run(&mut cargo(&["test", "--package=xtask", "--profile=xtask"]))
+}
+
+const NATIVE: [&str; 3] = ["test", "--workspace", "--exclude=xtask"];
+
+fn compile_native() -> Result<()> {
+    Job::run(cargo(&NATIVE).arg("--no-run"))
 }
 
 fn importers(_: &Machine) -> Result<()> {
@@ -185,12 +246,20 @@ fn importers(_: &Machine) -> Result<()> {
 fn ops(machine: &Machine) -> Result<()> {
     wasm::target()?;
     let browsers = machine.browsers()?;
-    let mut command = cargo(&["test", WASM, "--test=browser"]);
+    let mut command = cargo(&OPS);
     command.env("CHROMEDRIVER", &browsers.chromedriver);
     // Seconds; software adapters are slow.
     command.env("WASM_BINDGEN_TEST_TIMEOUT", "600");
     shell::with_path(&mut command, &wasm::test_runner()?)?;
     shell::run(&mut command)
+}
+
+const OPS: [&str; 3] = ["test", WASM, "--test=browser"];
+
+fn compile_ops() -> Result<()> {
+    wasm::target()?;
+    wasm::test_runner()?;
+    Job::run(cargo(&OPS).arg("--no-run"))
 }
 
 fn imagenet_model(_: &Machine) -> Result<()> {

@@ -324,7 +324,7 @@ pub fn test_runner() -> Result<PathBuf> {
     if found.as_deref() != Some(&format!("{program} {version}")) {
         // Without --locked: the lock file it was published with names a dependency that not every mirror has.
         let install = ["install", "wasm-bindgen-cli", "--bin", program, "--version", &version, "--root"];
-        shell::run(shell::cargo(&install).arg(root))?;
+        Job::run(shell::cargo(&install).arg(root))?;
     }
     Ok(bin)
 }

@@ -6,8 +6,10 @@ import { launchChromium, launchFirefox } from '../support.mjs';
 import { LABEL, bare, ready, serve, visit } from './support.mjs';
 
 const CYCLES = 200;
+/** In workers, where a cycle takes four times as long. The heap may grow half as much, so that the same leak is found. */
+const WORKER_CYCLES = 100;
 /** On a GPU, where every device and byte is counted: one that stays would be seen after the first. */
-const GPU_CYCLES = 60;
+const GPU_CYCLES = 40;
 const MIB = 1 << 20;
 
 /** The page's own JavaScript heap after a collection, in bytes. */
@@ -59,7 +61,7 @@ const cycle = async ({ count, options }) => {
   return [...labels];
 };
 
-describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () => {
+describe('cycles of load, classify, free', { concurrency: false }, () => {
   let browser, remove, site;
 
   before(async () => {
@@ -74,7 +76,7 @@ describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () 
     await remove?.();
   });
 
-  test('on the calling thread, where memory can be seen', { timeout: 600_000 }, async (t) => {
+  test(`${CYCLES} on the calling thread, where memory can be seen`, { timeout: 600_000 }, async (t) => {
     const { page } = await visit(browser, site.url);
     await ready(page);
     const devtools = await page.context().newCDPSession(page);
@@ -112,18 +114,18 @@ describe(`${CYCLES} cycles of load, classify, free`, { concurrency: false }, () 
     await page.close();
   });
 
-  test('in workers', { timeout: 600_000 }, async (t) => {
+  test(`${WORKER_CYCLES} in workers`, { timeout: 600_000 }, async (t) => {
     const { page } = await visit(browser, site.url);
     await ready(page);
     const devtools = await page.context().newCDPSession(page);
     const options = { backend: 'wasm' };
     assert.deepEqual(await page.evaluate(cycle, { count: 10, options }), [LABEL]);
     const before = await heap(devtools);
-    assert.deepEqual(await page.evaluate(cycle, { count: CYCLES - 10, options }), [LABEL]);
+    assert.deepEqual(await page.evaluate(cycle, { count: WORKER_CYCLES - 10, options }), [LABEL]);
     const after = await heap(devtools);
-    t.diagnostic(`page's heap after 10 cycles ${(before / MIB).toFixed(2)} MiB, after ${CYCLES} ${(after / MIB).toFixed(2)} MiB; workers left: ${page.workers().length}`);
+    t.diagnostic(`page's heap after 10 cycles ${(before / MIB).toFixed(2)} MiB, after ${WORKER_CYCLES} ${(after / MIB).toFixed(2)} MiB; workers left: ${page.workers().length}`);
     assert.equal(page.workers().length, 0);
-    assert.ok(after - before < MIB, `the heap grew by ${after - before} bytes`);
+    assert.ok(after - before < MIB / 2, `the heap grew by ${after - before} bytes`);
     await page.close();
   });
 });
