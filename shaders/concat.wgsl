@@ -1,6 +1,6 @@
 // Joining along channels: copies one input into its channels of the output, times its gain. One
 // dispatch an input, one thread an element. Activations are in f16 where the alias is made so.
-// Twin: src/cpu/concat.rs.
+// Twin: src/cpu/ops/concat.rs.
 
 alias real = f32;
 

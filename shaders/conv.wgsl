@@ -13,7 +13,7 @@
 // convolution of what a max pool makes, and gives both; `conv_norm` gives what a convolution makes, and that after
 // lrn.wgsl's normalisation. Some software adapters load from buffers a lane at a time, at seven times the cost of a
 // texture: for them `conv_texels` is a 1x1 convolution from textures, and `conv_points` the products of winograd.wgsl.
-// Twin: src/cpu/conv.rs.
+// Twin: src/cpu/ops/conv.rs.
 
 alias real = f32;
 alias real4 = vec4f;

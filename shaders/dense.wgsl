@@ -1,7 +1,7 @@
 // Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
 // x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
 // picture; its threads share the sum, 32 to four outputs. Activations and weights are in f16 where the aliases are made
-// so. Twin: src/cpu/dense.rs.
+// so. Twin: src/cpu/ops/dense.rs.
 
 alias real = f32;
 alias weight4 = vec4f;

@@ -1,7 +1,7 @@
 // Local response normalisation across channels: y = x / (k + alpha/size * sum of x^2)^beta, the sum
 // over `size` channels around this one. One thread an element, or in `lrn4`, for sizes up to 8, four channels of it.
 // `lrn_texels` is `lrn4` that reads what winograd.wgsl has laid, and writes for who reads the like. Activations
-// are in f16 where the aliases are made so. Twin: src/cpu/lrn.rs.
+// are in f16 where the aliases are made so. Twin: src/cpu/ops/lrn.rs.
 
 alias real = f32;
 alias real4 = vec4f;

@@ -1,7 +1,7 @@
 // Pooling: the greatest or the mean value under a window, one thread an output element, or in `pool4` four
 // channels of it. Padding never wins a maximum; a mean divides by what `mode` says. `pool_texels` is `pool4` that
 // reads what winograd.wgsl has laid, and writes for who reads the like. Activations
-// are in f16 where the aliases are made so. Twin: src/cpu/pool.rs.
+// are in f16 where the aliases are made so. Twin: src/cpu/ops/pool.rs.
 
 alias real = f32;
 alias real4 = vec4f;

@@ -1,7 +1,7 @@
 // From a picture to the network's input: antialiased resize along rows (`across`), then along
 // columns with normalisation (`down`). The taps say which inputs make each output and with what
 // weight; transparent pixels lie on white; where there are no taps the input is the mean colour,
-// which is zero. The specification, and the twin: src/image.rs.
+// which is zero. The specification, and the twin: src/model/preprocess.rs.
 
 alias real = f32; // or f16, of an activation
 

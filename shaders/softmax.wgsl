@@ -1,6 +1,6 @@
 // Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup takes one pixel.
 // Activations are in f16 where the alias is made so; what a run gives is in f32.
-// Twin: src/cpu/softmax.rs.
+// Twin: src/cpu/ops/softmax.rs.
 
 alias real = f32;
 

@@ -3,40 +3,36 @@
 //! Weights are packed once, at load. Buffers, scratch and the division of the work are made once a plan; a run
 //! allocates only the tensors it hands out.
 
-mod concat;
-mod conv;
-mod dense;
+mod contact_sheet;
 mod gemm;
-mod lrn;
 mod memory;
-mod pool;
+mod ops;
 mod schedule;
 mod simd;
-mod softmax;
-mod stats;
-pub mod team;
-mod tiles;
+mod statistics;
+pub mod threads;
 mod view;
 mod winograd;
 
 use crate::error::{Error, Result};
-use crate::image::Preprocess;
+use crate::graph::network::{Network, NodeId};
+use crate::graph::op::{Geometry, Op, Window};
+use crate::graph::tensor::{Shape, Tensor};
+use crate::inspect::contact_sheet::Sheet;
+use crate::inspect::statistics::Stats;
+use crate::model::preprocess::Preprocess;
 use crate::model::{Model, tensor_names};
-use crate::network::{Network, NodeId};
-use crate::op::{Geometry, Op, Window};
 use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
-use crate::stats::Stats;
-use crate::tensor::{Shape, Tensor};
-use crate::tiles::Sheet;
-use conv::Conv;
-use dense::Dense;
-use lrn::Lrn;
 use memory::Buffer;
+use ops::conv::{self, Conv};
+use ops::dense::Dense;
+use ops::lrn::Lrn;
+use ops::{concat, pool, softmax};
 use schedule::{Extent, Group, Task};
 use simd::Isa;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use team::Team;
+use threads::Team;
 use view::View;
 use web_time::Instant;
 
@@ -127,7 +123,7 @@ impl Cpu {
     pub fn new(model: &Model, team: Team) -> Result<Self> {
         let network = &model.network;
         let isa = Isa::detect();
-        let layer = |(id, node): (NodeId, &crate::network::Node)| {
+        let layer = |(id, node): (NodeId, &crate::graph::network::Node)| {
             let input = network.input_shape(id);
             let weights = || -> Result<[Vec<f32>; 2]> {
                 let [weight, bias] = tensor_names(&node.name);
@@ -449,12 +445,12 @@ impl Cpu {
 
     /// Channels of what a node gave, as RGBA rows of [`Sheet::size`].
     pub fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
-        tiles::draw(self.view(place)?, sheet)
+        contact_sheet::draw(self.view(place)?, sheet)
     }
 
     /// Numbers of what stands in a place, for a picture of the batch.
     pub fn stats(&self, place: Place, image: usize, stats: Stats) -> Result<Vec<f32>> {
-        Ok(stats::stats(self.view(place)?, image, stats))
+        Ok(statistics::stats(self.view(place)?, image, stats))
     }
 
     fn view(&self, place: Place) -> Result<View<'_>> {

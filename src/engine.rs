@@ -1,21 +1,24 @@
 //! The engine: a model on one backend. Run it, read any node of it, switch branches.
 
+#[cfg(feature = "gpu")]
+mod selfcheck;
+
 use crate::cpu::Cpu;
-use crate::cpu::team::Team;
+use crate::cpu::threads::Team;
+#[cfg(feature = "gpu")]
+use crate::engine::selfcheck::SelfCheck;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Counts, Drawn, Gpu, Warm};
-use crate::image::{Crop, Image};
+use crate::graph::network::NodeId;
+use crate::graph::op::Op;
+use crate::graph::tensor::Tensor;
+use crate::inspect::contact_sheet::Sheet;
+use crate::inspect::statistics::Stats;
 use crate::model::Model;
-use crate::network::NodeId;
-use crate::op::Op;
+use crate::model::preprocess::{Crop, Image};
+use crate::model::weights::Weights;
 pub use crate::plan::Algorithm;
 use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
-#[cfg(feature = "gpu")]
-use crate::selfcheck::SelfCheck;
-use crate::stats::Stats;
-use crate::tensor::Tensor;
-use crate::tiles::Sheet;
-use crate::weights::Weights;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;

@@ -6,9 +6,9 @@
 
 use crate::engine::{Engine, Output};
 use crate::error::{Error, Result};
+use crate::graph::network::Network;
+use crate::graph::op::Op;
 use crate::model::{Model, tensor_names};
-use crate::network::Network;
-use crate::op::Op;
 use serde::Serialize;
 
 /// The network's last layers, with the classifier's weights: the engine gives all others to its backend.
@@ -157,10 +157,10 @@ impl Ablation {
 mod tests {
     use super::*;
     use crate::engine::Backend;
-    use crate::googlenet::{Spec, Variant};
+    use crate::graph::googlenet::{Spec, Variant};
+    use crate::graph::tensor::Tensor;
+    use crate::model::weights::Weights;
     use crate::plan::Input;
-    use crate::tensor::Tensor;
-    use crate::weights::Weights;
     use pollster::block_on;
 
     const CLASSES: usize = 5;

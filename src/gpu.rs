@@ -3,6 +3,7 @@
 //! A run is one submit and one readback: pixels go up, every layer runs in one compute pass, the
 //! probabilities come back. Activations stay on the GPU until [`Gpu::read`] or [`Gpu::draw`] asks.
 
+mod contact_sheet;
 mod conv;
 mod device;
 mod few;
@@ -12,20 +13,20 @@ mod kernels;
 mod peak;
 mod picture;
 mod record;
-mod stats;
-mod tiles;
+mod statistics;
 mod timing;
 mod tune;
 
 use crate::error::{Error, Result};
-use crate::googlenet::Spec;
-use crate::image::{Crop, Image, Preprocess};
+use crate::graph::googlenet::Spec;
+use crate::graph::network::{Network, NodeId};
+use crate::graph::tensor::Tensor;
+use crate::inspect::contact_sheet::Sheet;
+use crate::inspect::statistics::Stats;
+use crate::model::preprocess::{Crop, Image, Preprocess};
 use crate::model::{Model, tensor_names};
-use crate::network::{Network, NodeId};
 use crate::plan::{Input, Join, Place, Plan, Run, StepTime, Work};
-use crate::stats::Stats;
-use crate::tensor::Tensor;
-use crate::tiles::Sheet;
+pub use contact_sheet::Drawn;
 use conv::Packed;
 pub use device::Counts;
 use device::{Device, Watch};
@@ -40,7 +41,6 @@ pub use peak::Peak;
 use picture::Picture;
 use record::{Recording, Results};
 use std::rc::Rc;
-pub use tiles::Drawn;
 use tune::Tuning;
 use web_time::Instant;
 use wgpu::{Buffer, CommandEncoder};
@@ -401,7 +401,7 @@ impl Gpu {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
         let place = recording.place(place);
-        tiles::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet, stay).await
+        contact_sheet::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet, stay).await
     }
 
     /// Numbers of what stands in a place, for a picture of the batch.
@@ -409,7 +409,7 @@ impl Gpu {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
         let place = recording.place(place);
-        stats::stats(&self.device, &self.kernels, recording.buffer(place), place, image, stats).await
+        statistics::stats(&self.device, &self.kernels, recording.buffer(place), place, image, stats).await
     }
 }
 
@@ -471,9 +471,9 @@ fn unprepared() -> Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
-    use crate::op::{Op, Padding, Window};
-    use crate::tensor::Shape;
-    use crate::weights::Weights;
+    use crate::graph::op::{Op, Padding, Window};
+    use crate::graph::tensor::Shape;
+    use crate::model::weights::Weights;
     use pollster::block_on;
 
     /// A model on whatever adapter there is, by these kernels.

@@ -1,24 +1,29 @@
 //! A model: network, weights, labels and preprocessing, all from one file.
 
+#[cfg(feature = "import")]
+pub mod import;
+pub mod preprocess;
+pub mod weights;
+
 use crate::error::{Error, Result};
-use crate::googlenet::{Spec, Variant};
-use crate::image::Preprocess;
-use crate::network::Network;
-use crate::weights::{Named, Weights};
+use crate::graph::googlenet::{Spec, Variant};
+use crate::graph::network::Network;
+use crate::model::preprocess::Preprocess;
+use crate::model::weights::{Named, Weights};
 use std::collections::BTreeMap;
 
 /// Class names of ILSVRC 2012 in output order, one a line: WordNet 3.0 lemmas of the 1000 synsets. The page's engine
 /// goes without: few files lack labels, and everybody would download these.
 #[cfg(feature = "imagenet-labels")]
-const IMAGENET_LABELS: Option<&str> = Some(include_str!("imagenet_labels.txt"));
+const IMAGENET_LABELS: Option<&str> = Some(include_str!("model/imagenet_labels.txt"));
 #[cfg(not(feature = "imagenet-labels"))]
 const IMAGENET_LABELS: Option<&str> = None;
 
 /// Keys of the metadata in a model file.
 pub mod key {
-    /// One of [`Variant::name`](crate::googlenet::Variant::name).
+    /// One of [`Variant::name`](crate::graph::googlenet::Variant::name).
     pub const VARIANT: &str = "variant";
-    /// JSON of [`Preprocess`](crate::image::Preprocess).
+    /// JSON of [`Preprocess`](crate::model::preprocess::Preprocess).
     pub const PREPROCESSING: &str = "preprocessing";
     /// JSON array of class names.
     pub const LABELS: &str = "labels";

@@ -2,11 +2,14 @@
 //!
 //! Every node keeps its place until the next run, so any layer can be looked at afterwards.
 
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+pub(crate) mod winograd;
+
 use crate::error::{Error, Result};
-use crate::image::{Crop, Image};
-use crate::network::{Network, NodeId};
-use crate::op::Op;
-use crate::tensor::{Shape, Tensor};
+use crate::graph::network::{Network, NodeId};
+use crate::graph::op::Op;
+use crate::graph::tensor::{Shape, Tensor};
+use crate::model::preprocess::{Crop, Image};
 
 /// How the branches of a module come together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -245,8 +248,8 @@ fn writes_directly(network: &Network, id: NodeId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::googlenet::{Spec, TABLE, Variant};
-    use crate::op::Op;
+    use crate::graph::googlenet::{Spec, TABLE, Variant};
+    use crate::graph::op::Op;
 
     #[test]
     fn branches_write_into_their_slice_of_the_output() {

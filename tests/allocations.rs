@@ -2,9 +2,9 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::engine::{Backend, Engine, Options};
+use googlenet::graph::tensor::Tensor;
 use googlenet::model::Model;
 use googlenet::plan::Input;
-use googlenet::tensor::Tensor;
 use pollster::block_on;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;

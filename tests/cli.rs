@@ -62,7 +62,7 @@ fn plan_lists_at_most_46_dispatches() {
     let steps = plan["steps"].as_array().unwrap();
     assert!((40..=46).contains(&steps.len()), "{} dispatches", steps.len());
     let macs: u64 = steps.iter().map(|step| step["macs"].as_u64().unwrap()).sum();
-    let network = googlenet::googlenet::Spec { heads: false, ..Default::default() }.build().unwrap();
+    let network = googlenet::graph::googlenet::Spec { heads: false, ..Default::default() }.build().unwrap();
     assert_eq!(macs, network.total_macs());
     let siblings = &steps[4];
     assert_eq!(siblings["reads"], serde_json::json!(["pool2/3x3_s2"]));

@@ -6,8 +6,8 @@ mod files;
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
-use googlenet::googlenet::{TABLE, Variant, module_network};
-use googlenet::tensor::Shape;
+use googlenet::graph::googlenet::{TABLE, Variant, module_network};
+use googlenet::graph::tensor::Shape;
 use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use std::fs;
 use std::io::Cursor;

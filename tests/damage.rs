@@ -7,10 +7,10 @@ mod files;
 
 use files::{Message, caffe_weights, caffemodel, layers, network, small, together};
 use googlenet::Error;
-use googlenet::googlenet::Variant;
-use googlenet::import::{Options, import, recognises};
+use googlenet::graph::googlenet::Variant;
+use googlenet::model::import::{Options, import, recognises};
+use googlenet::model::weights::Weights;
 use googlenet::model::{Model, key};
-use googlenet::weights::Weights;
 use serde_json::{Map, Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

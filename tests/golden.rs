@@ -8,13 +8,13 @@ mod common;
 
 use common::{ENGINES, name};
 use googlenet::engine::{self, Backend, Engine, HeadOutput, Output};
-use googlenet::image::{Crop, Image, Preprocess};
-use googlenet::import::{Options, import};
+use googlenet::graph::network::Network;
+use googlenet::graph::tensor::{Shape, Tensor, nchw_to_nhwc};
 use googlenet::model::Model;
-use googlenet::network::Network;
+use googlenet::model::import::{Options, import};
+use googlenet::model::preprocess::{Crop, Image, Preprocess};
+use googlenet::model::weights::Weights;
 use googlenet::plan::Input;
-use googlenet::tensor::{Shape, Tensor, nchw_to_nhwc};
-use googlenet::weights::Weights;
 use pollster::block_on;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,7 +146,7 @@ fn keras_layers() -> Vec<(String, String)> {
         pair("convolution-2", "conv2/3x3"),
         pair("max-pool-2", "pool2/3x3_s2"),
     ];
-    for row in &googlenet::googlenet::TABLE {
+    for row in &googlenet::graph::googlenet::TABLE {
         match row.name {
             "4a" => layers.push(pair("max-pool-3", "pool3/3x3_s2")),
             "5a" => layers.push(pair("max-pool-4", "pool4/3x3_s2")),

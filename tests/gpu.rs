@@ -4,8 +4,8 @@
 
 use googlenet::engine::{Backend, Engine};
 use googlenet::gpu::Counts;
-use googlenet::image::{Crop, Image};
 use googlenet::model::Model;
+use googlenet::model::preprocess::{Crop, Image};
 use googlenet::plan::Input;
 use pollster::block_on;
 

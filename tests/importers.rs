@@ -6,13 +6,13 @@
 
 use googlenet::Error;
 use googlenet::engine::{Backend, Engine};
-use googlenet::googlenet::Variant;
-use googlenet::image::Preprocess;
-use googlenet::import::{Options, import, recognises};
+use googlenet::graph::googlenet::Variant;
+use googlenet::graph::tensor::{Shape, Tensor};
 use googlenet::model::Model;
+use googlenet::model::import::{Options, import, recognises};
+use googlenet::model::preprocess::Preprocess;
+use googlenet::model::weights::Weights;
 use googlenet::plan::Input;
-use googlenet::tensor::{Shape, Tensor};
-use googlenet::weights::Weights;
 use pollster::block_on;
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize};

@@ -6,8 +6,8 @@ mod common;
 
 use common::{Case, HARDWARE, SOFTWARE, cases, check, check_candidates};
 use googlenet::gpu::dispatched;
-use googlenet::op::{Op, Padding, Window};
-use googlenet::tensor::Shape;
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::Shape;
 use pollster::block_on;
 use std::collections::BTreeSet;
 use std::{fs, path::Path};
@@ -53,7 +53,7 @@ fn small() -> Vec<Case> {
     ];
     let case = |(seed, (op, shape))| cases::one_op(op, shape, seed).expect("the window fits the input");
     let gains = [("inception_3b/3x3", 0.5)];
-    let module = cases::module(googlenet::googlenet::Variant::Keras, false, false, Shape::new(1, 4, 5, 8), 1);
+    let module = cases::module(googlenet::graph::googlenet::Variant::Keras, false, false, Shape::new(1, 4, 5, 8), 1);
     (0..).zip(ops).map(case).chain([module.with_gains(&gains)]).collect()
 }
 

@@ -2,10 +2,10 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::engine::{Backend, Engine, Output};
-use googlenet::image::{Crop, Image, Preprocess, Taps};
 use googlenet::model::Model;
+use googlenet::model::preprocess::{Crop, Image, Preprocess, Taps};
+use googlenet::model::weights::Weights;
 use googlenet::plan::Input;
-use googlenet::weights::Weights;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

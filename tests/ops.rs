@@ -7,8 +7,8 @@ mod common;
 
 use common::{CPU, Case, ENGINES, HARDWARE, SOFTWARE, Tolerance, cases, check, name};
 use googlenet::engine::{Engine, Options};
-use googlenet::op::{Op, Padding, Window};
-use googlenet::tensor::Shape;
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::Shape;
 use pollster::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -167,7 +167,7 @@ mod softmax {
 
 mod concat {
     use super::*;
-    use googlenet::googlenet::Variant;
+    use googlenet::graph::googlenet::Variant;
 
     #[test]
     fn is_the_references() {
@@ -221,9 +221,9 @@ mod field {
     use super::*;
     use common::Rng;
     use common::reference::evaluate;
-    use googlenet::network::Network;
-    use googlenet::op::Field;
-    use googlenet::tensor::Tensor;
+    use googlenet::graph::network::Network;
+    use googlenet::graph::op::Field;
+    use googlenet::graph::tensor::Tensor;
 
     /// Every operation one after the other, two branches among them.
     fn network(padding: Padding, input: Shape) -> Network {
@@ -298,7 +298,7 @@ mod preprocess {
     use common::compare;
     use common::preprocess::{check, engine};
     use common::reference::Values;
-    use googlenet::image::{Image, Preprocess};
+    use googlenet::model::preprocess::{Image, Preprocess};
 
     #[test]
     fn is_pillows_bilinear() {

@@ -1,7 +1,7 @@
 //! Pictures of every kind that people drop on a program: each is decoded rightly, or refused in one sentence.
 #![cfg(not(target_arch = "wasm32"))]
 
-use googlenet::image::Image;
+use googlenet::model::preprocess::Image;
 use image::codecs::gif::GifEncoder;
 use image::codecs::jpeg::JpegEncoder;
 use image::{Delay, DynamicImage, Frame, ImageFormat, Rgba, RgbaImage};

@@ -6,11 +6,11 @@ mod common;
 
 use common::{Rng, Tolerance, cases, compare};
 use googlenet::engine::{Backend, Engine, Options, Output};
-use googlenet::googlenet::{Row, Spec, TABLE, Variant};
+use googlenet::graph::googlenet::{Row, Spec, TABLE, Variant};
+use googlenet::graph::tensor::Tensor;
 use googlenet::model::Model;
+use googlenet::model::weights::Weights;
 use googlenet::plan::{Input, Join};
-use googlenet::tensor::Tensor;
-use googlenet::weights::Weights;
 use pollster::block_on;
 use std::collections::BTreeSet;
 

@@ -45,8 +45,8 @@ fn every_shader_is_valid_as_stored() {
             "pool.wgsl",
             "preprocess.wgsl",
             "softmax.wgsl",
-            "stats.wgsl",
-            "tiles.wgsl",
+            "statistics.wgsl",
+            "contact_sheet.wgsl",
             "winograd.wgsl"
         ]
     );

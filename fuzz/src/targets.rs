@@ -2,15 +2,15 @@
 //!
 //! The tests of the crate replay the corpus through these too, without libFuzzer.
 
-use googlenet::googlenet::{Spec, Variant};
-use googlenet::image::{Crop, Image, Order, Preprocess};
-use googlenet::import::{Options, import, recognises};
+use googlenet::graph::googlenet::{Spec, Variant};
+use googlenet::graph::network::{Network, NodeId};
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::Shape;
 use googlenet::model::Model;
-use googlenet::network::{Network, NodeId};
-use googlenet::op::{Op, Padding, Window};
+use googlenet::model::import::{Options, import, recognises};
+use googlenet::model::preprocess::{Crop, Image, Order, Preprocess};
+use googlenet::model::weights::Weights;
 use googlenet::plan::{Join, Plan};
-use googlenet::tensor::Shape;
-use googlenet::weights::Weights;
 use std::io::Cursor;
 
 pub type Target = fn(&[u8]);

@@ -3,10 +3,10 @@
 #![cfg(target_arch = "wasm32")]
 #![deny(unsafe_code)]
 
+use googlenet::bindings::{report_panics, thrown};
 use googlenet::error::Error;
-use googlenet::image::Order;
-use googlenet::import::{Options, import};
-use googlenet::wasm::{report_panics, thrown};
+use googlenet::model::import::{Options, import};
+use googlenet::model::preprocess::Order;
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 

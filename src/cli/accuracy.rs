@@ -4,8 +4,8 @@
 
 use googlenet::Error;
 use googlenet::engine::{Backend, Engine, Options};
-use googlenet::image::{Crop, Image};
 use googlenet::model::Model;
+use googlenet::model::preprocess::{Crop, Image};
 use googlenet::plan::Input;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -229,10 +229,10 @@ fn share(part: usize, whole: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use googlenet::network::Network;
-    use googlenet::op::Op;
-    use googlenet::tensor::Shape;
-    use googlenet::weights::Weights;
+    use googlenet::graph::network::Network;
+    use googlenet::graph::op::Op;
+    use googlenet::graph::tensor::Shape;
+    use googlenet::model::weights::Weights;
 
     /// A model of two classes that is never run.
     fn model() -> Model {

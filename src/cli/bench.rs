@@ -3,9 +3,9 @@
 use super::tuned;
 use googlenet::engine::{Backend, Engine, Options};
 use googlenet::gpu::Peak;
-use googlenet::network::{Network, NodeId};
+use googlenet::graph::network::{Network, NodeId};
+use googlenet::graph::tensor::Tensor;
 use googlenet::plan::Input;
-use googlenet::tensor::Tensor;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,7 +3,7 @@
 use super::trace::Trace;
 use super::tuned;
 use googlenet::engine::{Backend, Engine, Info, Options, Output};
-use googlenet::image::{Crop, Image};
+use googlenet::model::preprocess::{Crop, Image};
 use googlenet::plan::Input;
 use googlenet::{Error, Result};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! `googlenet convert`: a model file stored differently.
 
 use clap::ValueEnum;
-use googlenet::summary::thousands;
+use googlenet::graph::summary::thousands;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! `googlenet import`: another framework's weights into a model file.
 
-use googlenet::googlenet::Variant;
-use googlenet::image::Order;
-use googlenet::import::{Options, import};
-use googlenet::summary::thousands;
+use googlenet::graph::googlenet::Variant;
+use googlenet::graph::summary::thousands;
+use googlenet::model::import::{Options, import};
+use googlenet::model::preprocess::Order;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! `googlenet plan`: what a run dispatches.
 
-use googlenet::googlenet::{Spec, Variant};
 use googlenet::gpu::{Outline, outline};
+use googlenet::graph::googlenet::{Spec, Variant};
 use googlenet::plan::{Join, Plan};
 use serde::Serialize;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! `googlenet summary`: a network as a table.
 
-use googlenet::googlenet::{Spec, TABLE, Variant, module_network};
-use googlenet::summary::{modules, table};
+use googlenet::graph::googlenet::{Spec, TABLE, Variant, module_network};
+use googlenet::graph::summary::{modules, table};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;

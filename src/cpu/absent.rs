@@ -2,12 +2,12 @@
 //! whatever would use them.
 
 use crate::error::{Error, Result};
+use crate::graph::network::NodeId;
+use crate::graph::tensor::Tensor;
+use crate::inspect::contact_sheet::Sheet;
+use crate::inspect::statistics::Stats;
 use crate::model::Model;
-use crate::network::NodeId;
 use crate::plan::{Algorithm, Place, Plan, Run, Work};
-use crate::stats::Stats;
-use crate::tensor::Tensor;
-use crate::tiles::Sheet;
 use team::Team;
 
 /// There is no CPU engine.

@@ -10,6 +10,7 @@
 
 use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
+use super::view::RowsMut;
 use std::array::from_fn;
 use std::ops::Range;
 
@@ -45,13 +46,6 @@ impl<'a> Rows<'a> {
         let last = lines.saturating_sub(1) * self.line + (self.width.min(self.count).max(1) - 1) * self.step;
         self.count == 0 || last + (self.segments - 1) * self.pitch + self.length <= self.data.len()
     }
-}
-
-/// Rows to write: row r's columns begin at `data[r * stride]`.
-#[derive(Clone, Copy)]
-pub struct RowsMut {
-    pub data: *mut f32,
-    pub stride: usize,
 }
 
 /// A weight matrix (depth, columns) with its bias, packed for one instruction set.

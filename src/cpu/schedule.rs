@@ -1,6 +1,6 @@
 //! Which steps run side by side, and how each is cut into tasks for the threads and the caches.
 
-use crate::network::Network;
+use crate::graph::network::Network;
 use crate::plan::Plan;
 use std::ops::Range;
 
@@ -92,7 +92,7 @@ pub fn cut(group: usize, extent: &Extent, threads: usize) -> Vec<Task> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::googlenet::Spec;
+    use crate::graph::googlenet::Spec;
     use crate::plan::Join;
 
     #[test]

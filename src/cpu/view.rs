@@ -3,9 +3,8 @@
 #![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use super::gemm::RowsMut;
+use crate::graph::tensor::Shape;
 use crate::plan::Place;
-use crate::tensor::Shape;
 use std::marker::PhantomData;
 
 /// Values to read. The element at pixel p, channel c is `data[p * stride + c]`.
@@ -26,6 +25,13 @@ impl<'a> View<'a> {
     pub fn pixel(&self, p: usize) -> &'a [f32] {
         &self.data[p * self.stride..][..self.shape.c]
     }
+}
+
+/// Rows to write: row r's columns begin at `data[r * stride]`.
+#[derive(Clone, Copy)]
+pub struct RowsMut {
+    pub data: *mut f32,
+    pub stride: usize,
 }
 
 /// Values to write, laid out as in [`View`]. Several threads may hold one, each writing its own pixels

@@ -1,4 +1,4 @@
-//! Convolutions of stride 1 by Winograd's minimal filtering: see [`crate::winograd`].
+//! Convolutions of stride 1 by Winograd's minimal filtering: see [`crate::plan::winograd`].
 //!
 //! Summed over channels, the products of a tile's points are n² matrix products: tiles by input channels times input
 //! channels by output channels.
@@ -10,8 +10,8 @@ use super::gemm::{Tiles, down, product};
 use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
-use crate::tensor::Shape;
-use crate::winograd::{MOST, Tiling};
+use crate::graph::tensor::Shape;
+use crate::plan::winograd::{MOST, Tiling};
 use std::array::from_fn;
 use std::ops::Range;
 

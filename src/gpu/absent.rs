@@ -2,11 +2,11 @@
 //! whatever would use them.
 
 use crate::error::{Error, Result};
+use crate::graph::tensor::Tensor;
+use crate::inspect::contact_sheet::Sheet;
+use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::plan::{Place, Plan, Run, Work};
-use crate::stats::Stats;
-use crate::tensor::Tensor;
-use crate::tiles::Sheet;
 
 /// There is no GPU engine.
 pub enum Gpu {}

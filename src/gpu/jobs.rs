@@ -5,11 +5,11 @@ use super::conv::{self, Cut, Tile};
 use super::few::Few;
 use super::kernels::{self, KernelSet, MAX_GROUPS, PoolMode, slot};
 use crate::error::{Error, Result};
-use crate::network::{Network, NodeId};
-use crate::op::{Geometry, Op};
+use crate::graph::network::{Network, NodeId};
+use crate::graph::op::{Geometry, Op};
+use crate::graph::tensor::Shape;
+use crate::plan::winograd::{PHASES, Tiling};
 use crate::plan::{Join, Place, Plan, Step};
-use crate::tensor::Shape;
-use crate::winograd::{PHASES, Tiling};
 use std::ops::Range;
 
 /// One dispatch.
@@ -233,7 +233,7 @@ impl Layer<'_> {
         let fail = |reason: String| Error::Shape { layer: node.name.clone(), reason };
         let to = step.writes;
         let Some(&from) = step.reads.first() else { return Err(fail("it reads nothing".into())) };
-        let geometry = |window: &crate::op::Window| window.on([from.shape.h, from.shape.w]).map_err(fail);
+        let geometry = |window: &crate::graph::op::Window| window.on([from.shape.h, from.shape.w]).map_err(fail);
         let fours = conv::by_four(&from) && conv::by_four(&to);
         let next = self.steps.get(1).map(|step| (step.writes, &self.network.node(step.node).op));
         let hardware = self.choice.set == KernelSet::Hardware;
@@ -556,7 +556,7 @@ fn pool(from: Place, to: Place, geometry: Option<&Geometry>, mode: PoolMode, eac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::googlenet::{Spec, Variant};
+    use crate::graph::googlenet::{Spec, Variant};
 
     fn jobs(variant: Variant, join: Join, set: KernelSet) -> Jobs {
         let network = Spec { variant, heads: false, ..Spec::default() }.build().unwrap();

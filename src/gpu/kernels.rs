@@ -108,8 +108,8 @@ impl Kernels {
         let dense = module("dense", include_str!(concat!(env!("OUT_DIR"), "/dense.wgsl")));
         let softmax = module("softmax", include_str!(concat!(env!("OUT_DIR"), "/softmax.wgsl")));
         let preprocess = module("preprocess", include_str!(concat!(env!("OUT_DIR"), "/preprocess.wgsl")));
-        let tiles = module("tiles", include_str!(concat!(env!("OUT_DIR"), "/tiles.wgsl")));
-        let stats = module("stats", include_str!(concat!(env!("OUT_DIR"), "/stats.wgsl")));
+        let tiles = module("contact_sheet", include_str!(concat!(env!("OUT_DIR"), "/contact_sheet.wgsl")));
+        let stats = module("statistics", include_str!(concat!(env!("OUT_DIR"), "/statistics.wgsl")));
         Kernels {
             convs: Convs::new(device, conv),
             scatter: kernel(&winograd, "scatter", LAY, 64),
@@ -421,7 +421,7 @@ pub struct Preprocess {
     pub offset: [f32; 3],
 }
 
-/// The `Params` of tiles.wgsl.
+/// The `Params` of contact_sheet.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Tiles {
@@ -443,7 +443,7 @@ pub struct Tiles {
     pub diverging: u32,
 }
 
-/// Where tiles.wgsl takes the ends of the colour map from.
+/// Where contact_sheet.wgsl takes the ends of the colour map from.
 #[repr(transparent)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct TilesRange(u32);
@@ -454,7 +454,7 @@ impl TilesRange {
     pub const FIXED: TilesRange = TilesRange(2);
 }
 
-/// The `Params` of stats.wgsl.
+/// The `Params` of statistics.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Stats {

@@ -4,7 +4,7 @@
 use super::device::Device;
 use super::kernels::{self, Kernels, slot};
 use super::record::Recording;
-use crate::image::{Crop, Image, Preprocess, Taps};
+use crate::model::preprocess::{Crop, Image, Preprocess, Taps};
 use crate::plan::Place;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 

@@ -1,10 +1,10 @@
 //! Cases for every operation: odd and non-square sizes, batches, every padding rule.
 
 use super::{Case, Named, Rng, Tolerance};
-use googlenet::googlenet::{Row, Variant, module_network};
-use googlenet::network::Network;
-use googlenet::op::{Op, Padding, Window};
-use googlenet::tensor::Shape;
+use googlenet::graph::googlenet::{Row, Variant, module_network};
+use googlenet::graph::network::Network;
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::Shape;
 
 /// Paddings of every kind, asymmetric and rounded up among them, for kernels of at least 3.
 pub const PADDINGS: [Padding; 6] = [

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use googlenet::googlenet::{Spec, Variant};
-use googlenet::network::Network;
-use googlenet::op::{Op, Padding, Window};
+use googlenet::graph::googlenet::{Spec, Variant};
+use googlenet::graph::network::Network;
+use googlenet::graph::op::{Op, Padding, Window};
 use serde_json::json;
 
 /// The network whose files these are.

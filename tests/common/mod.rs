@@ -14,11 +14,11 @@ pub mod tiles;
 
 use googlenet::engine::{Backend, Engine, Options};
 use googlenet::gpu::KernelSet;
+use googlenet::graph::network::Network;
+use googlenet::graph::tensor::{Shape, Tensor};
 use googlenet::model::Model;
-use googlenet::network::Network;
+use googlenet::model::weights::Weights;
 use googlenet::plan::{Input, Join};
-use googlenet::tensor::{Shape, Tensor};
-use googlenet::weights::Weights;
 use reference::{Values, evaluate};
 
 pub const CPU: Options =

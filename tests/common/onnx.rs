@@ -2,10 +2,10 @@
 
 use super::reference::Values;
 use super::{Case, Named, Tolerance};
-use googlenet::network::Network;
-use googlenet::op::{Op, Padding, Window};
-use googlenet::tensor::{Shape, Tensor, nchw_to_nhwc};
-use googlenet::weights::Weights;
+use googlenet::graph::network::Network;
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::{Shape, Tensor, nchw_to_nhwc};
+use googlenet::model::weights::Weights;
 use serde_json::Value;
 
 /// An ONNX tensor.

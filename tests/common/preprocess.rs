@@ -3,11 +3,11 @@
 use super::reference::Values;
 use super::{Case, Rng, Tolerance, compare, name};
 use googlenet::engine::{Engine, Options};
-use googlenet::image::{Crop, Image, Order, Preprocess};
-use googlenet::network::Network;
-use googlenet::op::Op;
+use googlenet::graph::network::Network;
+use googlenet::graph::op::Op;
+use googlenet::graph::tensor::Shape;
+use googlenet::model::preprocess::{Crop, Image, Order, Preprocess};
 use googlenet::plan::Input;
-use googlenet::tensor::Shape;
 
 /// Pillow's BILINEAR in f64: a triangle as wide as the reduction, one over the weights of every input.
 fn resize(len: usize, out: usize) -> Vec<Vec<f64>> {

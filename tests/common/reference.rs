@@ -2,9 +2,9 @@
 //! padding and output sizes are worked out here once more.
 
 use super::Named;
-use googlenet::network::Network;
-use googlenet::op::{Op, Padding, Window};
-use googlenet::tensor::{Shape, Tensor};
+use googlenet::graph::network::Network;
+use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::tensor::{Shape, Tensor};
 
 /// An NHWC tensor in f64.
 #[derive(Debug, Clone, PartialEq)]

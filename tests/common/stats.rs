@@ -2,9 +2,9 @@
 
 use super::{cases, name};
 use googlenet::engine::Options;
-use googlenet::googlenet::Variant;
-use googlenet::stats::Stats;
-use googlenet::tensor::{Shape, Tensor};
+use googlenet::graph::googlenet::Variant;
+use googlenet::graph::tensor::{Shape, Tensor};
+use googlenet::inspect::statistics::Stats;
 
 /// One channel of a picture, from the whole.
 fn values(x: &Tensor, image: usize, channel: usize) -> Vec<f32> {

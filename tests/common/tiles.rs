@@ -2,10 +2,10 @@
 
 use super::{cases, name};
 use googlenet::engine::Options;
-use googlenet::googlenet::Variant;
-use googlenet::image::Image;
-use googlenet::tensor::{Shape, Tensor};
-use googlenet::tiles::{Colormap, Range, Sheet};
+use googlenet::graph::googlenet::Variant;
+use googlenet::graph::tensor::{Shape, Tensor};
+use googlenet::inspect::contact_sheet::{Colormap, Range, Sheet};
+use googlenet::model::preprocess::Image;
 
 /// Checks every pixel. A value that falls between two colours may take either.
 fn compare(drawn: &Image, x: &Tensor, sheet: &Sheet) -> Result<(), String> {

@@ -28,7 +28,7 @@ pub fn build() -> Result<()> {
     }
     // The tests' page is built of the sources, which look for it beside the modules.
     for folder in [www.join("src/wasm"), dist.join("wasm")] {
-        copy(&repo::root().join("src"), &folder, "imagenet_labels.txt")?;
+        copy(&repo::root().join("src/model"), &folder, "imagenet_labels.txt")?;
     }
     for name in ["cifar10.safetensors", "cifar10-noheads.safetensors"] {
         copy(&www.join("models"), &dist.join("models"), name)?;

@@ -2,7 +2,7 @@
 #![cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
 
 #[allow(dead_code)]
-#[path = "../../../src/cpu/team.rs"]
+#[path = "../../../src/cpu/threads.rs"]
 mod team;
 
 use std::hint::black_box;

@@ -1,0 +1,126 @@
+// Activations, in f16 where the alias is made so, as a sheet of channel tiles: `extent` finds each tile's least and greatest value,
+// `merge` those of the whole sheet, `draw` colours a band of the sheet's rows.
+// The specification: src/inspect/contact_sheet.rs. Twin: src/cpu/contact_sheet.rs.
+
+alias real = f32;
+
+struct Params {
+    first_pixel: u32, // of the picture drawn, in the batch
+    height: u32, // of the map
+    width: u32,
+    offset: u32,
+    stride: u32,
+    tiles: u32,
+    columns: u32, // tiles side by side
+    scale: u32, // pixels of the sheet to a cell, each way
+    gap: u32, // pixels between tiles
+    sheet_width: u32,
+    first_row: u32, // of this band of the sheet
+    rows: u32, // in this band
+    range: u32,
+    low: f32, // of a fixed range
+    high: f32,
+    diverging: u32, // the range reaches as far below zero as above
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
+@group(0) @binding(2) var<storage, read> channels: array<u32>; // (tiles)
+@group(0) @binding(3) var<storage, read_write> extents: array<vec2f>; // (tiles + 1) least, greatest; the last is the sheet's
+@group(0) @binding(4) var<storage, read> table: array<u32>; // (256) RGBA, red in the low byte
+@group(0) @binding(5) var<storage, read_write> sheet: array<u32>; // (rows, sheet_width) RGBA
+
+const CHANNEL = 0u;
+const SHEET = 1u;
+const FIXED = 2u;
+
+const GREATEST = 3.4028234663852886e38f;
+const THREADS = 64u;
+
+var<workgroup> part: array<vec2f, 64>;
+
+// The least and greatest value of all threads.
+fn reduce(thread: u32, value: vec2f) -> vec2f {
+    part[thread] = value;
+    workgroupBarrier();
+    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+        if thread < half {
+            let a = part[thread];
+            let b = part[thread + half];
+            part[thread] = vec2f(min(a.x, b.x), max(a.y, b.y));
+        }
+        workgroupBarrier();
+    }
+    return part[0];
+}
+
+@compute @workgroup_size(THREADS)
+fn extent(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let tile = group.y * groups.x + group.x;
+    if tile >= p.tiles {
+        return;
+    }
+    var range = vec2f(GREATEST, -GREATEST);
+    for (var i = thread; i < p.height * p.width; i += THREADS) {
+        let value = f32(x[(p.first_pixel + i) * p.stride + p.offset + channels[tile]]);
+        range = vec2f(min(range.x, value), max(range.y, value));
+    }
+    range = reduce(thread, range);
+    if thread == 0u {
+        extents[tile] = range;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn merge(@builtin(local_invocation_index) thread: u32) {
+    var range = vec2f(GREATEST, -GREATEST);
+    for (var i = thread; i < p.tiles; i += THREADS) {
+        range = vec2f(min(range.x, extents[i].x), max(range.y, extents[i].y));
+    }
+    range = reduce(thread, range);
+    if thread == 0u {
+        extents[p.tiles] = range;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn draw(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    if i >= p.rows * p.sheet_width {
+        return;
+    }
+    let row = i / p.sheet_width + p.first_row;
+    let col = i % p.sheet_width;
+    let tall = p.height * p.scale + p.gap;
+    let wide = p.width * p.scale + p.gap;
+    let tile = row / tall * p.columns + col / wide;
+    let cell_y = row % tall / p.scale;
+    let cell_x = col % wide / p.scale;
+    if tile >= p.tiles || cell_y >= p.height || cell_x >= p.width {
+        sheet[i] = 0u;
+        return;
+    }
+    var range = vec2f(p.low, p.high);
+    if p.range != FIXED {
+        range = extents[select(tile, p.tiles, p.range == SHEET)];
+    }
+    if p.diverging != 0u {
+        let reach = max(abs(range.x), abs(range.y));
+        range = vec2f(-reach, reach);
+    }
+    let value = f32(x[(p.first_pixel + cell_y * p.width + cell_x) * p.stride + p.offset + channels[tile]]);
+    let span = range.y - range.x;
+    var level = 0u;
+    if span > 0.0 {
+        level = u32(clamp((value - range.x) / span * 255.0 + 0.5, 0.0, 255.0));
+    }
+    sheet[i] = table[level];
+}

@@ -1,0 +1,8 @@
+//! The kernels, one file an operation.
+
+pub mod concat;
+pub mod conv;
+pub mod dense;
+pub mod lrn;
+pub mod pool;
+pub mod softmax;

@@ -1,0 +1,327 @@
+//! Convolution: which algorithm a layer takes, and how its work is divided.
+
+#![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
+
+use crate::cpu::gemm::{CHAIN, Packed, Rows};
+use crate::cpu::simd::Isa;
+use crate::cpu::view::{Out, View};
+use crate::cpu::winograd::{Source, Winograd};
+use crate::graph::op::{Geometry, Window};
+use crate::graph::tensor::Shape;
+use crate::plan::winograd::{PHASES, Tiling, phases};
+use std::fmt;
+use std::ops::Range;
+
+/// A convolution with its weights packed.
+pub struct Conv {
+    pub window: Window,
+    relu: bool,
+    weights: Weights,
+}
+
+/// The ways to compute a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// A 1x1 kernel that visits every pixel: the input is the matrix as it lies.
+    Pointwise,
+    /// A matrix product over neighbourhoods that are read where they lie, beside a padded copy of a few lines.
+    Direct,
+    Winograd(Tiling),
+    /// A kernel of stride 2 as one of half its size on four times the channels, one a phase of the stride, and
+    /// that by Winograd. It is how the first layer, whose three channels fill no vector, becomes a third.
+    Phases(Tiling),
+}
+
+enum Weights {
+    Pointwise(Packed),
+    Direct(Packed),
+    Winograd(Winograd),
+    Phases(Winograd),
+}
+
+/// Products summed in one chain where neighbourhoods are long: BVLC's first layer adds up 147 products of up to 10^3,
+/// and misses 1e-4 in one chain.
+const SHORT_CHAIN: usize = 64;
+
+impl Algorithm {
+    /// What a layer takes: see BENCHMARKS.md for what else was tried.
+    pub fn choose(window: Window, input: Shape, output: Shape) -> Self {
+        let Window { kernel, stride, .. } = window;
+        let same = (input.h, input.w) == (output.h, output.w);
+        match (kernel, stride) {
+            ([1, 1], [1, 1]) if same => Algorithm::Pointwise,
+            ([3, 3], [1, 1]) if input.c >= 4 => {
+                Algorithm::Winograd(Tiling { outputs: if output.h <= 7 { 2 } else { 4 }, kernel: 3 })
+            }
+            ([5, 5], [1, 1]) if input.c >= 4 => Algorithm::Winograd(Tiling { outputs: 2, kernel: 5 }),
+            ([7, 7], [2, 2]) if input.c < 8 => Algorithm::Phases(Tiling { outputs: 3, kernel: 4 }),
+            _ => Algorithm::Direct,
+        }
+    }
+
+    /// Multiply-adds that are really executed.
+    pub fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
+        match self {
+            Algorithm::Pointwise | Algorithm::Direct => {
+                (output.len() * input.c * window.kernel[0] * window.kernel[1]) as u64
+            }
+            Algorithm::Winograd(tiling) => tiling.macs(input.c, output),
+            Algorithm::Phases(tiling) => tiling.macs(input.c * PHASES, output),
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Algorithm::Pointwise => f.write_str("GEMM"),
+            Algorithm::Direct => f.write_str("virtual im2col"),
+            Algorithm::Winograd(t) => write!(f, "Winograd F({},{})", t.outputs, t.kernel),
+            Algorithm::Phases(t) => write!(f, "phases, Winograd F({},{})", t.outputs, t.kernel),
+        }
+    }
+}
+
+impl Conv {
+    /// `weight` is OIHW with `input.c` inputs, as in a file.
+    pub fn new(
+        isa: Isa,
+        algorithm: Algorithm,
+        window: Window,
+        relu: bool,
+        [input, output]: [Shape; 2],
+        weight: &[f32],
+        bias: &[f32],
+    ) -> Self {
+        let channels = input.c;
+        let [kh, kw] = window.kernel;
+        let tiles = |tiling: Tiling| tiling.grid(output).iter().product();
+        let weights = match algorithm {
+            Algorithm::Pointwise => Weights::Pointwise(Packed::new(isa, weight, channels, bias)),
+            Algorithm::Direct => {
+                Weights::Direct(Packed::new(isa, &ohwi(weight, channels, kh * kw), channels * kh * kw, bias))
+            }
+            Algorithm::Winograd(tiling) => {
+                Weights::Winograd(Winograd::new(isa, tiling, channels, tiles(tiling), weight, bias))
+            }
+            Algorithm::Phases(tiling) => {
+                let weight = phases(weight, channels, channels, window.kernel, tiling.kernel);
+                Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
+            }
+        };
+        Conv { window, relu, weights }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.weights {
+            Weights::Pointwise(_) => Algorithm::Pointwise,
+            Weights::Direct(_) => Algorithm::Direct,
+            Weights::Winograd(w) => Algorithm::Winograd(w.tiling()),
+            Weights::Phases(w) => Algorithm::Phases(w.tiling()),
+        }
+    }
+
+    /// Panels of output channels that the work can be divided into.
+    pub fn panels(&self) -> usize {
+        match &self.weights {
+            Weights::Pointwise(p) | Weights::Direct(p) => p.panels(),
+            Weights::Winograd(w) | Weights::Phases(w) => w.panels(),
+        }
+    }
+
+    /// Pieces of the output map that the work can be divided into: pixels, lines, tiles or lines of tiles.
+    pub fn pieces(&self, out: Shape) -> usize {
+        match &self.weights {
+            Weights::Pointwise(_) => out.pixels(),
+            Weights::Direct(_) => out.n * out.h,
+            Weights::Winograd(w) => out.n * w.tiling().grid(out).iter().product::<usize>(),
+            Weights::Phases(w) => out.n * w.tiling().grid(out)[0],
+        }
+    }
+
+    /// Pieces that one run should take at most, so that what it works on stays in the second-level cache.
+    pub fn block(&self, out: Shape) -> usize {
+        const FLOATS: usize = 64 * 1024;
+        match &self.weights {
+            Weights::Pointwise(p) => (FLOATS / p.depth()).max(24) / 24 * 24,
+            Weights::Direct(p) => (FLOATS / (p.depth() * out.w)).max(1),
+            Weights::Winograd(w) => w.block(),
+            Weights::Phases(_) => 1,
+        }
+    }
+
+    /// Floats that a run over so many pieces needs beside input and output.
+    pub fn scratch(&self, g: &Geometry, input: Shape, out: Shape, pieces: usize) -> usize {
+        match &self.weights {
+            Weights::Pointwise(_) => 0,
+            Weights::Direct(_) => ((pieces - 1) * g.stride[0] + g.kernel[0]) * line_length(g, input.c),
+            Weights::Winograd(w) => w.scratch(pieces),
+            Weights::Phases(w) => {
+                let across = w.tiling().grid(out)[1];
+                // A line of the input beside its phases: less than one of theirs.
+                let lines = phase_floats(w.tiling(), across, input.c);
+                lines + lines / w.tiling().side() + w.scratch(across)
+            }
+        }
+    }
+
+    /// Computes these pieces of these panels' channels. `g` is the window laid on `x`; `scratch` holds at least
+    /// [`Conv::scratch`] floats for as many pieces.
+    ///
+    /// # Safety
+    /// Nothing else uses these pieces and channels of `out`.
+    pub unsafe fn run(
+        &self,
+        g: &Geometry,
+        x: View<'_>,
+        out: Out<'_>,
+        pieces: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        // SAFETY: the caller's, in all four.
+        unsafe {
+            match &self.weights {
+                Weights::Pointwise(packed) => {
+                    let rows = Rows::matrix(x.data, x.stride, x.shape.c, x.shape.pixels());
+                    packed.run(&rows, pieces, out.rows(0), panels, self.relu, CHAIN);
+                }
+                Weights::Direct(packed) => self.direct(packed, g, x, out, pieces, panels, scratch),
+                Weights::Winograd(w) => {
+                    let source = Source { view: x, image: 0, origin: g.pad };
+                    w.run(source, out, pieces, panels, self.relu, scratch);
+                }
+                Weights::Phases(w) => self.phases(w, g, x, out, pieces, panels, scratch),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Conv::run`].
+    #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
+    unsafe fn direct(
+        &self,
+        packed: &Packed,
+        g: &Geometry,
+        x: View<'_>,
+        out: Out<'_>,
+        lines: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let ([out_h, out_w], c) = (g.out, x.shape.c);
+        let pitch = line_length(g, c);
+        let mut first = lines.start;
+        while first < lines.end {
+            // As many lines as lie in one picture.
+            let (n, y) = (first / out_h, first % out_h);
+            let count = (lines.end - first).min(out_h - y);
+            let high = (count - 1) * g.stride[0] + g.kernel[0];
+            let padded = &mut scratch[..high * pitch];
+            for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
+                lay_line(x, n, (y * g.stride[0] + i).wrapping_sub(g.pad[0]), g.pad[1], to);
+            }
+            let rows = Rows {
+                data: padded,
+                count: count * out_w,
+                width: out_w,
+                step: g.stride[1] * c,
+                line: g.stride[0] * pitch,
+                segments: g.kernel[0],
+                length: g.kernel[1] * c,
+                pitch,
+            };
+            let to = out.rows(first * out_w);
+            // SAFETY: the caller's.
+            unsafe { packed.run(&rows, 0..rows.count, to, panels.clone(), self.relu, SHORT_CHAIN) };
+            first += count;
+        }
+    }
+
+    /// # Safety
+    /// As [`Conv::run`].
+    #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
+    unsafe fn phases(
+        &self,
+        winograd: &Winograd,
+        g: &Geometry,
+        x: View<'_>,
+        out: Out<'_>,
+        lines: Range<usize>,
+        panels: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let tiling = winograd.tiling();
+        let [down, across] = tiling.grid(out.shape);
+        let (high, wide) = (tiling.side(), across * tiling.outputs + tiling.kernel - 1);
+        let channels = x.shape.c * PHASES;
+        let (phased, scratch) = scratch.split_at_mut(phase_floats(tiling, across, x.shape.c));
+        let (line, scratch) = scratch.split_at_mut(wide * 2 * x.shape.c);
+        for at in lines {
+            let (n, top) = (at / down, at % down * tiling.outputs);
+            for (i, to) in phased.chunks_exact_mut(wide * channels).enumerate() {
+                lay_phases(x, n, 2 * (top + i), g.pad, line, to);
+            }
+            let view = View { data: phased, stride: channels, shape: Shape::new(1, high, wide, channels) };
+            let source = Source { view, image: n, origin: [top, 0] };
+            let tiles = at * across..(at + 1) * across;
+            // SAFETY: the caller's.
+            unsafe { winograd.run(source, out, tiles, panels.clone(), self.relu, scratch) };
+        }
+    }
+}
+
+/// OIHW to OHWI: the order in which a neighbourhood is read from NHWC.
+fn ohwi(weight: &[f32], channels: usize, area: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; weight.len()];
+    for (row, filter) in rows.chunks_exact_mut(area * channels).zip(weight.chunks_exact(area * channels)) {
+        for (c, plane) in filter.chunks_exact(area).enumerate() {
+            row[c..].iter_mut().step_by(channels).zip(plane).for_each(|(to, v)| *to = *v);
+        }
+    }
+    rows
+}
+
+/// Floats of an input line as wide as all windows of a line of output, with its padding.
+fn line_length(g: &Geometry, channels: usize) -> usize {
+    ((g.out[1] - 1) * g.stride[1] + g.kernel[1]) * channels
+}
+
+/// Copies line `y` of picture `n`, `left` columns of zeros before it; zeros where there is none.
+fn lay_line(x: View<'_>, n: usize, y: usize, left: usize, to: &mut [f32]) {
+    let Shape { h, w, c, .. } = x.shape;
+    if y >= h {
+        return to.fill(0.0);
+    }
+    let inside = w.min((to.len() / c).saturating_sub(left));
+    let (before, rest) = to.split_at_mut(left * c);
+    let (line, after) = rest.split_at_mut(inside * c);
+    before.fill(0.0);
+    after.fill(0.0);
+    let first = (n * h + y) * w;
+    if x.stride == c {
+        line.copy_from_slice(&x.data[first * c..][..inside * c]);
+    } else {
+        line.chunks_exact_mut(c).enumerate().for_each(|(i, to)| to.copy_from_slice(x.pixel(first + i)));
+    }
+}
+
+/// A line of phases: at each column the pixels (2i, 2j), (2i, 2j + 1), (2i + 1, 2j), (2i + 1, 2j + 1) of the padded
+/// input, where `y` is 2i. `line` has room for one of its lines.
+fn lay_phases(x: View<'_>, n: usize, y: usize, [top, left]: [usize; 2], line: &mut [f32], to: &mut [f32]) {
+    let pair = 2 * x.shape.c;
+    for below in 0..2 {
+        lay_line(x, n, (y + below).wrapping_sub(top), left, line);
+        let each = to[below * pair..].chunks_mut(2 * pair).zip(line.chunks_exact(pair));
+        if pair == 6 {
+            // Of pictures. Of a known length, a copy is no call.
+            each.for_each(|(to, pixels)| to[..6].copy_from_slice(&pixels[..6]));
+        } else {
+            each.for_each(|(to, pixels)| to[..pair].copy_from_slice(pixels));
+        }
+    }
+}
+
+fn phase_floats(tiling: Tiling, across: usize, channels: usize) -> usize {
+    tiling.side() * (across * tiling.outputs + tiling.kernel - 1) * channels * PHASES
+}

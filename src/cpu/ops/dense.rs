@@ -1,0 +1,36 @@
+//! Dense layers: one matrix product for the whole batch. The work is divided by panels of outputs.
+
+#![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
+
+use crate::cpu::gemm::{CHAIN, Packed, Rows};
+use crate::cpu::simd::Isa;
+use crate::cpu::view::{Out, View};
+use std::ops::Range;
+
+pub struct Dense {
+    /// (in, out).
+    weights: Packed,
+    relu: bool,
+}
+
+impl Dense {
+    /// `weight` is (out, in) with the inputs flattened HWC, as in a file.
+    pub fn new(isa: Isa, relu: bool, inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
+        Dense { weights: Packed::new(isa, weight, inputs, bias), relu }
+    }
+
+    pub fn panels(&self) -> usize {
+        self.weights.panels()
+    }
+
+    /// One row a picture. `x` must be whole, or one pixel a picture.
+    ///
+    /// # Safety
+    /// Nothing else uses these panels' channels of `out`.
+    pub unsafe fn run(&self, x: View<'_>, out: Out<'_>, panels: Range<usize>) {
+        let stride = x.stride * x.shape.h * x.shape.w;
+        let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
+        // SAFETY: the caller's.
+        unsafe { self.weights.run(&rows, 0..rows.count, out.rows(0), panels, self.relu, CHAIN) }
+    }
+}

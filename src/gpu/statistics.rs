@@ -1,0 +1,50 @@
+//! Activations in numbers, computed where they are.
+
+use super::device::Device;
+use super::kernels::{self, Kernels, slot};
+use crate::error::Result;
+use crate::inspect::statistics::Stats;
+use crate::plan::Place;
+use wgpu::{Buffer, BufferUsages};
+
+/// What is asked of a picture of the batch.
+pub async fn stats(
+    device: &Device,
+    kernels: &Kernels,
+    activations: &Buffer,
+    place: Place,
+    image: usize,
+    stats: Stats,
+) -> Result<Vec<f32>> {
+    let shape = place.shape;
+    let pixels = shape.h * shape.w;
+    let (kernel, units, channel) = match stats {
+        Stats::Channels => (&kernels.channels, shape.c, 0),
+        Stats::Map(channel) => (&kernels.map, pixels, channel),
+    };
+    let params = kernels::Stats {
+        first_pixel: (image * pixels) as u32,
+        pixels: pixels as u32,
+        channels: shape.c as u32,
+        offset: place.offset as u32,
+        stride: place.stride as u32,
+        channel: channel as u32,
+    };
+    let floats = stats.len(shape, image)?;
+    let (buffers, watch) = device.watch(|| {
+        let uniforms = device.filled("stats", &slot(&params), BufferUsages::UNIFORM);
+        let found = device.buffer("stats", floats as u64 * 4, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let bound = kernel.bind(device, &uniforms, 0, &[activations, &found]);
+        let mut encoder = device.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        kernel.dispatch(&mut pass, &bound, kernel.grid(units));
+        drop(pass);
+        device.submit(encoder);
+        [uniforms, found]
+    });
+    let values = device.values(&buffers[1]).await;
+    // A browser would keep the memory until it collects garbage.
+    buffers.iter().for_each(Buffer::destroy);
+    watch.result().await?;
+    values
+}

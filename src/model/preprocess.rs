@@ -1,0 +1,421 @@
+//! From a picture's pixels to the network's input: crop, antialiased resize, normalise.
+//!
+//! This is the specification. `shaders/preprocess.wgsl` does the same arithmetic over the same [`Taps`]; a library's
+//! resize, which rounds to bytes between its passes, could not be matched there.
+
+use crate::error::{Error, Result};
+use crate::graph::tensor::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+#[cfg(not(target_arch = "wasm32"))]
+mod decode;
+
+/// A decoded picture: RGBA, 8 bits a channel, rows from the top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    width: usize,
+    height: usize,
+    rgba: Vec<u8>,
+}
+
+impl Image {
+    pub fn new(width: usize, height: usize, rgba: Vec<u8>) -> Result<Self> {
+        if width == 0 || height == 0 {
+            return Err(Error::Image(format!("it is {width} by {height} pixels")));
+        }
+        let expected = width.checked_mul(height).and_then(|n| n.checked_mul(4));
+        if expected != Some(rgba.len()) {
+            return Err(Error::Image(format!("{width} by {height} pixels of RGBA do not make {} bytes", rgba.len())));
+        }
+        Ok(Image { width, height, rgba })
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    pub fn rgba(&self) -> &[u8] {
+        &self.rgba
+    }
+
+    /// The colour of a pixel, 0..255, on white where it is transparent.
+    fn rgb(&self, x: usize, y: usize) -> [f32; 3] {
+        let at = (y * self.width + x) * 4;
+        let [r, g, b, a] = [0, 1, 2, 3].map(|i| self.rgba[at + i] as f32);
+        if a == 255.0 { [r, g, b] } else { [r, g, b].map(|v| 255.0 + (v - 255.0) * (a / 255.0)) }
+    }
+}
+
+/// What of the picture the network sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crop {
+    /// The largest square at the centre.
+    #[default]
+    Center,
+    /// All of it, pressed into a square.
+    Squash,
+    /// All of it in its own proportions; what is left of the square has the mean colour.
+    Fit,
+}
+
+impl FromStr for Crop {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "center" => Ok(Crop::Center),
+            "squash" => Ok(Crop::Squash),
+            "fit" => Ok(Crop::Fit),
+            _ => Err(Error::Argument(format!("\"{s}\" is no way to crop; there are center, squash and fit"))),
+        }
+    }
+}
+
+/// Order of the colour channels in the network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+pub enum Order {
+    #[default]
+    #[serde(rename = "RGB")]
+    Rgb,
+    #[serde(rename = "BGR")]
+    Bgr,
+}
+
+/// How a model wants its pictures: input channel c is `(pixel * scale - mean[c]) / std[c]`, pixel 0..255.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Input height and width.
+    pub size: usize,
+    #[serde(default)]
+    pub order: Order,
+    #[serde(default = "one")]
+    pub scale: f32,
+    /// In the order of the network's input channels.
+    #[serde(default)]
+    pub mean: [f32; 3],
+    #[serde(default = "ones")]
+    pub std: [f32; 3],
+    /// A larger picture is first brought down to this size, then up to `size`: for a network that
+    /// learnt from small pictures and knows no finer detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<usize>,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn ones() -> [f32; 3] {
+    [1.0; 3]
+}
+
+/// RGB 0..255 at 224x224, as it is.
+impl Default for Preprocess {
+    fn default() -> Self {
+        Preprocess { size: 224, order: Order::Rgb, scale: 1.0, mean: [0.0; 3], std: [1.0; 3], through: None }
+    }
+}
+
+impl Preprocess {
+    /// BVLC's: BGR 0..255 minus the mean of ImageNet.
+    pub const BVLC: Preprocess = Preprocess {
+        size: 224,
+        order: Order::Bgr,
+        scale: 1.0,
+        mean: [104.0, 117.0, 123.0],
+        std: [1.0; 3],
+        through: None,
+    };
+
+    /// Checks that every number is usable.
+    pub fn check(&self) -> Result<()> {
+        let reason = if self.size == 0 || self.size > 4096 {
+            "size must be from 1 to 4096"
+        } else if self.through.is_some_and(|t| t == 0 || t > 4096) {
+            "through must be from 1 to 4096"
+        } else if !self.scale.is_finite() || self.mean.iter().chain(&self.std).any(|v| !v.is_finite()) {
+            "scale, mean and std must be finite"
+        } else if self.std.contains(&0.0) {
+            "std must not be 0"
+        } else if self.affine().iter().any(|(_, factor, offset)| !(factor * 255.0 + offset).is_finite()) {
+            "scale and mean divided by std must be finite"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Metadata { key: "preprocessing".into(), reason: reason.into() })
+    }
+
+    /// Factor and offset of each input channel: `pixel * factor + offset`, and which of R, G, B it reads.
+    pub fn affine(&self) -> [(usize, f32, f32); 3] {
+        [0, 1, 2].map(|c| {
+            let from = if self.order == Order::Rgb { c } else { 2 - c };
+            (from, self.scale / self.std[c], -self.mean[c] / self.std[c])
+        })
+    }
+
+    /// The taps along x and along y for a picture of this size.
+    pub fn taps(&self, width: usize, height: usize, crop: Crop) -> [Taps; 2] {
+        let short = width.min(height);
+        [width, height].map(|len| match crop {
+            Crop::Center => Taps::new((len - short) / 2, short, 0, self.size, self.size, self.through),
+            Crop::Squash => Taps::new(0, len, 0, self.size, self.size, self.through),
+            Crop::Fit => {
+                let long = width.max(height);
+                let inner = |full: usize| ((full * len + long / 2) / long).max(1);
+                let out = inner(self.size);
+                Taps::new(0, len, (self.size - out) / 2, out, self.size, self.through.map(inner))
+            }
+        })
+    }
+
+    /// The network's input for one picture, HWC, into `out`.
+    pub fn run(&self, image: &Image, crop: Crop, out: &mut [f32]) {
+        let size = self.size;
+        assert_eq!(out.len(), size * size * 3, "the slice must hold one picture");
+        let [across, down] = self.taps(image.width, image.height, crop);
+        let rows = down.reach();
+        let mut narrow = vec![[0f32; 3]; rows.len() * size];
+        let mut line = vec![[0f32; 3]; image.width];
+        for (y, narrow) in rows.clone().zip(narrow.chunks_exact_mut(size)) {
+            for x in across.reach() {
+                line[x] = image.rgb(x, y);
+            }
+            for (x, to) in narrow.iter_mut().enumerate() {
+                *to = across.apply(x, |i| line[i]);
+            }
+        }
+        let affine = self.affine();
+        for (y, line) in out.chunks_exact_mut(size * 3).enumerate() {
+            for (x, to) in line.chunks_exact_mut(3).enumerate() {
+                // Outside the picture the input is the mean colour, which normalises to zero.
+                if down.is_outside(y) || across.is_outside(x) {
+                    to.fill(0.0);
+                    continue;
+                }
+                let rgb = down.apply(y, |i| narrow[(i - rows.start) * size + x]);
+                for (to, (from, factor, offset)) in to.iter_mut().zip(affine) {
+                    *to = rgb[from] * factor + offset;
+                }
+            }
+        }
+    }
+
+    /// The input tensor for a batch of pictures.
+    pub fn tensor(&self, images: &[&Image], crop: Crop) -> Tensor {
+        let mut tensor = Tensor::zeros(Shape::new(images.len(), self.size, self.size, 3));
+        for (image, out) in images.iter().zip(tensor.data.chunks_exact_mut(self.size * self.size * 3)) {
+            self.run(image, crop, out);
+        }
+        tensor
+    }
+}
+
+/// Which inputs make each output along one axis, and with what weight: an antialiased bilinear resize
+/// (the triangle filter of Pillow's `BILINEAR`, whose width grows with the reduction).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taps {
+    /// For each output the first input, the number of inputs, and where their weights start.
+    pub spans: Vec<[u32; 3]>,
+    pub weights: Vec<f32>,
+}
+
+impl Taps {
+    /// Inputs `from .. from + len` onto outputs `at .. at + out` of `total`; by way of `through`
+    /// samples where the input has more.
+    fn new(from: usize, len: usize, at: usize, out: usize, total: usize, through: Option<usize>) -> Self {
+        let mut rows = match through {
+            Some(t) if t < len => {
+                let (down, up) = (triangle(len, t), triangle(t, out));
+                up.iter().map(|row| compose(row, &down)).collect()
+            }
+            _ => triangle(len, out),
+        };
+        let mut taps = Taps { spans: vec![[0; 3]; total], weights: Vec::new() };
+        for (span, (first, weights)) in taps.spans[at..at + out].iter_mut().zip(&mut rows) {
+            *span = [from + *first, weights.len(), taps.weights.len()].map(|v| v as u32);
+            taps.weights.append(weights);
+        }
+        taps
+    }
+
+    /// The inputs that any output reads.
+    pub fn reach(&self) -> std::ops::Range<usize> {
+        let inside = self.spans.iter().filter(|s| s[1] > 0);
+        let start = inside.clone().map(|s| s[0]).min().unwrap_or(0);
+        let end = inside.map(|s| s[0] + s[1]).max().unwrap_or(0);
+        start as usize..end as usize
+    }
+
+    fn is_outside(&self, out: usize) -> bool {
+        self.spans[out][1] == 0
+    }
+
+    fn apply(&self, out: usize, read: impl Fn(usize) -> [f32; 3]) -> [f32; 3] {
+        let [first, count, at] = self.spans[out].map(|v| v as usize);
+        let mut sum = [0.0; 3];
+        for (i, &w) in self.weights[at..at + count].iter().enumerate() {
+            let rgb = read(first + i);
+            for c in 0..3 {
+                sum[c] += rgb[c] * w;
+            }
+        }
+        sum
+    }
+}
+
+/// First input and weights of each of `out` outputs over `len` inputs.
+fn triangle(len: usize, out: usize) -> Vec<(usize, Vec<f32>)> {
+    let scale = len as f64 / out as f64;
+    let width = scale.max(1.0);
+    (0..out)
+        .map(|i| {
+            let center = (i as f64 + 0.5) * scale;
+            let first = (center - width + 0.5).max(0.0) as usize;
+            let end = ((center + width + 0.5) as usize).min(len).max(first + 1);
+            let weight = |x: usize| (1.0 - ((x as f64 + 0.5 - center) / width).abs()).max(0.0);
+            let sum: f64 = (first..end).map(weight).sum();
+            (first, (first..end).map(|x| (weight(x) / sum) as f32).collect())
+        })
+        .collect()
+}
+
+/// The taps of one output of a second resize in terms of the first one's inputs.
+fn compose((first, weights): &(usize, Vec<f32>), inner: &[(usize, Vec<f32>)]) -> (usize, Vec<f32>) {
+    let used = &inner[*first..first + weights.len()];
+    let start = used.iter().map(|r| r.0).min().unwrap_or(0);
+    let end = used.iter().map(|r| r.0 + r.1.len()).max().unwrap_or(start);
+    let mut sum = vec![0.0; end - start];
+    for (&w, (at, row)) in weights.iter().zip(used) {
+        for (to, v) in sum[at - start..].iter_mut().zip(row) {
+            *to += w * v;
+        }
+    }
+    (start, sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(size: usize) -> Preprocess {
+        Preprocess { size, ..Preprocess::default() }
+    }
+
+    fn gradient(width: usize, height: usize) -> Image {
+        let rgba = (0..height * width).flat_map(|i| [(i % width) as u8, (i / width) as u8, 7, 255]).collect();
+        Image::new(width, height, rgba).unwrap()
+    }
+
+    #[test]
+    fn weights_of_every_output_sum_to_one() {
+        for (len, out, through) in
+            [(1, 224, None), (300, 224, None), (3000, 224, Some(32)), (33, 10, Some(32)), (5, 7, Some(9))]
+        {
+            let taps = Taps::new(2, len, 0, out, out, through);
+            for [first, count, at] in taps.spans.iter().map(|s| s.map(|v| v as usize)) {
+                let sum: f32 = taps.weights[at..at + count].iter().sum();
+                assert!((sum - 1.0).abs() < 1e-5, "{len} -> {out}: {sum}");
+                assert!(first >= 2 && first + count <= 2 + len);
+            }
+        }
+    }
+
+    #[test]
+    fn at_its_own_size_a_picture_is_itself() {
+        let image = gradient(5, 5);
+        let out = plain(5).tensor(&[&image], Crop::Center);
+        assert_eq!(out.data[(3 * 5 + 2) * 3..][..3], [2.0, 3.0, 7.0]);
+    }
+
+    #[test]
+    fn the_centre_is_cropped_and_channels_are_ordered() {
+        let image = gradient(9, 5);
+        let mut p = plain(5);
+        p.order = Order::Bgr;
+        p.mean = [7.0, 0.0, 0.0];
+        p.std = [1.0, 2.0, 1.0];
+        let out = p.tensor(&[&image], Crop::Center);
+        assert_eq!(out.data[..3], [0.0, 0.0, 2.0]);
+        assert_eq!(out.data[4 * 5 * 3..][..3], [0.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn fit_leaves_the_mean_colour_around() {
+        let mut p = plain(8);
+        p.mean = [9.0; 3];
+        let out = p.tensor(&[&gradient(8, 4)], Crop::Fit);
+        assert_eq!(out.data[..3], [0.0; 3]);
+        assert_eq!(out.data[2 * 8 * 3..][..3], [-9.0, -9.0, -2.0]);
+        assert_eq!(out.data[7 * 8 * 3..][..3], [0.0; 3]);
+    }
+
+    #[test]
+    fn transparent_pixels_lie_on_white() {
+        let image = Image::new(1, 1, vec![10, 20, 30, 0]).unwrap();
+        assert_eq!(plain(1).tensor(&[&image], Crop::Squash).data, [255.0; 3]);
+    }
+
+    #[test]
+    fn a_picture_needs_pixels() {
+        assert!(Image::new(0, 4, vec![]).is_err());
+        assert!(Image::new(2, 2, vec![0; 15]).is_err());
+        assert!(Image::new(usize::MAX, 2, vec![]).is_err());
+    }
+
+    #[test]
+    fn extreme_proportions_still_fit() {
+        for (w, h) in [(1, 2000), (2000, 1), (1, 1)] {
+            for crop in [Crop::Center, Crop::Squash, Crop::Fit] {
+                let out = plain(8).tensor(&[&gradient(w, h)], crop);
+                assert!(out.data.iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+
+    /// Half-pixel centres and edges that repeat: what frameworks call bilinear with `align_corners=False`.
+    #[test]
+    fn enlarging_is_the_frameworks_bilinear() {
+        let rgba = (0..32 * 32 * 4).map(|i| if i % 4 == 3 { 255 } else { (i * 7919 % 251) as u8 });
+        let image = Image::new(32, 32, rgba.collect()).unwrap();
+        let out = plain(224).tensor(&[&image], Crop::Center);
+        let source = |i: usize| ((i as f64 + 0.5) * (32.0 / 224.0) - 0.5).max(0.0);
+        for (y, x) in [(0, 0), (0, 223), (223, 100), (17, 3), (111, 112), (223, 223)] {
+            let (sy, sx) = (source(y), source(x));
+            let (y0, x0) = (sy as usize, sx as usize);
+            let (fy, fx) = (sy - y0 as f64, sx - x0 as f64);
+            let at = |y: usize, x: usize| f64::from(image.rgb(x.min(31), y.min(31))[1]);
+            let top = at(y0, x0) * (1.0 - fx) + at(y0, x0 + 1) * fx;
+            let bottom = at(y0 + 1, x0) * (1.0 - fx) + at(y0 + 1, x0 + 1) * fx;
+            let want = top * (1.0 - fy) + bottom * fy;
+            let got = f64::from(out.data[(y * 224 + x) * 3 + 1]);
+            assert!((got - want).abs() < 1e-3, "({y}, {x}): {got}, not {want}");
+        }
+    }
+
+    #[test]
+    fn through_is_down_and_then_up() {
+        let image = gradient(200, 170);
+        let small = Preprocess { size: 32, ..plain(32) }.tensor(&[&image], Crop::Squash);
+        let way = Preprocess { through: Some(32), ..plain(224) };
+        let got = way.tensor(&[&image], Crop::Squash);
+        let up = triangle(32, 224);
+        let sum = |row: &(usize, Vec<f32>), f: &dyn Fn(usize) -> f32| -> f32 {
+            row.1.iter().enumerate().map(|(i, w)| w * f(row.0 + i)).sum()
+        };
+        for (y, x) in [(0, 0), (100, 57), (223, 223), (3, 200)] {
+            let want = sum(&up[y], &|j| sum(&up[x], &|i| small.data[(j * 32 + i) * 3]));
+            let value = got.data[(y * 224 + x) * 3];
+            assert!((value - want).abs() < 1e-3, "({y}, {x}): {value}, not {want}");
+        }
+        // A picture that is no larger takes no detour.
+        let tiny = gradient(32, 32);
+        assert_eq!(way.tensor(&[&tiny], Crop::Center), plain(224).tensor(&[&tiny], Crop::Center));
+    }
+}
