@@ -13,15 +13,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// What the second process prints before the name of a step that is prepared.
+/// What the second process prints before the name of a step whose preparation has ended: well, or not.
 const PREPARED: &str = "prepared: ";
+const FAILED: &str = "not prepared: ";
 
 /// The second process, while it runs.
 pub struct Ahead {
     child: Child,
-    /// Steps that are prepared, and not asked for yet.
-    prepared: RefCell<Vec<String>>,
-    told: Receiver<String>,
+    /// Steps whose preparation has ended, and whether it succeeded.
+    prepared: RefCell<Vec<(String, bool)>>,
+    told: Receiver<(String, bool)>,
 }
 
 impl Ahead {
@@ -40,8 +41,9 @@ impl Ahead {
         if let Some(output) = child.stdout.take() {
             thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    if let Some(step) = line.strip_prefix(PREPARED) {
-                        let _ = tell.send(step.to_owned());
+                    let told = |prefix, prepared| Some((line.strip_prefix(prefix)?.to_owned(), prepared));
+                    if let Some(told) = told(PREPARED, true).or_else(|| told(FAILED, false)) {
+                        let _ = tell.send(told);
                     }
                 }
             });
@@ -50,13 +52,16 @@ impl Ahead {
         Ok(Some(Self { child, prepared: RefCell::default(), told }))
     }
 
-    /// Waits until a step is prepared, or the process has ended.
-    pub fn wait(&self, step: &str) {
+    /// Waits until a step is prepared, or the process has ended; gives whether it is prepared.
+    pub fn wait(&self, step: &str) -> bool {
         let mut prepared = self.prepared.borrow_mut();
-        while !prepared.iter().any(|name| name == step) {
+        loop {
+            if let Some((_, succeeded)) = prepared.iter().find(|(name, _)| name == step) {
+                return *succeeded;
+            }
             match self.told.recv() {
-                Ok(name) => prepared.push(name),
-                Err(_) => return,
+                Ok(told) => prepared.push(told),
+                Err(_) => return false,
             }
         }
     }
@@ -70,7 +75,7 @@ impl Drop for Ahead {
     }
 }
 
-/// Says to the first process that a step is prepared.
-pub fn tell(step: &str) {
-    println!("{PREPARED}{step}");
+/// Says to the first process that a step's preparation has ended.
+pub fn tell(step: &str, succeeded: bool) {
+    println!("{}{step}", if succeeded { PREPARED } else { FAILED });
 }

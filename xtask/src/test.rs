@@ -6,7 +6,7 @@ use crate::jobs::{self, Job};
 use crate::wasm::Build;
 use crate::{budgets, imagenet, licences, package, page, python, repo, shell, wasm};
 use anyhow::{Context, Result, anyhow, bail};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ const STEPS: [Step; 13] = [
     Step::new("types", "TypeScript", |_| page::check()),
     Step::new("build", "the page", |_| page::build().and_then(|()| page::build_tests())),
     Step::new(PACKAGE_STEP, "the npm package, packed, in fresh projects", packed),
-    Step::new("page", "the page in real browsers", pages).prepared_by(compile_native),
+    Step::new("page", "the page in real browsers", pages).prepared_by(page_references),
     Step::new("native", "native tests", native).prepared_by(compile_native),
     Step::new("clippy", "clippy, native", clippy).prepared_by(lint),
     Step::new("clippy-wasm", "clippy, wasm32", clippy_wasm).prepared_by(lint_wasm).in_full(),
@@ -95,6 +95,8 @@ const BROWSED: [&str; 4] = [PACKAGE_STEP, "page", "native", "ops"];
 struct Machine {
     tier: Tier,
     browsers: OnceCell<Browsers>,
+    /// Whether all that can be done ahead of the present step is done.
+    prepared: Cell<bool>,
 }
 
 impl Machine {
@@ -122,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     if tier == Tier::Default && options.steps.is_empty() {
         println!("The default tier; `cargo xtask test --full` runs everything.");
     }
-    let machine = Machine { tier, browsers: OnceCell::new() };
+    let machine = Machine { tier, browsers: OnceCell::new(), prepared: Cell::new(false) };
     let wanted = |step: &&Step| match options.steps.is_empty() {
         true => tier == Tier::Full || !step.full,
         false => options.steps.iter().any(|name| name == step.name),
@@ -142,7 +144,7 @@ pub fn run(options: &Options) -> Result<()> {
             ahead = Ahead::start(&later.collect::<Vec<_>>())?;
         }
         if let (Some(ahead), Some(_)) = (&ahead, step.prepare) {
-            ahead.wait(step.name);
+            machine.prepared.set(ahead.wait(step.name));
         }
         let result = (step.run)(&machine);
         let seconds = start.elapsed().as_secs_f64();
@@ -176,9 +178,8 @@ pub fn run(options: &Options) -> Result<()> {
 fn prepare(options: &Options) {
     for step in STEPS.iter().filter(|step| options.steps.iter().any(|name| name == step.name)) {
         if let Some(prepare) = step.prepare {
-            // The step does it again, and tells what went wrong.
-            let _ = jobs::quietly(prepare);
-            ahead::tell(step.name);
+            // Where it fails, the step does it again, and tells what went wrong.
+            ahead::tell(step.name, jobs::quietly(prepare).is_ok());
         }
     }
 }
@@ -282,18 +283,30 @@ fn pages(machine: &Machine) -> Result<()> {
     let mut tests = NodeTests::new(machine, "tests", &PAGE)?;
     let command = &mut tests.command;
     command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
-    if let Some(reference) = repo::reference() {
-        // The Keras weights as a model file.
-        let h5 = reference.join("keras/googlenet_keras3.weights.h5");
-        let keras = repo::target().join("keras.safetensors");
-        let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
-        shell::run(import.arg(h5).arg("-o").arg(&keras).args(["--mean", "0,0,0"]))?;
-        command.env("KERAS_MODEL", keras);
-        // BVLC's layers in f64, beside it.
-        let mut exact = cargo(&["test", "--quiet", "--test=golden", "bvlc_against_exact_arithmetic"]);
-        shell::run(exact.env("GOOGLENET_EXACT", repo::target().join("exact.safetensors")))?;
+    if repo::reference().is_some() {
+        // Asked of the step's preparation and not of cargo, which would wait for what is compiled ahead after it.
+        if !machine.prepared.get() {
+            page_references()?;
+        }
+        command.env("KERAS_MODEL", keras_model());
     }
     tests.run()
+}
+
+/// The Keras weights as a model file.
+fn keras_model() -> PathBuf {
+    repo::target().join("keras.safetensors")
+}
+
+/// Makes what the page is compared with: the Keras weights as a model file, and beside it BVLC's layers in f64.
+fn page_references() -> Result<()> {
+    let Some(reference) = repo::reference() else { return Ok(()) };
+    compile_native()?;
+    let h5 = reference.join("keras/googlenet_keras3.weights.h5");
+    let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
+    Job::run(import.arg(h5).arg("-o").arg(keras_model()).args(["--mean", "0,0,0"]))?;
+    let mut exact = cargo(&["test", "--quiet", "--test=golden", "bvlc_against_exact_arithmetic"]);
+    Job::run(exact.env("GOOGLENET_EXACT", repo::target().join("exact.safetensors")))
 }
 
 fn packed(machine: &Machine) -> Result<()> {
