@@ -1,21 +1,59 @@
-//! Shaders without their comments and needless spaces: every byte of them is downloaded.
+//! Makes the shaders ready to be built in: `$OUT_DIR/shaders.rs` has a `Shader` for each file of `shaders` and
+//! `shaders/software`. Comments and needless spaces are left out, since every byte of a shader is downloaded.
+//!
+//! A line `//#include shared/texture.wgsl` names a piece that several shaders share. A piece is stored once, and joined
+//! with the shader when its module is made.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{env, fs, io};
+
+const INCLUDE: &str = "//#include ";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=shaders");
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
-    for entry in fs::read_dir("shaders")? {
-        let path = entry?.path();
-        // A shader has no strings, so that `//` can only begin a comment.
-        let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
-        let text: String = fs::read_to_string(&path)?.lines().map(code).collect::<Vec<_>>().join(" ");
-        if let Some(name) = path.file_name() {
-            fs::write(Path::new(&out).join(name), squeezed(&text))?;
+    let mut shaders = BTreeMap::new();
+    for folder in ["shaders", "shaders/software", "shaders/shared"] {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_file() {
+                let name = path.strip_prefix("shaders").map_err(io::Error::other)?.to_string_lossy().replace('\\', "/");
+                shaders.insert(name, fs::read_to_string(&path)?);
+            }
         }
     }
-    Ok(())
+    let mut rust = String::new();
+    for (name, text) in &shaders {
+        // A shader has no strings, so that `//` can only begin a comment.
+        let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+        let code: String = text.lines().map(code).collect::<Vec<_>>().join(" ");
+        rust += &format!("const {}_TEXT: &str = {:?};\n", constant(name), squeezed(&code));
+    }
+    let mut all = Vec::new();
+    for (name, text) in shaders.iter().filter(|(name, _)| !name.starts_with("shared/")) {
+        let mut pieces = Vec::new();
+        let mut seen = BTreeSet::new();
+        for piece in text.lines().filter_map(|line| line.strip_prefix(INCLUDE)) {
+            if !shaders.contains_key(piece) || !seen.insert(piece) {
+                return Err(io::Error::other(format!("shaders/{name} includes {piece}, which is not there, or twice")));
+            }
+            pieces.push(format!("{}_TEXT", constant(piece)));
+        }
+        let shader = constant(name);
+        pieces.push(format!("{shader}_TEXT"));
+        let (label, pieces) = (name.trim_end_matches(".wgsl"), pieces.join(", "));
+        rust += &format!("pub static {shader}: Shader = Shader {{ name: {label:?}, pieces: &[{pieces}] }};\n");
+        all.push(format!("&{shader}"));
+    }
+    rust += "/// Every shader.\n#[cfg(not(target_arch = \"wasm32\"))]\n";
+    rust += &format!("pub static ALL: [&Shader; {}] = [{}];\n", all.len(), all.join(", "));
+    fs::write(Path::new(&out).join("shaders.rs"), rust)
+}
+
+/// A file's name as that of a constant: `software/pool.wgsl` as `SOFTWARE_POOL`.
+fn constant(name: &str) -> String {
+    name.trim_end_matches(".wgsl").replace('/', "_").to_uppercase()
 }
 
 /// One space where there must be one: between words, and between signs that would become another.

@@ -1,8 +1,8 @@
 // Joining along channels: copies one input into its channels of the output, times its gain. One
-// dispatch an input, one thread an element. Activations are in f16 where the alias is made so.
+// dispatch an input, one thread an element.
 // Twin: src/cpu/ops/concat.rs.
 
-alias real = f32;
+//#include shared/invocation.wgsl
 
 struct Params {
     count: u32, // N * H * W * C
@@ -19,15 +19,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gains: array<f32>; // (nodes)
 @group(0) @binding(3) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
 
-const THREADS = 64u;
-
 @compute @workgroup_size(THREADS)
 fn concat(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    let i = element(group, groups, thread);
     if i >= p.count {
         return;
     }

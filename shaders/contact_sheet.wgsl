@@ -1,8 +1,9 @@
-// Activations, in f16 where the alias is made so, as a sheet of channel tiles: `extent` finds each tile's least and greatest value,
+// Activations as a contact sheet, one tile a channel: `extent` finds each tile's least and greatest value,
 // `merge` those of the whole sheet, `draw` colours a band of the sheet's rows.
 // The specification: src/inspect/contact_sheet.rs. Twin: src/cpu/contact_sheet.rs.
 
-alias real = f32;
+//#include shared/invocation.wgsl
+//#include shared/limits.wgsl
 
 struct Params {
     first_pixel: u32, // of the picture drawn, in the batch
@@ -33,9 +34,6 @@ struct Params {
 const CHANNEL = 0u;
 const SHEET = 1u;
 const FIXED = 2u;
-
-const GREATEST = 3.4028234663852886e38f;
-const THREADS = 64u;
 
 var<workgroup> part: array<vec2f, 64>;
 
@@ -93,7 +91,7 @@ fn draw(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    let i = element(group, groups, thread);
     if i >= p.rows * p.sheet_width {
         return;
     }

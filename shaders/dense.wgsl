@@ -1,10 +1,6 @@
 // Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
 // x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
-// picture; its threads share the sum, 32 to four outputs. Activations and weights are in f16 where the aliases are made
-// so. Twin: src/cpu/ops/dense.rs.
-
-alias real = f32;
-alias weight4 = vec4f;
+// picture; its threads share the sum, 32 to four outputs. Twin: src/cpu/ops/dense.rs.
 
 struct Params {
     inputs: u32, // H * W * C
@@ -32,15 +28,15 @@ var<workgroup> part: array<vec4f, 256>; // (PARTS, QUADS)
 
 @compute @workgroup_size(THREADS)
 fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-    let quads = (p.outputs + 3u) / 4u;
-    let quad = group.x * QUADS + thread % QUADS;
+    let vec4_channels = (p.outputs + 3u) / 4u;
+    let vec4_channel = group.x * QUADS + thread % QUADS;
     let image = group.y;
     var sum = vec4f();
-    if quad < quads {
+    if vec4_channel < vec4_channels {
         for (var i = thread / QUADS; i < p.inputs; i += PARTS) {
             let pixel = i / p.channels;
             let at = (image * p.pixels + pixel) * p.x_stride + p.x_offset + i - pixel * p.channels;
-            sum += f32(x[at]) * vec4f(w[i * quads + quad]);
+            sum += f32(x[at]) * vec4f(w[i * vec4_channels + vec4_channel]);
         }
     }
     part[thread] = sum;
@@ -51,15 +47,15 @@ fn dense(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) t
         }
         workgroupBarrier();
     }
-    if thread >= QUADS || quad >= quads {
+    if thread >= QUADS || vec4_channel >= vec4_channels {
         return;
     }
-    var value = part[thread] + b[quad];
+    var value = part[thread] + b[vec4_channel];
     if p.relu != 0u {
         value = max(value, vec4f());
     }
     let at = image * p.y_stride + p.y_offset;
-    for (var j = 0u; j < min(4u, p.outputs - quad * 4u); j++) {
-        y[at + quad * 4u + j] = real(value[j]);
+    for (var j = 0u; j < min(4u, p.outputs - vec4_channel * 4u); j++) {
+        y[at + vec4_channel * 4u + j] = real(value[j]);
     }
 }

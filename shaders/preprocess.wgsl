@@ -3,7 +3,7 @@
 // weight; transparent pixels lie on white; where there are no taps the input is the mean colour,
 // which is zero. The specification, and the twin: src/model/preprocess.rs.
 
-alias real = f32; // or f16, of an activation
+//#include shared/invocation.wgsl
 
 struct Params {
     width: u32, // of the picture
@@ -32,8 +32,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> narrow: array<vec4f>; // (rows, size) red, green, blue, unused
 @group(0) @binding(5) var<storage, read_write> y: array<real>; // (N, size, size, y_stride)
 
-const THREADS = 64u;
-
 fn colour(at: u32) -> vec4f {
     let rgba = vec4f((vec4u(pixels[at]) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u));
     if rgba.w == 255.0 {
@@ -48,7 +46,7 @@ fn across(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    let i = element(group, groups, thread);
     if i >= p.rows * p.size {
         return;
     }
@@ -69,7 +67,7 @@ fn down(
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
+    let i = element(group, groups, thread);
     if i >= p.size * p.size {
         return;
     }

@@ -1,8 +1,8 @@
 // Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup takes one pixel.
-// Activations are in f16 where the alias is made so; what a run gives is in f32.
+// The probabilities are written twice: as activations, and in f32 to the buffer that is read back.
 // Twin: src/cpu/ops/softmax.rs.
 
-alias real = f32;
+//#include shared/limits.wgsl
 
 struct Params {
     pixels: u32, // N * H * W
@@ -11,15 +11,14 @@ struct Params {
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
-    first: u32, // of what a run gives
+    first: u32, // of head_outputs
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
 @group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
-@group(0) @binding(3) var<storage, read_write> given: array<f32>; // (N, H, W, channels) of each layer
+@group(0) @binding(3) var<storage, read_write> head_outputs: array<f32>; // (N, H, W, channels) of each layer
 
-const LOWEST = -3.4028234663852886e38f;
 const THREADS = 256u;
 
 var<workgroup> part: array<f32, 256>;
@@ -77,6 +76,6 @@ fn softmax(
     for (var c = thread; c < p.channels; c += THREADS) {
         let value = exp(f32(x[start + c]) - most) / sum;
         y[to + c] = real(value);
-        given[p.first + pixel * p.channels + c] = value;
+        head_outputs[p.first + pixel * p.channels + c] = value;
     }
 }

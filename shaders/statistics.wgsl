@@ -1,8 +1,8 @@
-// Activations, in f16 where the alias is made so, in numbers: `channels` finds each channel's mean, greatest and least value and its share of zeros,
-// `map` picks one channel's values.
+// Statistics of activations: `channels` finds each channel's mean, greatest and least value and its share of zeros, `map`
+// picks one channel's values.
 // The specification: src/inspect/statistics.rs. Twin: src/cpu/statistics.rs.
 
-alias real = f32;
+//#include shared/limits.wgsl
 
 struct Params {
     first_pixel: u32, // of the picture, in the batch
@@ -17,7 +17,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (channels, 4), or (pixels)
 
-const GREATEST = 3.4028234663852886e38f;
 // Channels lie side by side: as many threads read along them as a line of memory holds, and as many down the pixels.
 const SIDE = 16u;
 

@@ -7,7 +7,7 @@
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 mod engine;
 #[cfg(feature = "gpu")]
-mod warm;
+mod prepared;
 
 use crate::error::Error;
 use js_sys::Reflect;

@@ -131,19 +131,19 @@ impl Cpu {
             };
             let kernel = match node.op {
                 Op::Input(_) => Kernel::Input,
-                Op::Conv { window, relu, .. } => {
+                Op::Conv { window, activation, .. } => {
                     let [weight, bias] = weights()?;
                     let algorithm = conv::Algorithm::choose(window, input, node.shape);
-                    Kernel::Conv(Conv::new(isa, algorithm, window, relu, [input, node.shape], &weight, &bias))
+                    Kernel::Conv(Conv::new(isa, algorithm, window, activation, [input, node.shape], &weight, &bias))
                 }
                 Op::MaxPool(window) => Kernel::MaxPool(window),
                 Op::AvgPool { window, count_padding } => Kernel::AvgPool { window, count_padding },
                 Op::AdaptiveAvgPool { .. } => Kernel::AdaptiveAvgPool,
                 Op::Lrn { size, alpha, beta, k } => Kernel::Lrn(Lrn { size, alpha, beta, k }),
                 Op::Concat => Kernel::Concat,
-                Op::Dense { relu, .. } => {
+                Op::Dense { activation, .. } => {
                     let [weight, bias] = weights()?;
-                    Kernel::Dense(Dense::new(isa, relu, input.per_image(), &weight, &bias))
+                    Kernel::Dense(Dense::new(isa, activation, input.per_image(), &weight, &bias))
                 }
                 Op::Softmax => Kernel::Softmax,
             };

@@ -8,7 +8,7 @@ use crate::cpu::threads::Team;
 #[cfg(feature = "gpu")]
 use crate::engine::selfcheck::SelfCheck;
 use crate::error::{Error, Result};
-use crate::gpu::{self, Counts, Drawn, Gpu, Warm};
+use crate::gpu::{self, Counts, Drawn, Gpu, PreparedGpu};
 use crate::graph::network::NodeId;
 use crate::graph::op::Op;
 use crate::graph::tensor::Tensor;
@@ -131,23 +131,23 @@ impl HeadOutput {
     }
 }
 
-/// A run that is under way, or on the CPU done.
-pub struct Flight {
+/// A run that was started. The CPU has done it already; a GPU may still be computing.
+pub struct PendingRun {
     heads: Vec<String>,
     way: Way,
 }
 
 enum Way {
     Done(Run),
-    Gpu(Box<gpu::Flight>),
+    Gpu(Box<gpu::PendingRun>),
 }
 
-impl Flight {
-    /// What the run answers.
-    pub async fn land(self) -> Result<Output> {
+impl PendingRun {
+    /// Waits for the run, and gives its output.
+    pub async fn finish(self) -> Result<Output> {
         let Run { heads, steps, preprocess_ms, run_ms } = match self.way {
             Way::Done(run) => run,
-            Way::Gpu(flight) => flight.land().await?,
+            Way::Gpu(run) => run.finish().await?,
         };
         let heads = self.heads.into_iter().zip(heads).map(|(name, probabilities)| HeadOutput { name, probabilities });
         Ok(Output { heads: heads.collect(), steps, preprocess_ms, run_ms })
@@ -193,12 +193,12 @@ impl Engine {
 
     /// Loads a model: weights are packed (and uploaded) here, once.
     pub async fn with(model: Model, options: Options) -> Result<Self> {
-        Self::warmed(model, options, None).await
+        Self::with_gpu(model, options, None).await
     }
 
-    /// As [`Engine::with`], on a GPU that was opened before.
-    pub async fn warmed(mut model: Model, options: Options, warm: Option<Warm>) -> Result<Self> {
-        let (runner, plan, reason) = Self::choose(&model, options, warm).await?;
+    /// Like [`Engine::with`], on a GPU that was opened before.
+    pub async fn with_gpu(mut model: Model, options: Options, prepared: Option<PreparedGpu>) -> Result<Self> {
+        let (runner, plan, reason) = Self::choose(&model, options, prepared).await?;
         model.weights = Weights::default();
         let (backend, adapter, threads, f16) = match &runner {
             Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads(), false),
@@ -220,7 +220,11 @@ impl Engine {
         })
     }
 
-    async fn choose(model: &Model, options: Options, warm: Option<Warm>) -> Result<(Runner, Option<Plan>, String)> {
+    async fn choose(
+        model: &Model,
+        options: Options,
+        prepared: Option<PreparedGpu>,
+    ) -> Result<(Runner, Option<Plan>, String)> {
         let team = || Team::of(options.threads);
         let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), None, why));
         if options.backend == Backend::Cpu {
@@ -228,11 +232,11 @@ impl Engine {
         }
         let auto = options.backend == Backend::Auto;
         let gpu = async {
-            let warm = match warm {
-                Some(warm) => warm,
-                None => Warm::with(options.half, options.kernels).await?,
+            let prepared = match prepared {
+                Some(prepared) => prepared,
+                None => PreparedGpu::with(options.half, options.kernels).await?,
             };
-            let gpu = if auto { Gpu::hardware(warm, model).await } else { Gpu::load(warm, model).await };
+            let gpu = if auto { Gpu::hardware(prepared, model).await } else { Gpu::load(prepared, model).await };
             Self::ready(gpu?, model, options).await
         };
         match gpu.await {
@@ -373,8 +377,8 @@ impl Engine {
     }
 
     /// As [`Engine::run_input`], up to where a GPU has all that it needs: another input may be started before this one
-    /// has landed, and a third is [`Error::Argument`]. What is read meanwhile is the last one's.
-    pub async fn start_input(&mut self, input: Input<'_>) -> Result<Flight> {
+    /// has finished, and a third is [`Error::Argument`]. What is read meanwhile is the last one's.
+    pub async fn start_input(&mut self, input: Input<'_>) -> Result<PendingRun> {
         self.ready_for(&input)?;
         self.start(Work::All(input)).await
     }
@@ -409,12 +413,12 @@ impl Engine {
 
     /// Has the plan in force run.
     async fn execute(&mut self, work: Work<'_>) -> Result<Output> {
-        let output = self.start(work).await?.land().await;
+        let output = self.start(work).await?.finish().await;
         self.filled = output.is_ok();
         output
     }
 
-    async fn start(&mut self, work: Work<'_>) -> Result<Flight> {
+    async fn start(&mut self, work: Work<'_>) -> Result<PendingRun> {
         self.filled = false;
         let way = match &mut self.runner {
             Runner::Cpu(cpu) => Way::Done(cpu.run(work, &self.gains, self.timed)?),
@@ -422,7 +426,7 @@ impl Engine {
         };
         self.filled = true;
         self.applied.copy_from_slice(&self.gains);
-        Ok(Flight { heads: self.model.network.heads().iter().map(|head| head.name.clone()).collect(), way })
+        Ok(PendingRun { heads: self.model.network.heads().iter().map(|head| head.name.clone()).collect(), way })
     }
 
     /// Takes on the plan for this batch, unless it is in force.

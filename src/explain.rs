@@ -7,7 +7,7 @@
 use crate::engine::{Engine, Output};
 use crate::error::{Error, Result};
 use crate::graph::network::Network;
-use crate::graph::op::Op;
+use crate::graph::op::{Activation, Op};
 use crate::model::{Model, tensor_names};
 use serde::Serialize;
 
@@ -61,7 +61,9 @@ impl Classifier {
         let logits = network.node(network.heads().last()?.logits);
         let pooled = network.node(*logits.inputs.first()?);
         let map = *pooled.inputs.first()?;
-        if !matches!(logits.op, Op::Dense { relu: false, .. }) || pooled.op != (Op::AdaptiveAvgPool { out: [1, 1] }) {
+        if !matches!(logits.op, Op::Dense { activation: Activation::None, .. })
+            || pooled.op != (Op::AdaptiveAvgPool { out: [1, 1] })
+        {
             return None;
         }
         let [weights, bias] = tensor_names(&logits.name).map(|name| model.weights.get(&name));

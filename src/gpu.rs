@@ -4,45 +4,54 @@
 //! probabilities come back. Activations stay on the GPU until [`Gpu::read`] or [`Gpu::draw`] asks.
 
 mod contact_sheet;
-mod conv;
 mod device;
-mod few;
-mod jobs;
-mod kernels;
+mod fusion;
+mod job;
+mod kernel;
+mod launch;
+mod layout;
+mod lower;
+mod ops;
 #[cfg(not(target_arch = "wasm32"))]
 mod peak;
 mod picture;
-mod record;
+mod recording;
+mod shaders;
+mod software;
 mod statistics;
 mod timing;
 mod tune;
+mod vec_map;
+mod weights;
 
 use crate::error::{Error, Result};
 use crate::graph::googlenet::Spec;
 use crate::graph::network::{Network, NodeId};
+use crate::graph::op::TensorSpec;
 use crate::graph::tensor::Tensor;
 use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::preprocess::{Crop, Image, Preprocess};
-use crate::model::{Model, tensor_names};
+use crate::model::{Model, tensor_name};
 use crate::plan::{Input, Join, Place, Plan, Run, StepTime, Work};
 pub use contact_sheet::Drawn;
-use conv::Packed;
-pub use device::Counts;
-use device::{Device, Watch};
-use few::Few;
-use jobs::{Choice, Jobs};
-pub use kernels::KernelSet;
-use kernels::Kernels;
+pub use device::{Counts, KernelSet};
+use device::{Device, ErrorScope};
+use kernel::Kernels;
 #[cfg(not(target_arch = "wasm32"))]
-pub use kernels::dispatched;
+pub use kernel::dispatched;
+use lower::{default_config, lower};
 #[cfg(not(target_arch = "wasm32"))]
 pub use peak::Peak;
 use picture::Picture;
-use record::{Recording, Results};
+use recording::{Recording, Results};
+#[cfg(not(target_arch = "wasm32"))]
+pub use shaders::shader_sources;
 use std::rc::Rc;
 use tune::Tuning;
+use vec_map::VecMap;
 use web_time::Instant;
+use weights::Packed;
 use wgpu::{Buffer, CommandEncoder};
 
 /// One dispatch, as a person reads it.
@@ -63,9 +72,9 @@ pub struct Outline {
 /// is not in it.
 pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
     let set = KernelSet::Hardware;
-    let jobs = Jobs::new(network, plan, &Choice { set, cut: &|class| class.cut(set) })?;
+    let lowered = lower(network, plan, set, &|key| default_config(set, key))?;
     let name = |&node: &NodeId| network.node(node).name.clone();
-    let of_span = |span: &jobs::Span| {
+    let of_span = |span: &job::Span| {
         let nodes: Vec<NodeId> = span.nodes.iter().map(|(node, _)| *node).collect();
         let inner = |input: &&NodeId| !nodes.contains(input);
         let inputs = nodes.iter().flat_map(|&node| &network.node(node).inputs);
@@ -73,8 +82,8 @@ pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
         reads.dedup();
         let macs = nodes.iter().map(|&node| network.macs(node) * plan.batch as u64).sum();
         let writes: Vec<String> = nodes.iter().map(name).collect();
-        let each = jobs.jobs[span.jobs.clone()].iter().map(move |job| Outline {
-            op: job.kernel.entry(),
+        let each = lowered.jobs[span.jobs.clone()].iter().map(move |job| Outline {
+            op: job.kernel.entry.name,
             reads: reads.clone(),
             writes: writes.clone(),
             macs,
@@ -82,7 +91,7 @@ pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
         });
         each.collect::<Vec<_>>()
     };
-    Ok(jobs.spans.iter().flat_map(of_span).collect())
+    Ok(lowered.spans.iter().flat_map(of_span).collect())
 }
 
 /// A model on a GPU.
@@ -90,7 +99,7 @@ pub struct Gpu {
     device: Rc<Device>,
     kernels: Kernels,
     /// By the first layer of a dispatch that has any.
-    packed: Few<NodeId, Packed>,
+    packed: VecMap<NodeId, Packed>,
     network: Network,
     preprocess: Preprocess,
     /// The measured choices of kernels.
@@ -99,16 +108,16 @@ pub struct Gpu {
     pictures: Vec<Picture>,
     recording: Option<Recording>,
     /// What the device has to say about the last [`Gpu::prepare`].
-    prepared: Option<Watch>,
+    prepared: Option<ErrorScope>,
 }
 
-/// A run that is under way.
-pub struct Flight {
+/// A run whose commands the device has, and whose results are not read yet.
+pub struct PendingRun {
     device: Rc<Device>,
     staging: Rc<Buffer>,
     results: Results,
     /// What the device has to say about its commands.
-    watch: Watch,
+    errors: ErrorScope,
     /// Spans whose times are noted, those that were timed before that of preprocessing.
     noted: usize,
     timed: usize,
@@ -118,12 +127,12 @@ pub struct Flight {
     uploaded_ms: f64,
 }
 
-impl Flight {
-    /// What the run gave, once the GPU has done it.
-    pub async fn land(self) -> Result<Run> {
+impl PendingRun {
+    /// Waits for the GPU, and reads what the run gave.
+    pub async fn finish(self) -> Result<Run> {
         let read = self.device.read(&self.staging, |bytes| self.results.read(bytes, self.noted)).await;
         // What was wrong with the commands says more than that their results cannot be read.
-        self.watch.result().await?;
+        self.errors.result().await?;
         let (heads, times) = read?;
 
         let (span_times, resize_times) = times.split_at(self.timed);
@@ -136,14 +145,14 @@ impl Flight {
 }
 
 /// A device with its shaders compiled, before there is a model: what can be done while one is downloaded.
-pub struct Warm {
+pub struct PreparedGpu {
     device: Device,
     kernels: Kernels,
     /// What has come of the model that will be loaded, as [`Gpu::packed`].
-    packed: Few<NodeId, Packed>,
+    packed: VecMap<NodeId, Packed>,
 }
 
-impl Warm {
+impl PreparedGpu {
     /// On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in the end, only
     /// opens. `half` has activations and weights stored, and multiplied, in f16, where the GPU can. [`Error::NoGpu`] where there is no
     /// adapter.
@@ -156,30 +165,34 @@ impl Warm {
     pub async fn with(half: bool, set: Option<KernelSet>) -> Result<Self> {
         let device = Device::open(half, set).await?;
         let set = device.set;
-        let (kernels, watch) = device.watch(|| {
+        let (kernels, errors) = device.scoped(|| {
             let kernels = Kernels::new(&device);
             if device.is_hardware() {
                 let network = Spec::default().build()?;
                 let plan = Plan::new(&network, 1, Join::Direct)?;
-                let jobs = Jobs::new(&network, &plan, &Choice { set, cut: &|class| class.cut(set) })?;
-                jobs.jobs.iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
+                let lowered = lower(&network, &plan, set, &|key| default_config(set, key))?;
+                lowered.jobs.into_iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
+                let others = [&picture::KERNELS[..], &contact_sheet::KERNELS, &statistics::KERNELS];
+                others.into_iter().flatten().for_each(|&entry| drop(kernels.get(&device, entry)));
             }
             Ok::<_, Error>(kernels)
         });
-        watch.result().await?;
-        Ok(Warm { kernels: kernels?, device, packed: Few::default() })
+        errors.result().await?;
+        Ok(PreparedGpu { kernels: kernels?, device, packed: VecMap::default() })
     }
 
     /// Packs and uploads what has come of the model that will be loaded, where its file is there up to `arrived` bytes.
     /// What has come before is not looked at again.
     pub async fn take(&mut self, model: &Model, arrived: usize) -> Result<()> {
-        let Warm { device, packed, .. } = self;
+        let PreparedGpu { device, packed, .. } = self;
         let here = |id: NodeId| {
-            let names = tensor_names(&model.network.node(id).name);
-            names.iter().all(|name| model.weights.end(name).is_some_and(|end| end <= arrived))
+            let node = model.network.node(id);
+            let tensors = node.op.tensors(model.network.input_shape(id));
+            let end = |tensor: &TensorSpec| model.weights.end(&tensor_name(&node.name, tensor.name));
+            tensors.iter().all(|tensor| end(tensor).is_some_and(|end| end <= arrived))
         };
-        let (added, watch) = device.watch(|| Packed::add_to(packed, device, model, here));
-        watch.result().await?;
+        let (added, errors) = device.scoped(|| Packed::add_to(packed, device, model, here));
+        errors.result().await?;
         added
     }
 
@@ -198,23 +211,23 @@ impl Gpu {
     /// Loads a model onto whatever adapter there is, be it a software one: compiles every shader, and
     /// packs and uploads the weights. [`Error::NoGpu`] where there is no adapter.
     pub async fn new(model: &Model) -> Result<Self> {
-        Self::load(Warm::new(false).await?, model).await
+        Self::load(PreparedGpu::new(false).await?, model).await
     }
 
     /// As [`Gpu::load`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
     /// is many times faster.
-    pub async fn hardware(warm: Warm, model: &Model) -> Result<Self> {
-        if !warm.is_hardware() {
-            let name = &warm.device.name;
+    pub async fn hardware(prepared: PreparedGpu, model: &Model) -> Result<Self> {
+        if !prepared.is_hardware() {
+            let name = &prepared.device.name;
             return Err(Error::NoGpu(format!("the only adapter is \"{name}\", which computes on the CPU")));
         }
-        Self::load(warm, model).await
+        Self::load(prepared, model).await
     }
 
     /// Loads a model onto a device: packs and uploads the weights, but for those that it has taken.
-    pub async fn load(mut warm: Warm, model: &Model) -> Result<Self> {
-        warm.take(model, usize::MAX).await?;
-        let Warm { device, kernels, packed } = warm;
+    pub async fn load(mut prepared: PreparedGpu, model: &Model) -> Result<Self> {
+        prepared.take(model, usize::MAX).await?;
+        let PreparedGpu { device, kernels, packed } = prepared;
         Ok(Gpu {
             device: Rc::new(device),
             kernels,
@@ -240,7 +253,7 @@ impl Gpu {
         let Gpu { device, kernels, network, tuning, recording, .. } = self;
         let recording = recording.as_ref().ok_or_else(unprepared)?;
         let set = device.set;
-        let jobs = Jobs::new(network, plan, &Choice { set, cut: &|class| tuning.cut(class, set) })?;
+        let jobs = lower(network, plan, set, &|key| tuning.config(key, set))?.jobs;
         tuning.measure((device, kernels, recording), &jobs).await?;
         // Those that read texels were given what other layers had left there.
         let mut encoder = device.encoder();
@@ -269,9 +282,9 @@ impl Gpu {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn set_candidate(&mut self, plan: &Plan, i: usize) -> Result<usize> {
         let set = self.device.set;
-        let jobs = Jobs::new(&self.network, plan, &Choice { set, cut: &|class| class.cut(set) })?;
-        self.tuning = Tuning::of(&jobs.classes, i);
-        Ok(jobs.classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap_or(0))
+        let jobs = lower(&self.network, plan, set, &|key| default_config(set, key))?.jobs;
+        self.tuning = Tuning::of(&jobs, i);
+        Ok(jobs.iter().filter_map(|job| job.conv).map(|key| key.candidates().len()).max().unwrap_or(0))
     }
 
     fn key(&self) -> String {
@@ -281,7 +294,7 @@ impl Gpu {
     /// What the adapter can do at best; takes a second or so.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn peak(&self) -> Result<Peak> {
-        peak::measure(&self.device).await
+        peak::measure(&self.device, &self.kernels).await
     }
 
     /// Whether the adapter is a GPU, and not a CPU that plays one.
@@ -307,23 +320,22 @@ impl Gpu {
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, tuning, .. } = self;
-        let choice = Choice { set: device.set, cut: &|class| tuning.cut(class, device.set) };
-        let (recording, watch) = device.watch(|| {
-            let jobs = Jobs::new(network, plan, &choice)?;
-            let recording = Recording::new(device, kernels, packed, network, jobs)?;
+        let (recording, errors) = device.scoped(|| {
+            let lowered = lower(network, plan, device.set, &|key| tuning.config(key, device.set))?;
+            let recording = Recording::new(device, kernels, packed, network, lowered)?;
             let mut encoder = device.encoder();
             recording.encode_warm_up(&mut encoder);
             device.submit(encoder);
             Ok::<_, Error>(recording)
         });
-        (self.recording, self.prepared) = (Some(recording?), Some(watch));
+        (self.recording, self.prepared) = (Some(recording?), Some(errors));
         Ok(())
     }
 
     /// Waits until the plan in force is ready to run.
     pub async fn ready(&mut self) -> Result<()> {
-        let Some(watch) = self.prepared.take() else { return Ok(()) };
-        let result = watch.result().await;
+        let Some(errors) = self.prepared.take() else { return Ok(()) };
+        let result = errors.result().await;
         if result.is_err() {
             self.recording = None;
         }
@@ -334,12 +346,12 @@ impl Gpu {
     /// where `timed` is set and the device can. Uploading counts as preprocessing; where the device has
     /// no timestamps, the resize itself counts in `run_ms`.
     pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
-        self.start(work, gains, timed).await?.land().await
+        self.start(work, gains, timed).await?.finish().await
     }
 
     /// As [`Gpu::run`], up to where the GPU has all that it needs. Another may be started before this one has landed;
     /// [`Error::Argument`] where two are under way. What is read of the plan's places is the last one's.
-    pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Flight> {
+    pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<PendingRun> {
         let start = Instant::now();
         self.ready().await?;
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
@@ -358,7 +370,7 @@ impl Gpu {
         let timed = timed && recording.timer.is_some();
         let due = recording.due(work);
         let mut uploaded_ms = 0.0;
-        let (noted, watch) = device.watch(|| {
+        let (noted, errors) = device.scoped(|| {
             recording.set_gains(device, gains);
             let mut encoder = device.encoder();
             let mut resize_timed = false;
@@ -384,7 +396,7 @@ impl Gpu {
         });
         let parts = if timed { recording.parts(&due) } else { Vec::new() };
         let timed = if timed { due.len() } else { 0 };
-        Ok(Flight { device: device.clone(), staging, results, watch, noted, timed, parts, start, uploaded_ms })
+        Ok(PendingRun { device: device.clone(), staging, results, errors, noted, timed, parts, start, uploaded_ms })
     }
 
     /// What stands in a place of the plan in force.
@@ -471,14 +483,56 @@ fn unprepared() -> Error {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
-    use crate::graph::op::{Op, Padding, Window};
+    use crate::graph::op::{Activation, Op, Padding, Window};
     use crate::graph::tensor::Shape;
     use crate::model::weights::Weights;
     use pollster::block_on;
 
     /// A model on whatever adapter there is, by these kernels.
     fn with(half: bool, set: KernelSet, model: &Model) -> Gpu {
-        block_on(Gpu::load(block_on(Warm::with(half, Some(set))).unwrap(), model)).unwrap()
+        block_on(Gpu::load(block_on(PreparedGpu::with(half, Some(set))).unwrap(), model)).unwrap()
+    }
+
+    /// The fields of every uniform struct stand where the shader expects them.
+    #[test]
+    fn parameters_are_laid_out_as_in_the_shaders() {
+        type Fields = &'static [(&'static str, usize)];
+        let all: [(&shaders::Shader, Fields, usize); 14] = [
+            (&shaders::CONCAT, ops::concat::Params::FIELDS, size_of::<ops::concat::Params>()),
+            (&shaders::CONTACT_SHEET, contact_sheet::Params::FIELDS, size_of::<contact_sheet::Params>()),
+            (&shaders::CONV, ops::conv::Params::FIELDS, size_of::<ops::conv::Params>()),
+            (&shaders::DENSE, ops::dense::Params::FIELDS, size_of::<ops::dense::Params>()),
+            (&shaders::LRN, ops::lrn::Params::FIELDS, size_of::<ops::lrn::Params>()),
+            (&shaders::PEAK, peak::Params::FIELDS, size_of::<peak::Params>()),
+            (&shaders::POOL, ops::pool::Params::FIELDS, size_of::<ops::pool::Params>()),
+            (&shaders::PREPROCESS, picture::Params::FIELDS, size_of::<picture::Params>()),
+            (&shaders::SOFTMAX, ops::softmax::Params::FIELDS, size_of::<ops::softmax::Params>()),
+            (&shaders::SOFTWARE_CONV, ops::conv::Params::FIELDS, size_of::<ops::conv::Params>()),
+            (&shaders::SOFTWARE_LRN, ops::lrn::Params::FIELDS, size_of::<ops::lrn::Params>()),
+            (&shaders::SOFTWARE_POOL, ops::pool::Params::FIELDS, size_of::<ops::pool::Params>()),
+            (&shaders::SOFTWARE_WINOGRAD, software::WinogradParams::FIELDS, size_of::<software::WinogradParams>()),
+            (&shaders::STATISTICS, statistics::Params::FIELDS, size_of::<statistics::Params>()),
+        ];
+        assert_eq!(
+            all.map(|(shader, ..)| shader.name),
+            shaders::ALL.map(|shader| shader.name),
+            "no shader is left out"
+        );
+        for (shader, fields, size) in all {
+            let module = naga::front::wgsl::parse_str(&shader.source(false)).unwrap();
+            let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
+            let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("Params is no struct") };
+            let place =
+                |name: &str| members.iter().find(|m| m.name.as_deref() == Some(name)).map(|m| m.offset as usize);
+            for &(field, offset) in fields {
+                // Arrays of Rust are fields with a suffix in WGSL, and a normalisation begins with `before`.
+                let names = [field.to_owned(), format!("{field}_y"), format!("{field}_0")];
+                let first = if field == "norm" { place("before") } else { None };
+                let found = first.or_else(|| names.iter().find_map(|name| place(name)));
+                assert_eq!(found, Some(offset), "{}: {field}", shader.name);
+            }
+            assert!(size <= *span as usize && *span as usize - size < 16, "{}: {size} and {span} bytes", shader.name);
+        }
     }
 
     /// Every cut of every convolution, those that nobody would choose on this adapter too, gives the same answer.
@@ -509,13 +563,12 @@ mod tests {
 
         let set = KernelSet::Hardware;
         let mut gpu = with(false, set, &model);
-        let choice = Choice { set, cut: &|class| class.cut(set) };
-        let classes = Jobs::new(&model.network, &plan, &choice).unwrap().classes;
-        let most = classes.iter().flatten().map(|class| class.candidates().len()).max().unwrap();
+        let jobs = lower(&model.network, &plan, set, &|key| default_config(set, key)).unwrap().jobs;
+        let most = jobs.iter().filter_map(|job| job.conv).map(|key| key.candidates().len()).max().unwrap();
         assert!(most >= 12, "there are {most} choices");
         for i in 0..=most {
             // The last is what is taken where nothing was measured.
-            gpu.tuning = if i < most { Tuning::of(&classes, i) } else { Tuning::default() };
+            gpu.tuning = if i < most { Tuning::of(&jobs, i) } else { Tuning::default() };
             for ((got, want), layer) in values(&mut gpu, &image).iter().zip(&expected).zip(layers) {
                 assert!(agrees(got, want), "choice {i}, {layer}");
             }
@@ -531,7 +584,7 @@ mod tests {
             let mut network = Network::new();
             let input = network.input("data", Shape::new(1, 9, 10, 8)).unwrap();
             let window = Window::square(3, 1, padding);
-            let conv = network.add("conv", Op::Conv { window, out, relu: true }, &[input]).unwrap();
+            let conv = network.add("conv", Op::Conv { window, out, activation: Activation::Relu }, &[input]).unwrap();
             let lrn = Op::Lrn { size, alpha: 0.5, beta: 0.75, k: 1.0 };
             network.add("norm", lrn, &[conv]).unwrap();
             network
@@ -563,11 +616,10 @@ mod tests {
 
             let set = KernelSet::Hardware;
             let mut gpu = with(false, set, &model);
-            let choice = Choice { set, cut: &|class| class.cut(set) };
-            let jobs = Jobs::new(&model.network, &plan, &choice).unwrap();
-            assert_eq!(jobs.jobs.iter().map(|job| job.kernel.entry()).collect::<Vec<_>>(), ["conv_norm"]);
-            for i in 0..=jobs.classes[0].unwrap().candidates().len() {
-                gpu.tuning = if i > 0 { Tuning::of(&jobs.classes, i - 1) } else { Tuning::default() };
+            let jobs = lower(&model.network, &plan, set, &|key| default_config(set, key)).unwrap().jobs;
+            assert_eq!(jobs.iter().map(|job| job.kernel.entry.name).collect::<Vec<_>>(), ["conv_norm"]);
+            for i in 0..=jobs[0].conv.unwrap().candidates().len() {
+                gpu.tuning = if i > 0 { Tuning::of(&jobs, i - 1) } else { Tuning::default() };
                 assert!(
                     agrees(&values(&mut gpu, &pixels), &expected),
                     "{out} channels, a window of {size}, choice {i}"
@@ -638,7 +690,7 @@ mod tests {
             };
             let expected = answer(block_on(Gpu::new(&model)).unwrap());
 
-            let mut warm = block_on(Warm::new(false)).unwrap();
+            let mut prepared = block_on(PreparedGpu::new(false)).unwrap();
             let mut bytes = vec![0; file.len()];
             let first = file.len() / 3;
             bytes[..first].copy_from_slice(&file[..first]);
@@ -646,13 +698,13 @@ mod tests {
             let mut coming = Model::from_bytes(bytes).unwrap();
             let mut seen = Vec::new();
             for (at, piece) in file[first..].chunks(first).enumerate() {
-                block_on(warm.take(&coming, first * (at + 1))).unwrap();
-                seen.push(warm.packed.iter().count());
+                block_on(prepared.take(&coming, first * (at + 1))).unwrap();
+                seen.push(prepared.packed.iter().count());
                 coming.weights.fill(first * (at + 1), piece);
             }
             assert!(seen[0] > 0 && seen[1] > seen[0], "{seen:?}");
-            let before = warm.device.counts().buffers;
-            let gpu = block_on(Gpu::load(warm, &model)).unwrap();
+            let before = prepared.device.counts().buffers;
+            let gpu = block_on(Gpu::load(prepared, &model)).unwrap();
             assert!(gpu.packed.iter().count() > *seen.last().unwrap());
             assert_eq!(gpu.counts().buffers - before, 2 * (gpu.packed.iter().count() - seen.last().unwrap()));
             assert_eq!(answer(gpu), expected, "{name}");

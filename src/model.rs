@@ -195,10 +195,9 @@ fn classes(weights: &Weights) -> Result<usize> {
 fn expected_tensors(network: &Network) -> Named<Vec<usize>> {
     let mut expected = Named::default();
     for (id, node) in network.nodes().iter().enumerate() {
-        let Some(dims) = node.op.weight_dims(network.input_shape(id)) else { continue };
-        let [weight, bias] = tensor_names(&node.name);
-        expected.insert(bias, dims[..1].to_vec());
-        expected.insert(weight, dims);
+        for tensor in node.op.tensors(network.input_shape(id)) {
+            expected.insert(tensor_name(&node.name, tensor.name), tensor.dims);
+        }
     }
     expected
 }
@@ -219,9 +218,14 @@ fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<
     }
 }
 
+/// The name of a layer's tensor in a file.
+pub fn tensor_name(layer: &str, tensor: &str) -> String {
+    format!("{layer}.{tensor}")
+}
+
 /// The names of a layer's weight and bias in a file.
 pub fn tensor_names(layer: &str) -> [String; 2] {
-    [format!("{layer}.weight"), format!("{layer}.bias")]
+    ["weight", "bias"].map(|tensor| tensor_name(layer, tensor))
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ fn two_runs_may_be_under_way() {
     let busy = start(&pictures[0]).err().expect("a third has no buffer to bring its results");
     assert_eq!(busy.code(), "argument");
     // In whichever order they are asked for.
-    let second = block_on(second.land()).expect("an answer").heads;
-    let first = block_on(first.land()).expect("an answer").heads;
+    let second = block_on(second.finish()).expect("an answer").heads;
+    let first = block_on(first.finish()).expect("an answer").heads;
     assert_eq!([first, second], alone);
     drop(start(&pictures[0]).expect("a run that nobody waits for"));
     assert_eq!(block_on(engine.run(&pictures[1])).expect("an answer").heads, alone[1]);

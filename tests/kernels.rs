@@ -5,12 +5,11 @@
 mod common;
 
 use common::{Case, HARDWARE, SOFTWARE, cases, check, check_candidates};
-use googlenet::gpu::dispatched;
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::gpu::{dispatched, shader_sources};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 use pollster::block_on;
 use std::collections::BTreeSet;
-use std::{fs, path::Path};
 
 /// The entry points of a shader.
 fn entries(source: &str) -> Vec<String> {
@@ -20,9 +19,7 @@ fn entries(source: &str) -> Vec<String> {
 
 /// Those of all shaders.
 fn all_entries() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let files = fs::read_dir(folder).expect("the folder of shaders").map(|file| file.expect("a file").path());
-    let each: Vec<String> = files.flat_map(|path| entries(&fs::read_to_string(path).expect("WGSL is text"))).collect();
+    let each: Vec<String> = shader_sources().iter().flat_map(|(_, [source, _])| entries(source)).collect();
     let all: BTreeSet<String> = each.iter().cloned().collect();
     assert_eq!(all.len(), each.len(), "two entry points have one name: {each:?}");
     all
@@ -36,19 +33,19 @@ fn left_out<'a>(all: &'a BTreeSet<String>, run: &BTreeSet<&str>) -> Vec<&'a str>
 /// Small cases of each operation, with channels in fours and without.
 fn small() -> Vec<Case> {
     let window = |kernel, stride| Window { kernel, stride, padding: Padding::Same };
-    let conv = |kernel, out| Op::Conv { window: window(kernel, [1, 1]), out, relu: true };
+    let conv = |kernel, out| Op::Conv { window: window(kernel, [1, 1]), out, activation: Activation::Relu };
     let lrn = |size| Op::Lrn { size, alpha: 2.0, beta: 0.75, k: 1.0 };
     let ops = [
         // Depth enough for sums that eight threads share.
         (conv([3, 3], 24), Shape::new(2, 5, 7, 32)),
         (conv([5, 5], 8), Shape::new(1, 6, 5, 12)),
         (conv([3, 2], 7), Shape::new(1, 5, 4, 6)),
-        (Op::Conv { window: window([7, 7], [2, 2]), out: 12, relu: false }, Shape::new(1, 13, 15, 3)),
+        (Op::Conv { window: window([7, 7], [2, 2]), out: 12, activation: Activation::None }, Shape::new(1, 13, 15, 3)),
         (Op::MaxPool(window([3, 3], [2, 2])), Shape::new(2, 5, 6, 3)),
         (Op::MaxPool(window([3, 3], [2, 2])), Shape::new(2, 5, 6, 8)),
         (lrn(5), Shape::new(1, 3, 2, 7)),
         (lrn(5), Shape::new(1, 3, 2, 12)),
-        (Op::Dense { out: 9, relu: true }, Shape::new(2, 2, 3, 5)),
+        (Op::Dense { out: 9, activation: Activation::Relu }, Shape::new(2, 2, 3, 5)),
         (Op::Softmax, Shape::new(2, 1, 1, 11)),
     ];
     let case = |(seed, (op, shape))| cases::one_op(op, shape, seed).expect("the window fits the input");

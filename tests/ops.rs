@@ -7,7 +7,7 @@ mod common;
 
 use common::{CPU, Case, ENGINES, HARDWARE, SOFTWARE, Tolerance, cases, check, name};
 use googlenet::engine::{Engine, Options};
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 use pollster::block_on;
 use proptest::prelude::*;
@@ -87,7 +87,11 @@ mod conv {
     #[test]
     fn holds_for_random_shapes() {
         let out = prop::sample::select(vec![1, 2, 3, 7, 8, 13, 16, 17, 31, 33, 48]);
-        let ops = (windows(), out, any::<bool>()).prop_map(|(window, out, relu)| Op::Conv { window, out, relu });
+        let ops = (windows(), out, any::<bool>()).prop_map(|(window, out, relu)| Op::Conv {
+            window,
+            out,
+            activation: relu.into(),
+        });
         check_random(ops, channels());
     }
 }
@@ -146,7 +150,10 @@ mod dense {
 
     #[test]
     fn holds_for_random_shapes() {
-        check_random((1..=40usize, any::<bool>()).prop_map(|(out, relu)| Op::Dense { out, relu }), channels());
+        check_random(
+            (1..=40usize, any::<bool>()).prop_map(|(out, relu)| Op::Dense { out, activation: relu.into() }),
+            channels(),
+        );
     }
 }
 
@@ -227,19 +234,24 @@ mod field {
 
     /// Every operation one after the other, two branches among them.
     fn network(padding: Padding, input: Shape) -> Network {
-        let conv = |kernel, stride| Op::Conv { window: Window { kernel, stride, padding }, out: 1, relu: true };
+        let conv = |kernel, stride| Op::Conv {
+            window: Window { kernel, stride, padding },
+            out: 1,
+            activation: Activation::Relu,
+        };
         let pool = Window { kernel: [3, 3], stride: [1, 2], padding };
         let mut net = Network::new();
         let x = net.input("data", input).unwrap();
         let x = net.add("conv", conv([5, 3], [2, 1]), &[x]).unwrap();
         let x = net.add("max", Op::MaxPool(pool), &[x]).unwrap();
         let same = |kernel| Window::square(kernel, 1, Padding::Same);
-        let narrow = net.add("narrow", Op::Conv { window: same(2), out: 1, relu: true }, &[x]).unwrap();
-        let wide = net.add("wide", Op::Conv { window: same(5), out: 1, relu: true }, &[x]).unwrap();
+        let narrow =
+            net.add("narrow", Op::Conv { window: same(2), out: 1, activation: Activation::Relu }, &[x]).unwrap();
+        let wide = net.add("wide", Op::Conv { window: same(5), out: 1, activation: Activation::Relu }, &[x]).unwrap();
         let x = net.add("joined", Op::Concat, &[narrow, wide]).unwrap();
         let x = net.add("average", Op::AvgPool { window: pool, count_padding: false }, &[x]).unwrap();
         let x = net.add("adaptive", Op::AdaptiveAvgPool { out: [2, 3] }, &[x]).unwrap();
-        net.add("dense", Op::Dense { out: 1, relu: false }, &[x]).unwrap();
+        net.add("dense", Op::Dense { out: 1, activation: Activation::None }, &[x]).unwrap();
         net
     }
 

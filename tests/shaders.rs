@@ -1,7 +1,8 @@
-//! Every shader is valid WGSL as stored.
+//! Every shader is valid WGSL, with the pieces that it includes.
 
 #![cfg(not(target_arch = "wasm32"))]
 
+use googlenet::gpu::shader_sources;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,59 +17,46 @@ fn check(source: &str) -> Result<naga::Module, String> {
     Ok(module)
 }
 
+/// Every shader in f32, its pieces joined.
 fn stored() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let mut all: Vec<_> = fs::read_dir(folder)
-        .expect("the folder of shaders")
-        .map(|entry| entry.expect("an entry").path())
-        .map(|path| {
-            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            (name, fs::read_to_string(path).expect("WGSL is text"))
-        })
-        .collect();
-    all.sort();
+    shader_sources().into_iter().map(|(name, [single, _])| (name.to_owned(), single)).collect()
+}
+
+/// The files of `shaders` that are no pieces of others, by their names without ending.
+fn files() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut all = BTreeSet::new();
+    for folder in ["", "software"] {
+        for entry in fs::read_dir(root.join(folder)).expect("a folder of shaders") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "wgsl") {
+                let name = path.strip_prefix(&root).expect("a file in it").with_extension("");
+                all.insert(name.to_string_lossy().replace('\\', "/"));
+            }
+        }
+    }
     all
 }
 
 #[test]
-fn every_shader_is_valid_as_stored() {
+fn every_shader_is_valid_with_its_pieces() {
     let all = stored();
-    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "concat.wgsl",
-            "conv.wgsl",
-            "dense.wgsl",
-            "lrn.wgsl",
-            "peak.wgsl",
-            "pool.wgsl",
-            "preprocess.wgsl",
-            "softmax.wgsl",
-            "statistics.wgsl",
-            "contact_sheet.wgsl",
-            "winograd.wgsl"
-        ]
-    );
+    let names: BTreeSet<String> = all.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names, files());
     for (name, source) in &all {
         let module = check(source).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(!module.entry_points.is_empty(), "{name} has no entry point");
     }
 }
 
-/// As they are where activations and weights are in f16.
 #[test]
 fn shaders_are_valid_with_activations_and_weights_in_f16() {
-    let half = |source: &str| {
-        let aliases = [("real = f32", "real = f16"), ("4 = vec4f;", "4 = vec4h;"), ("4 = mat4x4f;", "4 = mat4x4h;")];
-        let source = aliases.iter().fold(source.to_owned(), |source, (single, half)| source.replace(single, half));
-        format!("enable f16;\n{source}")
-    };
-    for (name, source) in stored().iter().filter(|(name, _)| name != "peak.wgsl") {
-        let module = naga::front::wgsl::parse_str(&half(source)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for (name, [single, half]) in shader_sources() {
+        let module = naga::front::wgsl::parse_str(&half).unwrap_or_else(|e| panic!("{name}: {e}"));
         let valid = |with| Validator::new(ValidationFlags::all(), with).validate(&module).is_ok();
         assert!(valid(Capabilities::SHADER_FLOAT16), "{name}");
-        assert!(!valid(Capabilities::default()), "{name} is no other than before");
+        assert_ne!(single, half, "{name}");
+        assert!(!valid(Capabilities::default()), "{name} uses f16");
     }
 }
 
@@ -105,10 +93,10 @@ fn every_shader_keeps_to_the_default_limits() {
 /// What is wrong is refused: the tests above can fail.
 #[test]
 fn broken_shaders_are_refused() {
-    let (_, good) = stored().into_iter().find(|(name, _)| name == "pool.wgsl").expect("pool.wgsl");
+    let (_, good) = stored().into_iter().find(|(name, _)| name == "pool").expect("pool.wgsl");
     assert!(check(&good).is_ok());
     for (from, to) in [
-        ("var sum = 0.0;", "var sum = 0u;"),
+        ("var sum=0.0;", "var sum=0u;"),
         ("@workgroup_size(THREADS)", "@workgroup_size(0)"),
         ("@binding(2)", "@binding(1)"),
         ("rows.x;", "rows.q;"),

@@ -4,7 +4,7 @@
 
 use googlenet::graph::googlenet::{Spec, Variant};
 use googlenet::graph::network::{Network, NodeId};
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 use googlenet::model::Model;
 use googlenet::model::import::{Options, import, recognises};
@@ -170,13 +170,13 @@ fn any(bytes: &mut Bytes) -> Network {
         };
         let op = match bytes.below(9) {
             0 => Op::Input(Shape::new(bytes.below(3), bytes.long(), bytes.long(), bytes.long())),
-            1 => Op::Conv { window, out: bytes.long(), relu: true },
+            1 => Op::Conv { window, out: bytes.long(), activation: Activation::Relu },
             2 => Op::MaxPool(window),
             3 => Op::AvgPool { window, count_padding: bytes.below(2) == 1 },
             4 => Op::AdaptiveAvgPool { out: [bytes.below(5), bytes.below(5)] },
             5 => Op::Lrn { size: bytes.below(8), alpha: 1e-4, beta: 0.75, k: 1.0 },
             6 => Op::Concat,
-            7 => Op::Dense { out: bytes.long(), relu: false },
+            7 => Op::Dense { out: bytes.long(), activation: Activation::None },
             _ => Op::Softmax,
         };
         let inputs: Vec<NodeId> = (0..bytes.below(5)).map(|_| bytes.below(network.nodes().len() + 1)).collect();

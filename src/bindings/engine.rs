@@ -1,7 +1,7 @@
 //! A model on the engine of this build, as JavaScript sees it.
 
 #[cfg(feature = "gpu")]
-use super::warm::Warm;
+use super::prepared::PreparedGpu;
 use super::{js_error, report_panics, thrown};
 #[cfg(all(feature = "cpu", target_feature = "atomics"))]
 use crate::cpu::threads;
@@ -125,12 +125,12 @@ struct File {
 
 impl Engine {
     /// Loads a model's file onto a backend. `gpu` was opened before.
-    async fn load(file: File, options: Options, gpu: Option<gpu::Warm>) -> Result<Engine, JsValue> {
+    async fn load(file: File, options: Options, gpu: Option<gpu::PreparedGpu>) -> Result<Engine, JsValue> {
         let load = async {
             let model = Model::labelled(file.bytes, file.labels.as_deref())?;
             let model = if file.heads { model } else { model.without_heads()? };
             let classifier = Classifier::of(&model);
-            let engine = engine::Engine::warmed(model, options, gpu).await?;
+            let engine = engine::Engine::with_gpu(model, options, gpu).await?;
             Ok(Loaded { engine, classifier, ablation: Ablation::default() })
         };
         let loaded = load.await.map_err(thrown)?;
@@ -182,7 +182,7 @@ impl Engine {
 #[wasm_bindgen]
 impl Engine {
     /// Loads a safetensors model onto the GPU; `heads`, `labels` and `ablation` are as for the CPU. `auto` refuses a CPU
-    /// that plays a GPU, with the code `no-gpu`. `warm` is a GPU that was opened meanwhile; if it has taken the whole
+    /// that plays a GPU, with the code `no-gpu`. `prepared` is a GPU that was opened meanwhile; if it has taken the whole
     /// model, `model` may be empty. `check` says whether the GPU must first show that it computes rightly; by default
     /// one that is hardware must. `half` has a GPU that can compute in f16.
     #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
@@ -192,14 +192,14 @@ impl Engine {
         heads: bool,
         labels: Option<String>,
         ablation: bool,
-        warm: Option<Warm>,
+        prepared: Option<PreparedGpu>,
         check: Option<bool>,
         half: bool,
     ) -> Result<Engine, JsValue> {
         report_panics();
-        let (gpu, bytes) = match warm {
-            Some(warm) => {
-                let (gpu, bytes) = warm.with(model);
+        let (gpu, bytes) = match prepared {
+            Some(prepared) => {
+                let (gpu, bytes) = prepared.with(model);
                 (Some(gpu), bytes)
             }
             None => (None, model),
@@ -294,7 +294,7 @@ impl Engine {
         let flight = start.await.map_err(thrown)?;
         let (steps, labels) = (self.steps.clone(), self.labels.clone());
         let answered = async move {
-            let output = noted(&steps, flight.land().await)?;
+            let output = noted(&steps, flight.finish().await)?;
             let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &labels, picture, top));
             object(&answers.collect::<Vec<_>>())
         };

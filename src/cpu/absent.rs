@@ -57,7 +57,7 @@ impl Cpu {
 }
 
 /// Threads, of which nobody has need.
-pub mod team {
+pub mod threads {
     use std::num::NonZeroUsize;
 
     pub struct Team;

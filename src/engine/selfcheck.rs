@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::cpu::Cpu;
     use crate::cpu::threads::Team;
-    use crate::gpu::Warm;
+    use crate::gpu::PreparedGpu;
     use crate::model::weights::Weights;
     use crate::plan::Join;
     use pollster::block_on;
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn checked(check: &SelfCheck, model: &Model) -> Result<()> {
-        let mut gpu = block_on(Gpu::load(block_on(Warm::new(false))?, model))?;
+        let mut gpu = block_on(Gpu::load(block_on(PreparedGpu::new(false))?, model))?;
         let plan = Plan::new(&model.network, 1, Join::Direct)?;
         gpu.prepare(&plan)?;
         block_on(check.run(&mut gpu, &plan))

@@ -12,10 +12,10 @@ use crate::plan::{Place, Plan, Run, Work};
 pub enum Gpu {}
 
 /// Nothing can be prepared for it.
-pub enum Warm {}
+pub enum PreparedGpu {}
 
 /// Nothing runs on it.
-pub enum Flight {}
+pub enum PendingRun {}
 
 /// Nothing is asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,27 +35,27 @@ pub enum Drawn {
     Rgba(Vec<u8>),
 }
 
-impl Warm {
+impl PreparedGpu {
     /// [`Error::NoGpu`].
     pub async fn with(_half: bool, _: Option<KernelSet>) -> Result<Self> {
         Err(Error::NoGpu("this build has no GPU engine".into()))
     }
 }
 
-impl Flight {
-    pub async fn land(self) -> Result<Run> {
+impl PendingRun {
+    pub async fn finish(self) -> Result<Run> {
         match self {}
     }
 }
 
 #[allow(clippy::unused_async, reason = "the GPU engine's interface")]
 impl Gpu {
-    pub async fn hardware(warm: Warm, _: &Model) -> Result<Self> {
-        match warm {}
+    pub async fn hardware(prepared: PreparedGpu, _: &Model) -> Result<Self> {
+        match prepared {}
     }
 
-    pub async fn load(warm: Warm, _: &Model) -> Result<Self> {
-        match warm {}
+    pub async fn load(prepared: PreparedGpu, _: &Model) -> Result<Self> {
+        match prepared {}
     }
 
     pub fn adapter(&self) -> String {
@@ -102,7 +102,7 @@ impl Gpu {
         match *self {}
     }
 
-    pub async fn start(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<Flight> {
+    pub async fn start(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<PendingRun> {
         match *self {}
     }
 

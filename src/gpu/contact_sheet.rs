@@ -1,13 +1,75 @@
 //! Sheets of channel tiles, drawn where the activations are.
 
 use super::device::{Device, Kind};
-use super::kernels::{self, Kernels, TilesRange, slot};
+use super::kernel::{Access, EntryPoint, Kernels, PARAMS_BYTES, params, slot};
+use super::shaders;
 use crate::error::Result;
 use crate::inspect::contact_sheet::{Colormap, Range, Sheet};
 use crate::plan::Place;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen::JsValue;
 use wgpu::{Buffer, BufferUsages};
+
+static EXTENT: EntryPoint = EntryPoint {
+    name: "extent",
+    shader: &shaders::CONTACT_SHEET,
+    bindings: &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (3, Access::Write)],
+    per_workgroup: 1,
+};
+static MERGE: EntryPoint = EntryPoint {
+    name: "merge",
+    shader: &shaders::CONTACT_SHEET,
+    bindings: &[(0, Access::Params), (3, Access::Write)],
+    per_workgroup: 1,
+};
+static DRAW: EntryPoint = EntryPoint::elementwise(
+    "draw",
+    &shaders::CONTACT_SHEET,
+    &[
+        (0, Access::Params),
+        (1, Access::Read),
+        (2, Access::Read),
+        (3, Access::Write),
+        (4, Access::Read),
+        (5, Access::Write),
+    ],
+);
+
+/// The kernels that draw contact sheets.
+pub const KERNELS: [&EntryPoint; 3] = [&EXTENT, &MERGE, &DRAW];
+
+params! {
+    /// The `Params` of contact_sheet.wgsl.
+    Params {
+        first_pixel: u32,
+        height: u32,
+        width: u32,
+        offset: u32,
+        stride: u32,
+        tiles: u32,
+        columns: u32,
+        scale: u32,
+        gap: u32,
+        sheet_width: u32,
+        first_row: u32,
+        rows: u32,
+        range: RangeMode,
+        low: f32,
+        high: f32,
+        diverging: u32,
+    }
+}
+
+/// Where contact_sheet.wgsl takes the ends of the colour map from.
+#[repr(transparent)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RangeMode(u32);
+
+impl RangeMode {
+    const CHANNEL: RangeMode = RangeMode(0);
+    const SHEET: RangeMode = RangeMode(1);
+    const FIXED: RangeMode = RangeMode(2);
+}
 
 /// The most bytes of a sheet drawn at once; a larger one is drawn in bands of rows.
 const BAND: usize = 32 << 20;
@@ -50,22 +112,22 @@ pub async fn draw(
     let stay = cfg!(target_arch = "wasm32") && stay;
     let stay = stay && device.kind != Kind::SwiftShader && width.max(height) <= most && padded * height * 4 <= BAND;
     let [pitch, rows] = if stay { [padded, height] } else { [width, (BAND / (width * 4)).clamp(1, height)] };
-    let ((drawing, staging), watch) = device.watch(|| {
+    let ((drawing, staging), errors) = device.scoped(|| {
         let drawing = Drawing::new(device, kernels, activations, place, sheet, [pitch, rows]);
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let staging = (!stay).then(|| device.buffer("sheet", drawing.pixels.size(), usage));
         (drawing, staging)
     });
-    watch.result().await?;
+    errors.result().await?;
     let mut rgba = Vec::new();
     for first_row in (0..height).step_by(rows) {
         let rows = rows.min(height - first_row);
-        let ((), watch) = device.watch(|| drawing.draw([first_row, rows], staging.as_ref()));
+        let ((), errors) = device.scoped(|| drawing.draw([first_row, rows], staging.as_ref()));
         let read = match &staging {
             Some(staging) => device.read(staging, |bytes| rgba.extend_from_slice(&bytes[..rows * width * 4])).await,
             None => Ok(()),
         };
-        watch.result().await?;
+        errors.result().await?;
         read?;
     }
     #[cfg(target_arch = "wasm32")]
@@ -110,7 +172,7 @@ impl<'a> Drawing<'a> {
     ) -> Self {
         let tiles = sheet.channels.len() as u64;
         Drawing {
-            uniforms: device.buffer("tiles", kernels::SLOT, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
+            uniforms: device.buffer("tiles", PARAMS_BYTES as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST),
             channels: device.filled("channels", &sheet.channels, BufferUsages::STORAGE),
             extents: device.buffer("extents", (tiles + 1) * 8, BufferUsages::STORAGE),
             colours: device.filled("colours", &sheet.colormap.table(), BufferUsages::STORAGE),
@@ -131,13 +193,15 @@ impl<'a> Drawing<'a> {
         let mut encoder = device.encoder();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         if first_row == 0 {
-            let bound = kernels.extent.bind(device, uniforms, 0, &[activations, channels, extents]);
-            kernels.extent.dispatch(&mut pass, &bound, kernels.extent.grid(self.sheet.channels.len()));
-            let bound = kernels.merge.bind(device, uniforms, 0, &[extents]);
-            kernels.merge.dispatch(&mut pass, &bound, [1, 1, 1]);
+            let (extent, merge) = (kernels.get(device, &EXTENT), kernels.get(device, &MERGE));
+            let bound = extent.bind(device, uniforms, 0, &[activations, channels, extents]);
+            extent.dispatch(&mut pass, &bound, extent.grid(self.sheet.channels.len()));
+            let bound = merge.bind(device, uniforms, 0, &[extents]);
+            merge.dispatch(&mut pass, &bound, [1, 1, 1]);
         }
-        let bound = kernels.draw.bind(device, uniforms, 0, &[activations, channels, extents, colours, pixels]);
-        kernels.draw.dispatch(&mut pass, &bound, kernels.draw.grid(rows * self.pitch));
+        let draw = kernels.get(device, &DRAW);
+        let bound = draw.bind(device, uniforms, 0, &[activations, channels, extents, colours, pixels]);
+        draw.dispatch(&mut pass, &bound, draw.grid(rows * self.pitch));
         drop(pass);
         if let Some(staging) = staging {
             encoder.copy_buffer_to_buffer(pixels, 0, staging, 0, pixels.size());
@@ -145,15 +209,15 @@ impl<'a> Drawing<'a> {
         device.submit(encoder);
     }
 
-    fn params(&self, [first_row, rows]: [usize; 2]) -> kernels::Tiles {
+    fn params(&self, [first_row, rows]: [usize; 2]) -> Params {
         let (sheet, place) = (self.sheet, self.place);
         let (range, low, high) = match sheet.range {
-            Range::Channel => (TilesRange::CHANNEL, 0.0, 0.0),
-            Range::Sheet => (TilesRange::SHEET, 0.0, 0.0),
-            Range::Fixed(low, high) => (TilesRange::FIXED, low, high),
+            Range::Channel => (RangeMode::CHANNEL, 0.0, 0.0),
+            Range::Sheet => (RangeMode::SHEET, 0.0, 0.0),
+            Range::Fixed(low, high) => (RangeMode::FIXED, low, high),
         };
         let shape = place.shape;
-        kernels::Tiles {
+        Params {
             first_pixel: (sheet.image * shape.h * shape.w) as u32,
             height: shape.h as u32,
             width: shape.w as u32,

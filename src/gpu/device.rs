@@ -1,6 +1,5 @@
 //! The adapter and the device: asked for, never assumed, and watched for failure.
 
-use super::kernels::KernelSet;
 use crate::error::{Error, Result};
 use std::future::Future;
 use std::pin::Pin;
@@ -11,8 +10,17 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder, Features};
 /// What adapters that compute on the CPU call themselves.
 const SOFTWARE: [&str; 5] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render driver"];
 
-/// Texels of a texture's row, as the shaders have it: what every device's textures may be wide.
-const TEXELS: usize = 4096;
+/// Texels in a row of a texture, as `shaders/shared/texture.wgsl` has it. Every device takes textures so wide.
+const TEXTURE_WIDTH: usize = 4096;
+
+/// Which kernels run where there are several for the same operation: those that are fast on GPUs, or those that are fast
+/// on adapters that compute on the CPU. Both compute the same on every adapter, and tests run both on whatever is there.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelSet {
+    Hardware,
+    Software,
+}
 
 /// A WebGPU device with its queue.
 pub struct Device {
@@ -52,7 +60,7 @@ pub struct Counts {
     pub maps: usize,
 }
 
-/// What went wrong outside of any [`Watch`].
+/// Errors outside of any [`ErrorScope`].
 #[derive(Default)]
 struct Failure {
     error: Option<String>,
@@ -160,13 +168,13 @@ impl Device {
         buffer
     }
 
-    /// A texture of at least so many texels of four floats, in rows of [`TEXELS`].
+    /// A texture of at least so many texels of four floats, in rows of [`TEXTURE_WIDTH`].
     pub fn texture(&self, label: &str, texels: usize, usage: wgpu::TextureUsages) -> wgpu::Texture {
         self.count(|counts| counts.buffers += 1);
-        let rows = texels.div_ceil(TEXELS).max(1) as u32;
+        let rows = texels.div_ceil(TEXTURE_WIDTH).max(1) as u32;
         self.device.create_texture(&wgpu::TextureDescriptor {
             label: Some(label),
-            size: wgpu::Extent3d { width: TEXELS as u32, height: rows, depth_or_array_layers: 1 },
+            size: wgpu::Extent3d { width: TEXTURE_WIDTH as u32, height: rows, depth_or_array_layers: 1 },
             mip_level_count: 1,
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
@@ -176,12 +184,13 @@ impl Device {
         })
     }
 
-    /// The same of these values.
-    pub fn texels(&self, label: &str, values: &[f32]) -> wgpu::Texture {
+    /// A texture that holds these values, four a texel.
+    pub fn filled_texture(&self, label: &str, values: &[f32]) -> wgpu::Texture {
         let texture = self.texture(label, values.len() / 4, wgpu::TextureUsages::COPY_DST);
         let mut rows = values.to_vec();
-        rows.resize(texture.height() as usize * TEXELS * 4, 0.0);
-        let layout = wgpu::TexelCopyBufferLayout { bytes_per_row: Some(TEXELS as u32 * 16), ..Default::default() };
+        rows.resize(texture.height() as usize * TEXTURE_WIDTH * 4, 0.0);
+        let layout =
+            wgpu::TexelCopyBufferLayout { bytes_per_row: Some(TEXTURE_WIDTH as u32 * 16), ..Default::default() };
         self.queue.write_texture(texture.as_image_copy(), bytemuck::cast_slice(&rows), layout, texture.size());
         texture
     }
@@ -204,14 +213,14 @@ impl Device {
         *lock(&self.counts)
     }
 
-    /// Does `work`, and keeps what the device finds wrong with it.
-    pub fn watch<T>(&self, work: impl FnOnce() -> T) -> (T, Watch) {
+    /// Does `work` in an error scope; its [`ErrorScope::result`] tells what the device finds wrong.
+    pub fn scoped<T>(&self, work: impl FnOnce() -> T) -> (T, ErrorScope) {
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let value = work();
         // The last scope opened closes first.
         let errors = scopes.into_iter().rev().map(|scope| Box::pin(scope.pop()) as PendingError).collect();
-        (value, Watch(errors))
+        (value, ErrorScope(errors))
     }
 
     /// Fails if the device has failed since the last time it was asked.
@@ -243,7 +252,7 @@ impl Device {
 
     /// What a buffer of floats holds, once all that was submitted before has run.
     pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
-        let (staging, watch) = self.watch(|| {
+        let (staging, watch) = self.scoped(|| {
             let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
             let mut encoder = self.encoder();
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
@@ -287,11 +296,11 @@ type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 #[cfg(target_arch = "wasm32")]
 type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
-/// What the device has to say about some work; a browser answers later.
+/// The errors of some work, which a browser tells later.
 #[must_use = "errors that nobody asks for are lost"]
-pub struct Watch(Vec<PendingError>);
+pub struct ErrorScope(Vec<PendingError>);
 
-impl Watch {
+impl ErrorScope {
     /// Waits for the device's answer.
     pub async fn result(self) -> Result<()> {
         let mut result = Ok(());

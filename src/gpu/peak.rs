@@ -1,9 +1,9 @@
 //! What an adapter can do at best, measured: how fast it multiplies in registers, and how fast it moves memory.
 
 use super::device::Device;
-use super::kernels::{Access, Kernel, slot};
+use super::kernel::{EntryPoint, Kernel, Kernels, READ_WRITE, params, slot};
+use super::shaders;
 use crate::error::{Error, Result};
-use bytemuck::{Pod, Zeroable};
 use serde::Serialize;
 use web_time::Instant;
 use wgpu::BufferUsages;
@@ -17,15 +17,22 @@ pub struct Peak {
     pub copy_gb_s: f64,
 }
 
-/// The `Params` of peak.wgsl.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    rounds: u32,
-    count: u32,
-    factor: f32,
-    summand: f32,
+params! {
+    /// The `Params` of peak.wgsl.
+    Params {
+        rounds: u32,
+        count: u32,
+        factor: f32,
+        summand: f32,
+    }
 }
+
+const fn entry(name: &'static str) -> EntryPoint {
+    EntryPoint { name, shader: &shaders::PEAK, bindings: READ_WRITE, per_workgroup: THREADS as usize }
+}
+
+static MULTIPLY: EntryPoint = entry("multiply");
+static COPY: EntryPoint = entry("copy");
 
 /// Bytes of the copy: more than caches hold, and what every device binds.
 const BYTES: u64 = 128 << 20;
@@ -45,17 +52,13 @@ const FACTOR: f32 = 0.999;
 const SUMMAND: f32 = 0.001;
 
 /// Measures an adapter; a second or so. [`Error::Gpu`] where it does not compute what is measured.
-pub async fn measure(device: &Device) -> Result<Peak> {
-    const MAP: &[(u32, Access)] = &[(0, Access::Params), (1, Access::Read), (2, Access::Write)];
-    let source = wgpu::ShaderSource::Wgsl(include_str!(concat!(env!("OUT_DIR"), "/peak.wgsl")).into());
-    let (made, watch) = device.watch(|| {
-        let module = device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("peak"), source });
-        let kernel = |entry| Kernel::with(device, &module, entry, MAP, THREADS as usize, &[]);
+pub async fn measure(device: &Device, kernels: &Kernels) -> Result<Peak> {
+    let (made, errors) = device.scoped(|| {
         let buffer = || device.buffer("peak", BYTES, BufferUsages::STORAGE);
-        (kernel("multiply"), kernel("copy"), buffer(), buffer())
+        (kernels.get(device, &MULTIPLY), kernels.get(device, &COPY), buffer(), buffer())
     });
     let (multiply, copy, from, to) = &made;
-    watch.result().await?;
+    errors.result().await?;
     check(device, multiply, copy).await?;
     let count = (BYTES / 16) as u32;
     // The least time of a submit of so many dispatches, once it is long enough; and how many those were.
@@ -65,7 +68,7 @@ pub async fn measure(device: &Device) -> Result<Peak> {
         let bound = kernel.bind(device, &uniforms, 0, &[from, to]);
         let run = async |dispatches: u32| {
             let start = Instant::now();
-            let ((), watch) = device.watch(|| {
+            let ((), errors) = device.scoped(|| {
                 let mut encoder = device.encoder();
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 (0..dispatches).for_each(|_| kernel.dispatch_unread(&mut pass, &bound, grid));
@@ -73,7 +76,7 @@ pub async fn measure(device: &Device) -> Result<Peak> {
                 device.submit(encoder);
             });
             device.finished().await?;
-            watch.result().await?;
+            errors.result().await?;
             Ok::<_, Error>(start.elapsed().as_secs_f64())
         };
         let mut dispatches = 1;
@@ -103,7 +106,7 @@ async fn check(device: &Device, multiply: &Kernel, copy: &Kernel) -> Result<()> 
     let params = Params { rounds: ROUNDS, count: CHECKED as u32, factor: FACTOR, summand: SUMMAND };
     let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
     let run = async |kernel: &Kernel| {
-        let (to, watch) = device.watch(|| {
+        let (to, errors) = device.scoped(|| {
             let to = device.buffer("peak", CHECKED as u64 * 16, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
             let bound = kernel.bind(device, &uniforms, 0, &[&from, &to]);
             let mut encoder = device.encoder();
@@ -114,7 +117,7 @@ async fn check(device: &Device, multiply: &Kernel, copy: &Kernel) -> Result<()> 
             to
         });
         let values = device.values(&to).await;
-        watch.result().await?;
+        errors.result().await?;
         values
     };
     let (multiplied, copied) = (run(multiply).await?, run(copy).await?);

@@ -2,11 +2,42 @@
 //! for one of the same size.
 
 use super::device::Device;
-use super::kernels::{self, Kernels, slot};
-use super::record::Recording;
+use super::kernel::{Access, EntryPoint, Kernels, params, slot};
+use super::recording::Recording;
+use super::shaders;
 use crate::model::preprocess::{Crop, Image, Preprocess, Taps};
 use crate::plan::Place;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
+
+static ACROSS: EntryPoint = EntryPoint::elementwise(
+    "across",
+    &shaders::PREPROCESS,
+    &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (3, Access::Read), (4, Access::Write)],
+);
+static DOWN: EntryPoint = EntryPoint::elementwise(
+    "down",
+    &shaders::PREPROCESS,
+    &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (4, Access::Write), (5, Access::Write)],
+);
+
+/// The kernels that preprocess pictures.
+pub const KERNELS: [&EntryPoint; 2] = [&ACROSS, &DOWN];
+
+params! {
+    /// The `Params` of preprocess.wgsl.
+    Params {
+        width: u32,
+        first_row: u32,
+        rows: u32,
+        size: u32,
+        image: u32,
+        y_offset: u32,
+        y_stride: u32,
+        from: [u32; 3],
+        factor: [f32; 3],
+        offset: [f32; 3],
+    }
+}
 
 /// What preprocess.wgsl reads and writes for one place of the batch.
 #[derive(Default)]
@@ -77,14 +108,15 @@ impl Picture {
             self.bound = None;
         }
         let (Some(spans), Some(weights)) = (&self.spans, &self.weights) else { return false };
+        let (across, down) = (kernels.get(device, &ACROSS), kernels.get(device, &DOWN));
         let bound = self.bound.get_or_insert_with(|| Bound {
-            across: kernels.across.bind(device, uniforms, 0, &[spans, weights, picture, narrow]),
-            down: kernels.down.bind(device, uniforms, 0, &[spans, weights, narrow, input]),
+            across: across.bind(device, uniforms, 0, &[spans, weights, picture, narrow]),
+            down: down.bind(device, uniforms, 0, &[spans, weights, narrow, input]),
         });
         let descriptor = wgpu::ComputePassDescriptor { label: Some("preprocess"), timestamp_writes: times };
         let mut pass = encoder.begin_compute_pass(&descriptor);
-        kernels.across.dispatch(&mut pass, &bound.across, kernels.across.grid(rows * preprocess.size));
-        kernels.down.dispatch(&mut pass, &bound.down, kernels.down.grid(preprocess.size * preprocess.size));
+        across.dispatch(&mut pass, &bound.across, across.grid(rows * preprocess.size));
+        down.dispatch(&mut pass, &bound.down, down.grid(preprocess.size * preprocess.size));
         true
     }
 
@@ -150,9 +182,9 @@ fn params(
     place: Place,
     (first_row, rows): (usize, usize),
     at: usize,
-) -> kernels::Preprocess {
+) -> Params {
     let affine = preprocess.affine();
-    kernels::Preprocess {
+    Params {
         width: image.width() as u32,
         first_row: first_row as u32,
         rows: rows as u32,

@@ -1,11 +1,38 @@
 //! Activations in numbers, computed where they are.
 
 use super::device::Device;
-use super::kernels::{self, Kernels, slot};
+use super::kernel::{EntryPoint, Kernels, READ_WRITE, params, slot};
+use super::shaders;
 use crate::error::Result;
 use crate::inspect::statistics::Stats;
 use crate::plan::Place;
 use wgpu::{Buffer, BufferUsages};
+
+/// Channels of a workgroup of `channels`.
+const CHANNELS_PER_WORKGROUP: usize = 16;
+
+static CHANNELS: EntryPoint = EntryPoint {
+    name: "channels",
+    shader: &shaders::STATISTICS,
+    bindings: READ_WRITE,
+    per_workgroup: CHANNELS_PER_WORKGROUP,
+};
+static MAP: EntryPoint = EntryPoint::elementwise("map", &shaders::STATISTICS, READ_WRITE);
+
+/// The kernels that compute statistics.
+pub const KERNELS: [&EntryPoint; 2] = [&CHANNELS, &MAP];
+
+params! {
+    /// The `Params` of statistics.wgsl.
+    Params {
+        first_pixel: u32,
+        pixels: u32,
+        channels: u32,
+        offset: u32,
+        stride: u32,
+        channel: u32,
+    }
+}
 
 /// What is asked of a picture of the batch.
 pub async fn stats(
@@ -18,11 +45,11 @@ pub async fn stats(
 ) -> Result<Vec<f32>> {
     let shape = place.shape;
     let pixels = shape.h * shape.w;
-    let (kernel, units, channel) = match stats {
-        Stats::Channels => (&kernels.channels, shape.c, 0),
-        Stats::Map(channel) => (&kernels.map, pixels, channel),
+    let (entry, units, channel) = match stats {
+        Stats::Channels => (&CHANNELS, shape.c, 0),
+        Stats::Map(channel) => (&MAP, pixels, channel),
     };
-    let params = kernels::Stats {
+    let params = Params {
         first_pixel: (image * pixels) as u32,
         pixels: pixels as u32,
         channels: shape.c as u32,
@@ -31,7 +58,8 @@ pub async fn stats(
         channel: channel as u32,
     };
     let floats = stats.len(shape, image)?;
-    let (buffers, watch) = device.watch(|| {
+    let (buffers, errors) = device.scoped(|| {
+        let kernel = kernels.get(device, entry);
         let uniforms = device.filled("stats", &slot(&params), BufferUsages::UNIFORM);
         let found = device.buffer("stats", floats as u64 * 4, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
         let bound = kernel.bind(device, &uniforms, 0, &[activations, &found]);
@@ -45,6 +73,6 @@ pub async fn stats(
     let values = device.values(&buffers[1]).await;
     // A browser would keep the memory until it collects garbage.
     buffers.iter().for_each(Buffer::destroy);
-    watch.result().await?;
+    errors.result().await?;
     values
 }

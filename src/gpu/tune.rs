@@ -1,15 +1,17 @@
-//! The fastest cut of each convolution on this adapter, by trying them.
+//! The fastest launch configuration of each convolution on this adapter, found by measuring.
 
-use super::conv::{Class, Cut, Tile};
-use super::device::Device;
-use super::few::Few;
-use super::jobs::Jobs;
-use super::kernels::{KernelSet, Kernels};
-use super::record::Recording;
+use super::device::{Device, KernelSet};
+use super::job::Job;
+use super::kernel::Kernels;
+use super::launch::{ConvKey, LaunchConfig, Tile};
+use super::lower::{conv_kernel, default_config};
+use super::recording::Recording;
+use super::shaders;
+use super::vec_map::VecMap;
 use crate::error::{Error, Result};
 use web_time::Instant;
 
-/// What each cut is timed for, in milliseconds: browsers' clocks are coarse, and a submit costs by itself.
+/// Milliseconds for which each candidate is timed: browsers' clocks are coarse, and a submit has a cost of its own.
 const SPAN_MS: f64 = 4.0;
 /// The most repetitions of a dispatch in one submit.
 const MOST: u32 = 256;
@@ -17,20 +19,20 @@ const MOST: u32 = 256;
 /// The measured choices. As text they are kept for the next time: what they hold for, and a line of numbers a choice.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tuning {
-    cuts: Few<Class, Cut>,
+    configs: VecMap<ConvKey, LaunchConfig>,
 }
 
 impl Tuning {
-    /// The measured cut, or the usual one.
-    pub fn cut(&self, class: Class, set: KernelSet) -> Cut {
-        self.cuts.get(&class).copied().unwrap_or_else(|| class.cut(set))
+    /// The measured configuration, or the default.
+    pub fn config(&self, key: ConvKey, set: KernelSet) -> LaunchConfig {
+        self.configs.get(&key).copied().unwrap_or_else(|| default_config(set, key))
     }
 
-    /// Each class's candidate number `i`, in turn where there are fewer: for tests.
+    /// Candidate number `i` of each convolution, in turn where there are fewer: for tests.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn of(classes: &[Option<Class>], i: usize) -> Self {
-        let cut = |class: &Class| (*class, class.candidates()[i % class.candidates().len()]);
-        Tuning { cuts: classes.iter().flatten().map(cut).collect() }
+    pub fn of(jobs: &[Job], i: usize) -> Self {
+        let config = |key: ConvKey| (key, key.candidates()[i % key.candidates().len()]);
+        Tuning { configs: jobs.iter().filter_map(|job| job.conv).map(config).collect() }
     }
 
     /// Reads what was kept; [`Error::Argument`] where it is of another adapter, of other shaders, or no such thing.
@@ -41,19 +43,19 @@ impl Tuning {
         }
         let choice =
             |line: &str| choice(line).ok_or_else(|| Error::Argument(format!("\"{line}\" is no choice of a kernel")));
-        Ok(Tuning { cuts: lines.map(choice).collect::<Result<_>>()? })
+        Ok(Tuning { configs: lines.map(choice).collect::<Result<_>>()? })
     }
 
     /// To be kept.
     pub fn to_text(&self, key: &str) -> String {
-        let line = |(class, cut): &(Class, Cut)| {
+        let line = |(key, config): &(ConvKey, LaunchConfig)| {
             let tile = |tile: Tile| Tile::ALL.iter().position(|&t| t == tile).map_or(0, |at| at as u32 + 1);
-            let Class { pixels, quads, depth, taps, .. } = *class;
-            let all = [class.tile.map_or(0, tile), pixels, quads, depth, taps];
-            let all = all.into_iter().chain([tile(cut.tile), cut.lanes, cut.rows, cut.slices]);
+            let ConvKey { pixels, vec4_channels, depth, taps, .. } = *key;
+            let all = [key.tile.map_or(0, tile), pixels, vec4_channels, depth, taps];
+            let all = all.into_iter().chain([tile(config.tile), config.lanes, config.rows, config.slices]);
             all.map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
         };
-        let lines = std::iter::once(key.to_owned()).chain(self.cuts.iter().map(line));
+        let lines = std::iter::once(key.to_owned()).chain(self.configs.iter().map(line));
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -61,23 +63,23 @@ impl Tuning {
     pub async fn measure(
         &mut self,
         (device, kernels, recording): (&Device, &Kernels, &Recording),
-        jobs: &Jobs,
+        jobs: &[Job],
     ) -> Result<()> {
-        for (at, class) in jobs.classes.iter().enumerate() {
-            let Some(class) = class.filter(|class| self.cuts.get(class).is_none()) else { continue };
-            let candidates = class.candidates();
+        for (at, job) in jobs.iter().enumerate() {
+            let Some(key) = job.conv.filter(|key| self.configs.get(key).is_none()) else { continue };
+            let candidates = key.candidates();
             if candidates.len() == 1 {
                 continue;
             }
-            let mut best: Option<(f64, Cut)> = None;
-            for cut in candidates {
-                let ms = time((device, kernels, recording), at, class, cut).await?;
+            let mut best: Option<(f64, LaunchConfig)> = None;
+            for config in candidates {
+                let ms = time((device, kernels, recording), at, key, config).await?;
                 if best.is_none_or(|(least, _)| ms < least) {
-                    best = Some((ms, cut));
+                    best = Some((ms, config));
                 }
             }
-            if let Some((_, cut)) = best {
-                self.cuts.insert(class, cut);
+            if let Some((_, config)) = best {
+                self.configs.insert(key, config);
             }
         }
         Ok(())
@@ -85,45 +87,41 @@ impl Tuning {
 }
 
 /// A line of [`Tuning::to_text`], if it is one of what could have been measured.
-fn choice(line: &str) -> Option<(Class, Cut)> {
+fn choice(line: &str) -> Option<(ConvKey, LaunchConfig)> {
     let numbers: Vec<u32> = line.split(' ').map(|n| n.parse().ok()).collect::<Option<_>>()?;
-    let [of, pixels, quads, depth, taps, tile, lanes, rows, slices] = numbers[..] else { return None };
+    let [of, pixels, vec4_channels, depth, taps, tile, lanes, rows, slices] = numbers[..] else { return None };
     let named = |n: u32| Tile::ALL.get(n.checked_sub(1)? as usize).copied();
-    let class = Class { tile: named(of), pixels, quads, depth, taps };
-    let cut = Cut { tile: named(tile)?, lanes, rows, slices };
-    class.candidates().contains(&cut).then_some((class, cut))
+    let key = ConvKey { tile: named(of), pixels, vec4_channels, depth, taps };
+    let config = LaunchConfig { tile: named(tile)?, lanes, rows, slices };
+    key.candidates().contains(&config).then_some((key, config))
 }
 
 /// What choices hold for: the adapter, and the shaders as they are.
 pub fn key(adapter: &str, half: bool) -> String {
     let half = if half { ", f16" } else { "" };
-    format!("{adapter}{half}, {:016x}", fnv(include_bytes!(concat!(env!("OUT_DIR"), "/conv.wgsl"))))
+    format!("{adapter}{half}, {}{}", shaders::CONV.hash(), shaders::SOFTWARE_CONV.hash())
 }
 
-/// FNV-1a: tells versions of a file apart, and is no defence.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// Milliseconds of a recording's dispatch, were it cut so.
+/// Milliseconds of a recording's dispatch with another launch configuration.
 async fn time(
     (device, kernels, recording): (&Device, &Kernels, &Recording),
     at: usize,
-    class: Class,
-    cut: Cut,
+    key: ConvKey,
+    config: LaunchConfig,
 ) -> Result<f64> {
-    let (kernel, watch) = device.watch(|| kernels.convs.get(device, cut));
-    watch.result().await?;
-    let grid = cut.grid(class.pixels, class.quads);
+    let Some(id) = conv_kernel(config) else { return Ok(f64::INFINITY) };
+    let (kernel, errors) = device.scoped(|| kernels.get(device, id));
+    errors.result().await?;
+    let grid = config.grid(key.pixels, key.vec4_channels);
     let run = async |count: u32| {
         let start = Instant::now();
-        let ((), watch) = device.watch(|| {
+        let ((), errors) = device.scoped(|| {
             let mut encoder = device.encoder();
             recording.encode_repeated(&mut encoder, at, (&kernel, grid), count);
             device.submit(encoder);
         });
         device.finished().await?;
-        watch.result().await?;
+        errors.result().await?;
         Ok::<_, Error>(start.elapsed().as_secs_f64() * 1e3)
     };
     run(1).await?;
@@ -142,12 +140,12 @@ mod tests {
 
     #[test]
     fn choices_are_kept_and_read_again() {
-        let class = Class { tile: None, pixels: 196, quads: 80, depth: 40, taps: 9 };
-        let cut = class.candidates()[1];
-        let tuning = Tuning { cuts: [(class, cut)].into_iter().collect() };
+        let conv = ConvKey { tile: None, pixels: 196, vec4_channels: 80, depth: 40, taps: 9 };
+        let config = conv.candidates()[1];
+        let tuning = Tuning { configs: [(conv, config)].into_iter().collect() };
         let text = tuning.to_text("a");
         assert_eq!(Tuning::parse(&text, "a").unwrap(), tuning);
-        assert_eq!(tuning.cut(class, KernelSet::Software), cut);
+        assert_eq!(tuning.config(conv, KernelSet::Software), config);
         assert_eq!(Tuning::parse(&text, "b").unwrap_err().code(), "argument");
         for broken in ["", "b", &text.replace(" 8 ", " 7 "), &format!("{text} 1"), "a\nNaN"] {
             assert!(Tuning::parse(broken, "a").is_err(), "{broken}");
@@ -155,8 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_tells_shaders_apart() {
-        assert_ne!(fnv(b"a"), fnv(b"b"));
+    fn the_key_tells_adapters_and_precisions_apart() {
         assert!(key("an adapter", false).starts_with("an adapter, "));
         assert_ne!(key("an adapter", false), key("an adapter", true));
     }

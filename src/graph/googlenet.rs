@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::network::{Branch, Network, NodeId};
-use crate::graph::op::{Op, Padding, Window};
+use crate::graph::op::{Activation, Op, Padding, Window};
 use crate::graph::tensor::Shape;
 use std::fmt;
 use std::str::FromStr;
@@ -178,7 +178,8 @@ impl Spec {
         }
         net.enter(None, None);
         let pooled = net.add("pool5/7x7_s1", Op::AdaptiveAvgPool { out: [1, 1] }, &[x])?;
-        let logits = net.add("loss3/classifier", Op::Dense { out: self.classes, relu: false }, &[pooled])?;
+        let logits =
+            net.add("loss3/classifier", Op::Dense { out: self.classes, activation: Activation::None }, &[pooled])?;
         let prob = net.add("prob", Op::Softmax, &[logits])?;
         net.add_head("loss3", logits, prob);
         Ok(net)
@@ -245,8 +246,9 @@ impl Spec {
         };
         let x = net.add(&name("ave_pool"), pool, &[x])?;
         let x = self.conv(net, &name("conv"), 1, 1, 128, x)?;
-        let x = net.add(&name("fc"), Op::Dense { out: 1024, relu: true }, &[x])?;
-        let logits = net.add(&name("classifier"), Op::Dense { out: self.classes, relu: false }, &[x])?;
+        let x = net.add(&name("fc"), Op::Dense { out: 1024, activation: Activation::Relu }, &[x])?;
+        let logits =
+            net.add(&name("classifier"), Op::Dense { out: self.classes, activation: Activation::None }, &[x])?;
         let prob = net.add(&name("prob"), Op::Softmax, &[logits])?;
         net.add_head(head, logits, prob);
         Ok(())
@@ -262,7 +264,7 @@ impl Spec {
         x: NodeId,
     ) -> Result<NodeId> {
         let window = Window::square(kernel, stride, self.variant.conv_padding(kernel));
-        net.add(name, Op::Conv { window, out, relu: true }, &[x])
+        net.add(name, Op::Conv { window, out, activation: Activation::Relu }, &[x])
     }
 
     fn stage_pool(&self, net: &mut Network, name: &str, x: NodeId) -> Result<NodeId> {

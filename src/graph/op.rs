@@ -115,13 +115,29 @@ pub const fn adaptive_range(i: usize, size: usize, out: usize) -> (usize, usize)
     (i * size / out, ((i + 1) * size).div_ceil(out))
 }
 
-/// One operation of the network. Convolution and dense layers carry bias, and ReLU where it follows.
+/// The function that follows a convolution or a dense layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// The sums as they are.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+impl From<bool> for Activation {
+    /// ReLU where `relu` is set.
+    fn from(relu: bool) -> Self {
+        if relu { Activation::Relu } else { Activation::None }
+    }
+}
+
+/// One operation of the network. Convolutions and dense layers have a bias and an activation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// What the caller hands in.
     Input(Shape),
     /// Weights (out, kh, kw, in) in the engine, OIHW in a file; zero padding.
-    Conv { window: Window, out: usize, relu: bool },
+    Conv { window: Window, out: usize, activation: Activation },
     /// Padding never wins.
     MaxPool(Window),
     /// Divides by the window's part inside the input, or with `count_padding` by the part inside
@@ -136,7 +152,7 @@ pub enum Op {
     /// Joins along channels.
     Concat,
     /// Weights (out, in), `in` flattened HWC.
-    Dense { out: usize, relu: bool },
+    Dense { out: usize, activation: Activation },
     /// Over channels.
     Softmax,
 }
@@ -193,18 +209,28 @@ impl Op {
         }
     }
 
-    /// The weight tensor's dimensions as a file stores them: OIHW for convolutions, (out, in) for dense.
-    pub fn weight_dims(&self, input: Shape) -> Option<Vec<usize>> {
+    /// The tensors that a layer with this input holds, in the order of a file; none of most operations.
+    pub fn tensors(&self, input: Shape) -> Vec<TensorSpec> {
+        let weight_and_bias = |weight: Vec<usize>| {
+            let bias = vec![weight[0]];
+            vec![TensorSpec { name: "weight", dims: weight }, TensorSpec { name: "bias", dims: bias }]
+        };
         match self {
-            Op::Conv { window, out, .. } => Some(vec![*out, input.c, window.kernel[0], window.kernel[1]]),
-            Op::Dense { out, .. } => Some(vec![*out, input.per_image()]),
-            _ => None,
+            Op::Conv { window, out, .. } => weight_and_bias(vec![*out, input.c, window.kernel[0], window.kernel[1]]),
+            Op::Dense { out, .. } => weight_and_bias(vec![*out, input.per_image()]),
+            _ => Vec::new(),
         }
     }
 
-    /// Number of weights and biases.
+    /// The dimensions of the weights as a file stores them: OIHW for convolutions, (out, in) for dense layers; `None` of
+    /// operations without weights.
+    pub fn weight_dims(&self, input: Shape) -> Option<Vec<usize>> {
+        self.tensors(input).into_iter().find(|tensor| tensor.name == "weight").map(|tensor| tensor.dims)
+    }
+
+    /// The number of values in all tensors of a layer.
     pub fn params(&self, input: Shape) -> usize {
-        self.weight_dims(input).map_or(0, |dims| dims.iter().product::<usize>() + dims[0])
+        self.tensors(input).iter().map(|tensor| tensor.dims.iter().product::<usize>()).sum()
     }
 
     /// Multiply-adds for the whole batch, counted as the direct algorithm does them, padding included.
@@ -240,6 +266,15 @@ impl Op {
         }
         field
     }
+}
+
+/// A tensor that a layer holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// What stands behind the layer's name in a file: `weight` of `inception_3a/1x1.weight`.
+    pub name: &'static str,
+    /// The dimensions as a file stores them.
+    pub dims: Vec<usize>,
 }
 
 /// What of the network's input a cell of a layer sees, in pixels, down and right. Of the cell in column x these are the
@@ -321,7 +356,7 @@ mod tests {
 
     #[test]
     fn macs_count_the_direct_algorithm() {
-        let conv = Op::Conv { window: Window::square(5, 1, Padding::Same), out: 32, relu: true };
+        let conv = Op::Conv { window: Window::square(5, 1, Padding::Same), out: 32, activation: Activation::Relu };
         let x = Shape::new(1, 28, 28, 192);
         assert_eq!(conv.macs(x, conv.out_shape(&[x]).unwrap()), 120_422_400);
         assert_eq!(conv.params(x), 5 * 5 * 192 * 32 + 32);

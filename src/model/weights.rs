@@ -51,7 +51,7 @@ fn scale_name(name: &str) -> String {
 
 /// Numbers in f16, the low byte first, as f32.
 #[inline(never)]
-pub fn singles(halves: &[u8]) -> Vec<f32> {
+pub fn f16_to_f32(halves: &[u8]) -> Vec<f32> {
     halves.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
 }
 
@@ -232,7 +232,7 @@ impl Weights {
         let bytes = &self.bytes[entry.bytes.clone()];
         match &entry.storage {
             Storage::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Storage::F16 => singles(bytes),
+            Storage::F16 => f16_to_f32(bytes),
             Storage::Int8(scales) => {
                 let row = (bytes.len() / scales.len().max(1)).max(1);
                 let rows = bytes.chunks_exact(row).zip(scales);

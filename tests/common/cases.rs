@@ -3,7 +3,7 @@
 use super::{Case, Named, Rng, Tolerance};
 use googlenet::graph::googlenet::{Row, Variant, module_network};
 use googlenet::graph::network::Network;
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 
 /// Paddings of every kind, asymmetric and rounded up among them, for kernels of at least 3.
@@ -48,7 +48,11 @@ fn all(ops: impl IntoIterator<Item = (Op, Shape)>) -> Vec<Case> {
 }
 
 pub fn conv() -> Vec<Case> {
-    let conv = |kernel, stride, padding, out, relu| Op::Conv { window: Window { kernel, stride, padding }, out, relu };
+    let conv = |kernel, stride, padding, out, relu| Op::Conv {
+        window: Window { kernel, stride, padding },
+        out,
+        activation: Activation::from(relu),
+    };
     let mut ops = vec![
         (conv([1, 1], [1, 1], Padding::Valid, 17, true), Shape::new(3, 5, 7, 24)),
         (conv([1, 1], [2, 3], Padding::Valid, 5, false), Shape::new(2, 7, 8, 3)),
@@ -109,7 +113,7 @@ pub fn lrn() -> Vec<Case> {
 }
 
 pub fn dense() -> Vec<Case> {
-    let dense = |out, relu| Op::Dense { out, relu };
+    let dense = |out, relu| Op::Dense { out, activation: Activation::from(relu) };
     all([
         (dense(10, false), Shape::new(1, 1, 1, 64)),
         (dense(17, true), Shape::new(3, 4, 3, 5)),
@@ -197,7 +201,8 @@ fn layers(name: &str, input: Shape, layers: &[(Op, usize)]) -> Case {
 /// Layers that one dispatch computes together, and such as hand on what they make by way of textures.
 pub fn fused() -> Vec<Case> {
     let square = |size, stride, padding| Window::square(size, stride, padding);
-    let conv = |size, out, relu| Op::Conv { window: square(size, 1, Padding::Same), out, relu };
+    let conv =
+        |size, out, relu| Op::Conv { window: square(size, 1, Padding::Same), out, activation: Activation::from(relu) };
     let lrn = |size, alpha, beta, k| Op::Lrn { size, alpha, beta, k };
     vec![
         layers(

@@ -3,7 +3,7 @@
 use super::reference::Values;
 use super::{Case, Named, Tolerance};
 use googlenet::graph::network::Network;
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::{Shape, Tensor, nchw_to_nhwc};
 use googlenet::model::weights::Weights;
 use serde_json::Value;
@@ -75,7 +75,7 @@ fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
             let (window, out) = (window(test, [x.shape.h, x.shape.w])?, w.dims[0]);
             let bias = inputs.get(2).map_or(vec![0.0; out], |b| b.data.clone());
             layer(&w.dims, w.data.clone(), bias);
-            (Op::Conv { window, out, relu: false }, vec![x], output.nhwc()?)
+            (Op::Conv { window, out, activation: Activation::None }, vec![x], output.nhwc()?)
         }
         "MaxPool" => {
             let x = inputs[0].nhwc()?;
@@ -111,7 +111,11 @@ fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
             let c = x.shape.c;
             let identity = (0..c * c).map(|i| if i / c == i % c { 1.0 } else { 0.0 }).collect();
             layer(&[c, c, 1, 1], identity, vec![0.0; c]);
-            (Op::Conv { window: Window::square(1, 1, Padding::Valid), out: c, relu: true }, vec![x], y)
+            (
+                Op::Conv { window: Window::square(1, 1, Padding::Valid), out: c, activation: Activation::Relu },
+                vec![x],
+                y,
+            )
         }
         "Gemm" => {
             let a = inputs[0].matrix(number("transA", 0.0) != 0.0);
@@ -127,7 +131,7 @@ fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
             };
             layer(&[out, depth], b.data.iter().map(|v| alpha * v).collect(), bias);
             let flat = |m: Array, c| Tensor { shape: Shape::new(rows, 1, 1, c), data: m.data };
-            (Op::Dense { out, relu: false }, vec![flat(a, depth)], flat(output, out))
+            (Op::Dense { out, activation: Activation::None }, vec![flat(a, depth)], flat(output, out))
         }
         other => return Err(format!("there is no operation {other}")),
     };

@@ -3,7 +3,7 @@
 
 use super::Named;
 use googlenet::graph::network::Network;
-use googlenet::graph::op::{Op, Padding, Window};
+use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::{Shape, Tensor};
 
 /// An NHWC tensor in f64.
@@ -56,7 +56,7 @@ pub fn evaluate(
         let bias = || tensor(format!("{}.bias", node.name));
         let out = match &node.op {
             Op::Input(_) => inputs.next().expect("one tensor an input").into(),
-            Op::Conv { window, out, relu } => conv(read[0], window, *out, *relu, weight(), bias()),
+            Op::Conv { window, out, activation } => conv(read[0], window, *out, *activation, weight(), bias()),
             Op::MaxPool(window) => max_pool(read[0], window),
             Op::AvgPool { window, count_padding } => average_pool(read[0], window, *count_padding),
             Op::AdaptiveAvgPool { out } => adaptive_average_pool(read[0], *out),
@@ -68,7 +68,7 @@ pub fn evaluate(
                 };
                 concat(&read, &node.inputs.iter().map(gain).collect::<Vec<_>>())
             }
-            Op::Dense { out, relu } => dense(read[0], *out, *relu, weight(), bias()),
+            Op::Dense { out, activation } => dense(read[0], *out, *activation, weight(), bias()),
             Op::Softmax => softmax(read[0]),
         };
         values.push(out);
@@ -130,11 +130,14 @@ fn is_inside(x: &Values, (y, column): (i64, i64)) -> bool {
     (0..x.shape.h as i64).contains(&y) && (0..x.shape.w as i64).contains(&column)
 }
 
-fn activate(v: f64, relu: bool) -> f64 {
-    if relu { v.max(0.0) } else { v }
+fn activate(v: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::None => v,
+        Activation::Relu => v.max(0.0),
+    }
 }
 
-fn conv(x: &Values, window: &Window, out: usize, relu: bool, weight: &[f32], bias: &[f32]) -> Values {
+fn conv(x: &Values, window: &Window, out: usize, activation: Activation, weight: &[f32], bias: &[f32]) -> Values {
     let (inputs, area) = (x.shape.c, window.kernel[0] * window.kernel[1]);
     slide(x, window, out, |n, o, places, _| {
         let mut sum = bias[o] as f64;
@@ -145,7 +148,7 @@ fn conv(x: &Values, window: &Window, out: usize, relu: bool, weight: &[f32], bia
                 }
             }
         }
-        activate(sum, relu)
+        activate(sum, activation)
     })
 }
 
@@ -205,11 +208,11 @@ fn concat(branches: &[&Values], gains: &[f64]) -> Values {
     })
 }
 
-fn dense(x: &Values, out: usize, relu: bool, weight: &[f32], bias: &[f32]) -> Values {
+fn dense(x: &Values, out: usize, activation: Activation, weight: &[f32], bias: &[f32]) -> Values {
     let inputs = x.shape.per_image();
     Values::from_fn(Shape::new(x.shape.n, 1, 1, out), |[n, _, _, o]| {
         let products = (0..inputs).map(|i| weight[o * inputs + i] as f64 * x.data[n * inputs + i]);
-        activate(products.sum::<f64>() + bias[o] as f64, relu)
+        activate(products.sum::<f64>() + bias[o] as f64, activation)
     })
 }
 

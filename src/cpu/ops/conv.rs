@@ -6,7 +6,7 @@ use crate::cpu::gemm::{CHAIN, Packed, Rows};
 use crate::cpu::simd::Isa;
 use crate::cpu::view::{Out, View};
 use crate::cpu::winograd::{Source, Winograd};
-use crate::graph::op::{Geometry, Window};
+use crate::graph::op::{Activation, Geometry, Window};
 use crate::graph::tensor::Shape;
 use crate::plan::winograd::{PHASES, Tiling, phases};
 use std::fmt;
@@ -88,7 +88,7 @@ impl Conv {
         isa: Isa,
         algorithm: Algorithm,
         window: Window,
-        relu: bool,
+        activation: Activation,
         [input, output]: [Shape; 2],
         weight: &[f32],
         bias: &[f32],
@@ -109,7 +109,7 @@ impl Conv {
                 Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
             }
         };
-        Conv { window, relu, weights }
+        Conv { window, relu: activation == Activation::Relu, weights }
     }
 
     pub fn algorithm(&self) -> Algorithm {

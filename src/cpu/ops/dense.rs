@@ -5,6 +5,7 @@
 use crate::cpu::gemm::{CHAIN, Packed, Rows};
 use crate::cpu::simd::Isa;
 use crate::cpu::view::{Out, View};
+use crate::graph::op::Activation;
 use std::ops::Range;
 
 pub struct Dense {
@@ -15,8 +16,8 @@ pub struct Dense {
 
 impl Dense {
     /// `weight` is (out, in) with the inputs flattened HWC, as in a file.
-    pub fn new(isa: Isa, relu: bool, inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
-        Dense { weights: Packed::new(isa, weight, inputs, bias), relu }
+    pub fn new(isa: Isa, activation: Activation, inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
+        Dense { weights: Packed::new(isa, weight, inputs, bias), relu: activation == Activation::Relu }
     }
 
     pub fn panels(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
-use crate::graph::op::{Geometry, Op};
+use crate::graph::op::{Activation, Geometry, Op};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::{Model, tensor_names};
 
@@ -20,9 +20,9 @@ pub fn last(network: &Network, model: &Model, input: &Tensor) -> Result<Tensor> 
         let read = |at: usize| -> &Tensor { &outputs[node.inputs[at]] };
         let data = match &node.op {
             Op::Input(_) => input.data.clone(),
-            Op::Conv { window, relu, .. } => {
+            Op::Conv { window, activation, .. } => {
                 let [weight, bias] = tensor_names(&node.name).map(|name| model.weights.get(&name));
-                conv(&geometry(window)?, read(0), &by_tap(network, id, &weight?.1), &bias?.1, *relu)
+                conv(&geometry(window)?, read(0), &by_tap(network, id, &weight?.1), &bias?.1, *activation)
             }
             Op::MaxPool(window) => max_pool(&geometry(window)?, read(0)),
             // The exponent of every GoogLeNet, which needs no function for powers: 1 KB less to download.
@@ -57,7 +57,7 @@ fn covered(g: &Geometry, input: Shape, y: usize, x: usize) -> impl Iterator<Item
     })
 }
 
-fn conv(g: &Geometry, input: &Tensor, weight: &[f32], bias: &[f32], relu: bool) -> Vec<f32> {
+fn conv(g: &Geometry, input: &Tensor, weight: &[f32], bias: &[f32], activation: Activation) -> Vec<f32> {
     let (channels, out) = (input.shape.c, bias.len());
     let mut output = Vec::with_capacity(g.out[0] * g.out[1] * out);
     for pixel in 0..g.out[0] * g.out[1] {
@@ -68,7 +68,10 @@ fn conv(g: &Geometry, input: &Tensor, weight: &[f32], bias: &[f32], relu: bool) 
                 sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
             }
         }
-        output.extend(sums.iter().map(|&sum| if relu { sum.max(0.0) } else { sum }));
+        output.extend(sums.iter().map(|&sum| match activation {
+            Activation::None => sum,
+            Activation::Relu => sum.max(0.0),
+        }));
     }
     output
 }

@@ -5,7 +5,7 @@ use super::graph::{Constant, Graph, Node};
 use super::{FLATTENING, IDLE};
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
-use crate::graph::op::{Geometry, Op, Padding, Window};
+use crate::graph::op::{Activation, Geometry, Op, Padding, Window};
 use crate::graph::tensor::Shape;
 use crate::model::import::layers::{BatchNorm, Values};
 use std::collections::HashMap;
@@ -53,17 +53,25 @@ impl<'g, 'a> Overlay<'g, 'a> {
         Ok(input)
     }
 
+    /// The value that the activation of a node is applied to.
+    fn activated(&self, id: NodeId, value: &'a str, activation: Activation) -> Result<&'a str> {
+        match activation {
+            Activation::None => Ok(value),
+            Activation::Relu => self.input_of(id, value, "Relu"),
+        }
+    }
+
     fn node(&mut self, id: NodeId, value: &'a str) -> Result<()> {
         let network = self.network;
         let node = network.node(id);
         let (shape, dims) = (network.input_shape(id), node.op.weight_dims(network.input_shape(id)));
         let read = match &node.op {
-            Op::Conv { window, relu, .. } => {
-                let value = if *relu { self.input_of(id, value, "Relu")? } else { value };
+            Op::Conv { window, activation, .. } => {
+                let value = self.activated(id, value, *activation)?;
                 self.conv(id, value, window, shape, &dims.unwrap_or_default())?
             }
-            Op::Dense { relu, .. } => {
-                let value = if *relu { self.input_of(id, value, "Relu")? } else { value };
+            Op::Dense { activation, .. } => {
+                let value = self.activated(id, value, *activation)?;
                 let value = self.graph.through(value, &IDLE);
                 let dense = Dense::at(self.graph, value)
                     .ok_or_else(|| self.error(id, format!("the graph has {} there", self.what(value))))?;

@@ -1,19 +1,21 @@
 // Convolution by Winograd's F(4x4,3x3), F(2x2,5x5) or F(3x3,4x4): Lavin and Gray, "Fast algorithms for convolutional
-// neural networks" (CVPR 2016). `scatter` transforms tiles of 6x6 inputs to texels, conv.wgsl multiplies them by the
-// transformed filters, a matrix a point, and `gather` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs.
-// The points are 0, ±√2/2, ±√2 and infinity. A stride of 2 is one of 1 over its four phases, each of which has the
-// channels once. Activations are in f16 where the aliases are made so. Twin: src/cpu/winograd.rs.
+// neural networks" (CVPR 2016), for software adapters. `winograd_input` transforms tiles of 6x6 inputs into a texture,
+// `conv_winograd` of conv.wgsl multiplies them by the transformed filters, one matrix for each of the 36 points, and
+// `winograd_output` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs. The points are 0, ±√2/2, ±√2 and
+// infinity. A stride of 2 is one of 1 over its four phases, each of which has all channels. `copy_to_texture` copies a
+// layer's output to a texture as it is. Twin: src/cpu/winograd.rs.
 
-alias real4 = vec4f;
+//#include shared/invocation.wgsl
+//#include shared/texture.wgsl
 
 struct Params {
     tiles: u32, // images * down * across
     plane: u32, // tiles of a point: those, filled up
     down: u32,
     across: u32,
-    height: u32, // of the input for `scatter`, of the output for `gather`
+    height: u32, // of the input for `winograd_input`, of the output for `winograd_output`
     width: u32,
-    quads: u32, // groups of four channels, of all phases
+    vec4_channels: u32, // groups of four channels, of all phases
     offset: u32,
     stride: u32,
     pad_y: u32,
@@ -26,14 +28,11 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<real4>; // (N, H, W, stride/4)
-@group(0) @binding(2) var<storage, read> b: array<vec4f>; // (quads)
+@group(0) @binding(2) var<storage, read> b: array<vec4f>; // (vec4_channels)
 @group(0) @binding(3) var<storage, read_write> y: array<real4>; // (N, Ho, Wo, stride/4)
-// (36, plane, quads), in rows of TEXELS.
-@group(0) @binding(4) var texels: texture_storage_2d<rgba32float, write>;
-@group(0) @binding(5) var xt: texture_2d<f32>; // for `gather`
+@group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>; // (36, plane, vec4_channels)
+@group(0) @binding(5) var xt: texture_2d<f32>; // (36, plane, vec4_channels), for `winograd_output`
 
-const THREADS = 64u;
-const TEXELS = 4096u;
 const A = 0.7071067811865476f;
 const B = 1.4142135623730951f; // 2 * A: where it can be, a power of two is taken out, which rounds nothing
 
@@ -49,17 +48,17 @@ struct Six {
 // A thread's tile and channels.
 struct Part {
     tile: u32,
-    quad: u32,
+    vec4_channel: u32,
     image: u32,
     y: u32, // of the tile, counted in tiles
     x: u32,
 }
 
 fn part(i: u32) -> Part {
-    let tile = i / p.quads;
+    let tile = i / p.vec4_channels;
     let row = tile / p.across;
     let image = row / p.down;
-    return Part(tile, i - tile * p.quads, p.first + image, row - image * p.down, tile - row * p.across);
+    return Part(tile, i - tile * p.vec4_channels, p.first + image, row - image * p.down, tile - row * p.across);
 }
 
 // One column or row of B' d.
@@ -81,17 +80,17 @@ fn inward(d: Six) -> Six {
 // Where a thread's tile of inputs lies.
 struct Corner {
     image: u32,
-    quad: u32, // of the input
+    vec4_channel: u32, // of the input
     y: i32,
     x: i32,
 }
 
 fn corner(t: Part) -> Corner {
-    let quads = p.quads / (p.step * p.step);
-    let phase = t.quad / quads;
+    let vec4_channels = p.vec4_channels / (p.step * p.step);
+    let phase = t.vec4_channel / vec4_channels;
     let y = t.y * p.outputs * p.step + phase / p.step;
     let x = t.x * p.outputs * p.step + phase % p.step;
-    return Corner(t.image, t.quad - phase * quads, i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
+    return Corner(t.image, t.vec4_channel - phase * vec4_channels, i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
 }
 
 fn pixel(c: Corner, row: u32, column: u32) -> vec4f {
@@ -99,7 +98,7 @@ fn pixel(c: Corner, row: u32, column: u32) -> vec4f {
     let ix = c.x + i32(column * p.step);
     let inside = (iy >= 0) & (ix >= 0) & (iy < i32(p.height)) & (ix < i32(p.width));
     let at = select(0u, (c.image * p.height + u32(iy)) * p.width + u32(ix), inside);
-    return select(vec4f(), vec4f(x[(at * p.stride + p.offset) / 4u + c.quad]), inside);
+    return select(vec4f(), vec4f(x[(at * p.stride + p.offset) / 4u + c.vec4_channel]), inside);
 }
 
 fn pixels(c: Corner, row: u32) -> Six {
@@ -113,18 +112,14 @@ fn pixels(c: Corner, row: u32) -> Six {
     );
 }
 
-fn texel(at: u32) -> vec2u {
-    return vec2u(at % TEXELS, at / TEXELS);
-}
-
 fn keep(at: u32, value: vec4f) {
-    textureStore(texels, texel(at), value);
+    textureStore(yt, texel(at), value);
 }
 
 fn put(place: Part, column: u32, d: Six) {
     let v = inward(d);
-    let step = 6u * p.plane * p.quads;
-    let at = (column * p.plane + place.tile) * p.quads + place.quad;
+    let step = 6u * p.plane * p.vec4_channels;
+    let at = (column * p.plane + place.tile) * p.vec4_channels + place.vec4_channel;
     keep(at, v.a);
     keep(at + step, v.b);
     keep(at + 2u * step, v.c);
@@ -134,13 +129,13 @@ fn put(place: Part, column: u32, d: Six) {
 }
 
 @compute @workgroup_size(THREADS)
-fn scatter(
+fn winograd_input(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
-    if i >= p.tiles * p.quads {
+    let i = element(group, groups, thread);
+    if i >= p.tiles * p.vec4_channels {
         return;
     }
     let at = part(i);
@@ -159,17 +154,17 @@ fn scatter(
     put(at, 5u, Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f));
 }
 
-// What a 1x1 convolution reads, as it is: a tile is a pixel.
+// Copies what a 1x1 convolution reads to a texture as it is. A tile is one pixel here.
 @compute @workgroup_size(THREADS)
-fn lay(
+fn copy_to_texture(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
-    if i < p.tiles * p.quads {
-        let tile = i / p.quads;
-        keep(i, vec4f(x[(tile * p.stride + p.offset) / 4u + i - tile * p.quads]));
+    let i = element(group, groups, thread);
+    if i < p.tiles * p.vec4_channels {
+        let tile = i / p.vec4_channels;
+        keep(i, vec4f(x[(tile * p.stride + p.offset) / 4u + i - tile * p.vec4_channels]));
     }
 }
 
@@ -200,8 +195,8 @@ fn product(at: u32) -> vec4f {
 }
 
 fn products(t: Part, row: u32) -> Four {
-    let step = p.plane * p.quads;
-    let at = (row * 6u * p.plane + t.tile) * p.quads + t.quad;
+    let step = p.plane * p.vec4_channels;
+    let at = (row * 6u * p.plane + t.tile) * p.vec4_channels + t.vec4_channel;
     return outward(Six(
         product(at),
         product(at + step),
@@ -215,10 +210,10 @@ fn products(t: Part, row: u32) -> Four {
 fn store(t: Part, row: u32, column: u32, sum: vec4f) {
     let oy = t.y * p.outputs + row;
     let ox = t.x * p.outputs + column;
-    let value = sum + b[t.quad];
+    let value = sum + b[t.vec4_channel];
     let at = (t.image * p.height + oy) * p.width + ox;
     if (oy < p.height) & (ox < p.width) & (row < p.outputs) & (column < p.outputs) {
-        y[(at * p.stride + p.offset) / 4u + t.quad] = real4(select(value, max(value, vec4f()), p.relu != 0u));
+        y[(at * p.stride + p.offset) / 4u + t.vec4_channel] = real4(select(value, max(value, vec4f()), p.relu != 0u));
     }
 }
 
@@ -231,13 +226,13 @@ fn column(t: Part, column: u32, m: Six) {
 }
 
 @compute @workgroup_size(THREADS)
-fn gather(
+fn winograd_output(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let i = (group.y * groups.x + group.x) * THREADS + thread;
-    if i >= p.tiles * p.quads {
+    let i = element(group, groups, thread);
+    if i >= p.tiles * p.vec4_channels {
         return;
     }
     let t = part(i);

@@ -1,24 +1,24 @@
 //! A plan on the GPU: its buffers, and every dispatch with what it binds. Built once, run often.
 
-use super::conv::Packed;
 use super::device::Device;
-use super::few::Few;
-use super::jobs::{Bind, Job, Jobs, Span};
-use super::kernels::{Kernel, Kernels};
+use super::job::{Bind, Job, Lowered, Span};
+use super::kernel::{Kernel, Kernels};
+use super::layout::{f32_to_f16, from_buffer, to_buffer};
 use super::timing::{self, Timer};
+use super::vec_map::VecMap;
+use super::weights::Packed;
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
 use crate::graph::tensor::{Shape, Tensor};
-use crate::model::weights::singles;
+use crate::model::weights::f16_to_f32;
 use crate::plan::{Place, StepTime, Work};
 use half::f16;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
-/// Runs that may be under way at once: while the results of one come back, the GPU works on the next.
-const FLIGHTS: usize = 2;
+/// Runs that may be pending at once: while the results of one come back, the GPU works on the next.
+const MAX_PENDING: usize = 2;
 
 /// Everything of one plan that lives on the GPU.
 pub struct Recording {
@@ -28,9 +28,9 @@ pub struct Recording {
     /// Where each input node's values go, in the network's order.
     pub inputs: Vec<Place>,
     /// The probabilities, in f32 whatever activations are.
-    given: Buffer,
+    head_outputs: Buffer,
     /// What one readback brings is copied to one of these: to one that nobody else holds.
-    staging: [Rc<Buffer>; FLIGHTS],
+    staging: [Rc<Buffer>; MAX_PENDING],
     results: Results,
     /// The spans of the steps, then the preprocessing's.
     pub timer: Option<Timer>,
@@ -62,13 +62,13 @@ impl Recording {
     pub fn new(
         device: &Device,
         kernels: &Kernels,
-        packed: &Few<NodeId, Packed>,
+        packed: &VecMap<NodeId, Packed>,
         network: &Network,
-        jobs: Jobs,
+        lowered: Lowered,
     ) -> Result<Self> {
-        let Jobs { plan, jobs, spans, texels, given: (firsts, values), .. } = jobs;
+        let Lowered { plan, jobs, spans, textures, head_outputs: (firsts, values) } = lowered;
         let most = device.max_binding();
-        let largest = plan.buffers.iter().map(|shape| shape.len()).chain(texels).max().unwrap_or(0);
+        let largest = plan.buffers.iter().map(|shape| shape.len()).chain(textures.iter().copied()).max().unwrap_or(0);
         if largest as u64 * 4 > most {
             return Err(Error::Argument(format!(
                 "a batch of {} needs a buffer of {} MB, and \"{}\" takes at most {} MB: run fewer pictures at once",
@@ -81,11 +81,13 @@ impl Recording {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffers: Vec<Buffer> =
             plan.buffers.iter().map(|shape| device.buffer("activations", device.bytes(shape.len()), usage)).collect();
-        let given = device.buffer("given", values as u64 * 4, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let texels = texels.map(|values| {
-            let texture = device.texture("texels", values / 4, wgpu::TextureUsages::STORAGE_BINDING);
+        let head_outputs =
+            device.buffer("head outputs", values as u64 * 4, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let texture = |values: usize| {
+            let texture = device.texture("activations", values / 4, wgpu::TextureUsages::STORAGE_BINDING);
             texture.create_view(&wgpu::TextureViewDescriptor::default())
-        });
+        };
+        let textures: Vec<_> = textures.into_iter().map(texture).collect();
         let gains_written = vec![1.0; network.nodes().len()];
         let gains = device.filled("gains", &gains_written, BufferUsages::STORAGE);
 
@@ -100,15 +102,15 @@ impl Recording {
                 Bind::Activations(at) => &buffers[at],
                 Bind::Weight(node) => return Ok(weights(node)?.weight.binding()),
                 Bind::Bias(node) => &weights(node)?.bias,
-                Bind::Texels(which) => return Ok(wgpu::BindingResource::TextureView(&texels[which as usize])),
-                Bind::Given => &given,
+                Bind::Texture(at) => return Ok(wgpu::BindingResource::TextureView(&textures[at])),
+                Bind::HeadOutputs => &head_outputs,
                 Bind::Gains => &gains,
-                Bind::Spare(at) => &kernels.convs.spare[at],
+                Bind::Unused(at) => &kernels.unused[at],
             };
             Ok(buffer.as_entire_binding())
         };
         let dispatch = |(at, job): (usize, &Job)| {
-            let kernel = kernels.get(device, job.kernel);
+            let kernel = kernels.get(device, job.kernel.clone());
             let bound: Vec<_> = job.binds.iter().map(resource).collect::<Result<_>>()?;
             Ok(Dispatch { bound: kernel.bind_all(device, &uniforms, at, bound.into_iter()), kernel, grid: job.grid })
         };
@@ -126,15 +128,15 @@ impl Recording {
         // What a copy to it wants.
         let times_at = (values * 4).next_multiple_of(8);
         let timer = Timer::new(device, 1 + spans.len());
-        let bytes = (times_at as u64).max(given.size()) + timer.as_ref().map_or(0, Timer::byte_len);
+        let bytes = (times_at as u64).max(head_outputs.size()) + timer.as_ref().map_or(0, Timer::byte_len);
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        let staging = [(); FLIGHTS].map(|()| Rc::new(device.buffer("results", bytes, usage)));
+        let staging = [(); MAX_PENDING].map(|()| Rc::new(device.buffer("results", bytes, usage)));
         let results = Results { heads, times_at, period: timer.as_ref().map_or(0.0, Timer::period) };
         Ok(Recording {
             batch: plan.batch,
             inputs: network.inputs().map(|id| plan.places[id]).collect(),
             buffers,
-            given,
+            head_outputs,
             staging,
             results,
             timer,
@@ -151,9 +153,9 @@ impl Recording {
 
     /// Writes an input's values, from that picture of the batch on.
     pub fn write(&self, device: &Device, place: Place, first: usize, values: &[f32]) {
-        let values = scatter(place, values);
+        let values = to_buffer(place, values);
         let at = device.bytes(first * place.shape.per_image() / place.shape.c * place.stride);
-        let halved = if device.is_half() { halves(&values) } else { Vec::new() };
+        let halved = if device.is_half() { f32_to_f16(&values) } else { Vec::new() };
         let bytes: &[u8] = if device.is_half() { bytemuck::cast_slice(&halved) } else { bytemuck::cast_slice(&values) };
         device.queue.write_buffer(self.buffer(place), at, bytes);
     }
@@ -163,9 +165,9 @@ impl Recording {
         if device.is_half() {
             // There may be one more than is held.
             let held = place.shape.pixels() * place.stride * size_of::<f16>();
-            values = singles(&bytemuck::cast_slice(&values)[..held]);
+            values = f16_to_f32(&bytemuck::cast_slice(&values)[..held]);
         }
-        gather(place, values)
+        from_buffer(place, values)
     }
 
     /// Where a place of the engine's plan is on the GPU.
@@ -240,13 +242,13 @@ impl Recording {
     /// A staging buffer for as long as it is held, and how to read it.
     pub fn staging(&self) -> Result<(Rc<Buffer>, Results)> {
         let free = self.staging.iter().find(|buffer| Rc::strong_count(buffer) == 1);
-        let busy = || Error::Argument(format!("{FLIGHTS} runs are under way: wait for one of them"));
+        let busy = || Error::Argument(format!("{MAX_PENDING} runs are pending: wait for one of them"));
         Ok((free.ok_or_else(busy)?.clone(), self.results.clone()))
     }
 
     /// Encodes the copies that bring the heads' probabilities and these spans' times to a staging buffer.
     pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>, staging: &Buffer) {
-        encoder.copy_buffer_to_buffer(&self.given, 0, staging, 0, self.given.size());
+        encoder.copy_buffer_to_buffer(&self.head_outputs, 0, staging, 0, self.head_outputs.size());
         if let Some(timer) = &self.timer
             && !spans.is_empty()
         {
@@ -263,32 +265,4 @@ impl Results {
         let ticks = bytemuck::pod_collect_to_vec::<u8, u64>(&bytes[self.times_at..][..spans * 16]);
         (heads.collect(), timing::milliseconds(&ticks, self.period))
     }
-}
-
-/// A node's values out of those of the buffer they stand in.
-fn gather(place: Place, values: Vec<f32>) -> Tensor {
-    let channels = place.offset..place.offset + place.shape.c;
-    let data = if place.is_whole() {
-        values
-    } else {
-        values.chunks_exact(place.stride).flat_map(|pixel| &pixel[channels.clone()]).copied().collect()
-    };
-    Tensor { shape: place.shape, data }
-}
-
-/// The same in f16.
-pub fn halves(values: &[f32]) -> Vec<u16> {
-    values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()
-}
-
-/// A tensor's values as the buffer of its place holds them.
-fn scatter<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
-    if place.is_whole() {
-        return Cow::Borrowed(values);
-    }
-    let mut spread = vec![0.0; values.len() / place.shape.c * place.stride];
-    for (to, from) in spread.chunks_exact_mut(place.stride).zip(values.chunks_exact(place.shape.c)) {
-        to[..from.len()].copy_from_slice(from);
-    }
-    Cow::Owned(spread)
 }

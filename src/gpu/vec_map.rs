@@ -1,15 +1,15 @@
-//! A map of so few that looking at each of them is fast enough. The standard library's are five times the code, which
-//! every page downloads.
+//! A map with few entries, stored as a vector and searched from its start. The standard library's maps are five times the
+//! code, which every page downloads.
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Few<K, V>(Vec<(K, V)>);
+pub struct VecMap<K, V>(Vec<(K, V)>);
 
-impl<K: PartialEq, V> Few<K, V> {
+impl<K: PartialEq, V> VecMap<K, V> {
     pub fn get(&self, key: &K) -> Option<&V> {
         self.0.iter().find(|(at, _)| at == key).map(|(_, value)| value)
     }
 
-    /// Of a key that is not there yet.
+    /// Adds an entry. The key must not be there yet.
     pub fn insert(&mut self, key: K, value: V) {
         self.0.push((key, value));
     }
@@ -23,14 +23,14 @@ impl<K: PartialEq, V> Few<K, V> {
     }
 }
 
-impl<K, V> Default for Few<K, V> {
+impl<K, V> Default for VecMap<K, V> {
     fn default() -> Self {
-        Few(Vec::new())
+        VecMap(Vec::new())
     }
 }
 
-impl<K, V> FromIterator<(K, V)> for Few<K, V> {
+impl<K, V> FromIterator<(K, V)> for VecMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(all: I) -> Self {
-        Few(all.into_iter().collect())
+        VecMap(all.into_iter().collect())
     }
 }

@@ -8,22 +8,22 @@ use crate::model::weights::Weights;
 use wasm_bindgen::prelude::*;
 
 /// A GPU, opened and its shaders compiled while a model is downloaded, and what has come of that.
-#[wasm_bindgen]
-pub struct Warm {
-    gpu: gpu::Warm,
+#[wasm_bindgen(js_name = Warm)]
+pub struct PreparedGpu {
+    gpu: gpu::PreparedGpu,
     /// As long as the file, zeros where nothing has come.
     file: Vec<u8>,
     /// Of the file, which it has, once its header is there.
     model: Option<Model>,
 }
 
-#[wasm_bindgen]
-impl Warm {
+#[wasm_bindgen(js_class = Warm)]
+impl PreparedGpu {
     /// Opens the GPU; with `half` it will compute in f16 where it can. Throws `no-gpu` where there is none.
-    pub async fn open(half: bool) -> Result<Warm, JsValue> {
+    pub async fn open(half: bool) -> Result<PreparedGpu, JsValue> {
         report_panics();
-        let gpu = gpu::Warm::new(half).await.map_err(thrown)?;
-        Ok(Warm { gpu, file: Vec::new(), model: None })
+        let gpu = gpu::PreparedGpu::new(half).await.map_err(thrown)?;
+        Ok(PreparedGpu { gpu, file: Vec::new(), model: None })
     }
 
     /// Takes what has come next of a model's file of `total` bytes; at byte 0 it is another file. Weights go to the GPU
@@ -76,10 +76,10 @@ impl Warm {
 /// Classes whose names are not in the file.
 const IMAGENET: usize = 1000;
 
-impl Warm {
+impl PreparedGpu {
     /// The GPU, and the model's file. Without a `file` it is the one that has come; all of it is looked at now, as of any.
-    pub(super) fn with(self, file: Vec<u8>) -> (gpu::Warm, Vec<u8>) {
-        let Warm { mut gpu, file: came, model } = self;
+    pub(super) fn with(self, file: Vec<u8>) -> (gpu::PreparedGpu, Vec<u8>) {
+        let PreparedGpu { mut gpu, file: came, model } = self;
         if file.is_empty() {
             return (gpu, model.map_or(came, |model| model.weights.into_bytes()));
         }

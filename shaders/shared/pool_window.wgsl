@@ -1,0 +1,80 @@
+// The windows of pooling: the parameters, the cells that a window covers, and what four channels of it come to.
+// Includes shared/limits.wgsl first.
+
+struct Params {
+    count: u32, // N * Ho * Wo * C, or C/4
+    height: u32,
+    width: u32,
+    channels: u32,
+    x_offset: u32,
+    x_stride: u32,
+    out_height: u32,
+    out_width: u32,
+    y_offset: u32,
+    y_stride: u32,
+    kernel_y: u32,
+    kernel_x: u32,
+    step_y: u32,
+    step_x: u32,
+    pad_y: u32,
+    pad_x: u32,
+    end_y: u32, // rows of padding below
+    end_x: u32, // columns of padding to the right
+    mode: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+
+const MAX = 0u;
+const MEAN = 1u; // over the part of the window inside the input
+const MEAN_PADDED = 2u; // over the part inside input and padding
+const ADAPTIVE = 3u; // the mean over one of Ho x Wo regions that cover the input
+
+// First cell inside the input, end of it, and how many cells a mean counts, along one axis.
+fn span(at: u32, size: u32, out: u32, kernel: u32, step: u32, pad: u32, end: u32) -> vec3u {
+    if p.mode == ADAPTIVE {
+        let first = at * size / out;
+        let last = ((at + 1u) * size + out - 1u) / out;
+        return vec3u(first, last, last - first);
+    }
+    let start = i32(at * step) - i32(pad);
+    let stop = start + i32(kernel);
+    let first = max(start, 0);
+    let last = max(min(stop, i32(size)), first);
+    let counted = select(last - first, min(stop, i32(size + end)) - start, p.mode == MEAN_PADDED);
+    return vec3u(u32(first), u32(last), u32(max(counted, 1)));
+}
+
+// What an output element lies under.
+struct Under {
+    pixel: u32,
+    channel: u32, // or group of four
+    image: u32,
+    rows: vec3u,
+    columns: vec3u,
+}
+
+fn under(i: u32, channels: u32) -> Under {
+    let pixel = i / channels;
+    let row = pixel / p.out_width;
+    let image = row / p.out_height;
+    let rows = span(row - image * p.out_height, p.height, p.out_height, p.kernel_y, p.step_y, p.pad_y, p.end_y);
+    let columns = span(pixel - row * p.out_width, p.width, p.out_width, p.kernel_x, p.step_x, p.pad_x, p.end_x);
+    return Under(pixel, i - pixel * channels, image, rows, columns);
+}
+
+// What four channels of a window come to.
+struct Found {
+    most: vec4f,
+    sum: vec4f,
+}
+
+const NOTHING = Found(vec4f(LOWEST), vec4f());
+
+fn take(found: Found, value: vec4f) -> Found {
+    return Found(max(found.most, value), found.sum + value);
+}
+
+fn made(u: Under, found: Found) -> vec4f {
+    return select(found.sum / f32(u.rows.z * u.columns.z), found.most, p.mode == MAX);
+}

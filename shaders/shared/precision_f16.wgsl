@@ -1,0 +1,8 @@
+// Activations, and the weights that they are multiplied by, in f16. Sums stay in f32.
+
+enable f16;
+
+alias real = f16;
+alias real4 = vec4h;
+alias weight4 = vec4h;
+alias weight4x4 = mat4x4h;

@@ -1,0 +1,66 @@
+//! How activations lie in the GPU's buffers: in vectors of four channels where that is possible.
+
+use crate::error::Result;
+use crate::graph::network::{Network, NodeId};
+use crate::graph::op::Op;
+use crate::graph::tensor::Tensor;
+use crate::plan::{Join, Place, Plan};
+use half::f16;
+use std::borrow::Cow;
+
+/// Whether a place can be read and written as vectors of four channels.
+pub fn is_vec4(place: &Place) -> bool {
+    [place.shape.c, place.offset, place.stride].iter().all(|n| n.is_multiple_of(4))
+}
+
+/// Whether the channels of a node are padded to a multiple of four: those of inputs are.
+pub fn is_padded(network: &Network, node: NodeId) -> bool {
+    matches!(network.node(node).op, Op::Input(_))
+}
+
+/// The plan that decides what can be read in vectors of four, whatever plan is run: the one in which branches write into
+/// one buffer allows the least. Weights are packed once for all plans, so their layout must not depend on the plan.
+pub fn layout_plan(network: &Network) -> Result<Plan> {
+    Plan::new(network, 1, Join::Direct)
+}
+
+/// The plan with the channels of its inputs padded to a multiple of four.
+pub fn pad_inputs(network: &Network, plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for input in network.inputs() {
+        let buffer = plan.places[input].buffer;
+        plan.buffers[buffer].c = plan.buffers[buffer].c.next_multiple_of(4);
+        let stride = plan.buffers[buffer].c;
+        let reads = plan.steps.iter_mut().flat_map(|step| &mut step.reads);
+        plan.places.iter_mut().chain(reads).filter(|p| p.buffer == buffer).for_each(|p| p.stride = stride);
+    }
+    plan
+}
+
+/// The tensor of a place, from the values of the buffer that holds it.
+pub fn from_buffer(place: Place, values: Vec<f32>) -> Tensor {
+    let channels = place.offset..place.offset + place.shape.c;
+    let data = if place.is_whole() {
+        values
+    } else {
+        values.chunks_exact(place.stride).flat_map(|pixel| &pixel[channels.clone()]).copied().collect()
+    };
+    Tensor { shape: place.shape, data }
+}
+
+/// A tensor's values as the buffer of its place holds them, with zeros in channels that are not its own.
+pub fn to_buffer<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
+    if place.is_whole() {
+        return Cow::Borrowed(values);
+    }
+    let mut spread = vec![0.0; values.len() / place.shape.c * place.stride];
+    for (to, from) in spread.chunks_exact_mut(place.stride).zip(values.chunks_exact(place.shape.c)) {
+        to[..from.len()].copy_from_slice(from);
+    }
+    Cow::Owned(spread)
+}
+
+/// Values in f16, as their bits.
+pub fn f32_to_f16(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()
+}

@@ -1,0 +1,84 @@
+//! Local response normalisation across channels.
+
+use crate::error::Result;
+use crate::gpu::job::{Bind, Job, Layer, Lowered};
+use crate::gpu::kernel::{EntryPoint, READ_WRITE, params};
+use crate::gpu::layout::is_vec4;
+use crate::gpu::shaders;
+use crate::graph::op::Op;
+use crate::plan::Place;
+
+static LRN: EntryPoint = EntryPoint::elementwise("lrn", &shaders::LRN, READ_WRITE);
+static LRN4: EntryPoint = EntryPoint::elementwise("lrn4", &shaders::LRN, READ_WRITE);
+
+/// The largest window for kernels that make four channels: it reaches no further than the four on either side.
+pub const MAX_VEC4_SIZE: usize = 8;
+
+params! {
+    /// The `Params` of lrn.wgsl.
+    Params {
+        count: u32,
+        channels: u32,
+        x_offset: u32,
+        x_stride: u32,
+        y_offset: u32,
+        y_stride: u32,
+        norm: Normalisation,
+    }
+}
+
+params! {
+    /// The numbers of a normalisation, with which the parameters of several shaders end.
+    #[derive(Default)]
+    Normalisation {
+        /// Channels of the sum before this one, and after it.
+        before: u32,
+        after: u32,
+        /// Alpha divided by the size.
+        scale: f32,
+        beta: f32,
+        k: f32,
+    }
+}
+
+impl Normalisation {
+    pub fn new(size: usize, [alpha, beta, k]: [f32; 3]) -> Self {
+        let (before, after) = ((size.saturating_sub(1) / 2) as u32, (size / 2) as u32);
+        Normalisation { before, after, scale: alpha / size as f32, beta, k }
+    }
+
+    /// The numbers of an operation, where it is a normalisation.
+    pub fn of(op: &Op) -> Option<Self> {
+        match *op {
+            Op::Lrn { size, alpha, beta, k } => Some(Self::new(size, [alpha, beta, k])),
+            _ => None,
+        }
+    }
+}
+
+impl Params {
+    /// `each` is the number of channels that a thread makes.
+    pub fn new(from: Place, to: Place, norm: Normalisation, each: usize) -> Self {
+        Params {
+            count: (to.shape.len() / each) as u32,
+            channels: to.shape.c as u32,
+            x_offset: from.offset as u32,
+            x_stride: from.stride as u32,
+            y_offset: to.offset as u32,
+            y_stride: to.stride as u32,
+            norm,
+        }
+    }
+}
+
+/// One dispatch.
+pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
+    let Op::Lrn { size, alpha, beta, k } = layer.node().op else { return Ok(()) };
+    let (from, to) = (layer.from()?, layer.to());
+    let vec4 = size <= MAX_VEC4_SIZE && is_vec4(&from) && is_vec4(&to);
+    let (entry, each) = if vec4 { (&LRN4, 4) } else { (&LRN, 1) };
+    let params = Params::new(from, to, Normalisation::new(size, [alpha, beta, k]), each);
+    let binds = vec![Bind::Activations(from.buffer), Bind::Activations(to.buffer)];
+    lowered.jobs.push(Job::new(entry, &params, binds, to.shape.len() / each));
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Weights in the order in which the shaders read them.
+
+use super::device::{Device, KernelSet};
+use super::fusion::groups;
+use super::layout::{f32_to_f16, layout_plan};
+use super::software::{self, WeightLayout};
+use super::vec_map::VecMap;
+use crate::error::{Dims, Error, Result};
+use crate::graph::network::NodeId;
+use crate::model::{Model, tensor_names};
+use crate::plan::winograd::{MOST, PHASES, Tiling, phases};
+use wgpu::{BindingResource, Buffer, BufferUsages, TextureView, TextureViewDescriptor};
+
+/// Where weights are.
+pub enum Weight {
+    Buffer(Buffer),
+    /// Always in f32.
+    Texture(TextureView),
+}
+
+impl Weight {
+    pub fn binding(&self) -> BindingResource<'_> {
+        match self {
+            Weight::Buffer(buffer) => buffer.as_entire_binding(),
+            Weight::Texture(view) => BindingResource::TextureView(view),
+        }
+    }
+}
+
+/// The weights of one dispatch on the GPU.
+pub struct Packed {
+    /// (Kh, Kw, Cin padded to a multiple of four, Cout/4) of four, in f16 where the device computes so. Dense layers have
+    /// one tap, and Winograd's algorithm has its points in place of taps.
+    pub weight: Weight,
+    /// (Cout/4) of four.
+    pub bias: Buffer,
+}
+
+impl Packed {
+    /// Adds the weights of each dispatch of a model, under its first layer that has any: those that are not there yet and
+    /// whose layers are all `here`.
+    pub fn add_to(
+        all: &mut VecMap<NodeId, Packed>,
+        device: &Device,
+        model: &Model,
+        here: impl Fn(NodeId) -> bool,
+    ) -> Result<()> {
+        let network = &model.network;
+        let plan = layout_plan(network)?;
+        for group in groups(network, &plan)? {
+            let nodes = group.iter().map(|&step| plan.steps[step].node);
+            let dims = |id: NodeId| Some((id, network.node(id).op.weight_dims(network.input_shape(id))?));
+            let layers: Vec<_> = nodes.filter_map(dims).collect();
+            if let Some((first, _)) = layers.first()
+                && all.get(first).is_none()
+                && layers.iter().all(|(id, _)| here(*id))
+            {
+                let nodes: Vec<NodeId> = layers.iter().map(|(id, _)| *id).collect();
+                let layout = match device.set {
+                    KernelSet::Hardware => WeightLayout::Buffer,
+                    KernelSet::Software => software::weight_layout(network, &plan, &nodes),
+                };
+                all.insert(*first, Packed::new(device, model, &layers, layout)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn new(device: &Device, model: &Model, layers: &[(NodeId, Vec<usize>)], layout: WeightLayout) -> Result<Self> {
+        let node = |id: NodeId| model.network.node(id);
+        let vec4_channels: usize = layers.iter().map(|(_, dims)| dims[0].div_ceil(4)).sum();
+        let mut bias = vec![0.0; vec4_channels * 4];
+        let mut weight = Vec::new();
+        let mut first = 0;
+        let [name, _] = tensor_names(&node(layers[0].0).name);
+        for (id, dims) in layers {
+            let [weight_name, bias_name] = tensor_names(&node(*id).name);
+            let (_, values) = model.weights.get(&weight_name)?;
+            let (_, offsets) = model.weights.get(&bias_name)?;
+            let [out, mut channels] = [dims[0], dims[1]];
+            let values = match layout {
+                WeightLayout::Winograd(tiling) if dims[2] == tiling.kernel => transformed(tiling, &values),
+                WeightLayout::Winograd(tiling) => {
+                    let padded = channels.next_multiple_of(4);
+                    let phased = phases(&values, channels, padded, [dims[2], dims[3]], tiling.kernel);
+                    channels = padded * PHASES;
+                    transformed(tiling, &phased)
+                }
+                WeightLayout::Buffer | WeightLayout::Texture => values,
+            };
+            pack(out, channels, &values, &mut weight, first, vec4_channels * 4);
+            bias[first..first + offsets.len()].copy_from_slice(&offsets);
+            first += dims[0].next_multiple_of(4);
+        }
+        if weight.len() as u64 * 4 > device.max_binding() {
+            return Err(Error::NoGpu(format!(
+                "the tensor \"{name}\" {} is larger than a buffer of \"{}\" may be",
+                Dims(layers[0].1.clone()),
+                device.name
+            )));
+        }
+        let weight = if layout != WeightLayout::Buffer {
+            let texture = device.filled_texture(&name, &weight);
+            Weight::Texture(texture.create_view(&TextureViewDescriptor::default()))
+        } else if device.is_half() {
+            Weight::Buffer(device.filled(&name, &f32_to_f16(&weight), BufferUsages::STORAGE))
+        } else {
+            Weight::Buffer(device.filled(&name, &weight, BufferUsages::STORAGE))
+        };
+        Ok(Packed { weight, bias: device.filled(&name, &bias, BufferUsages::STORAGE) })
+    }
+}
+
+/// Filters (out, channels, taps) as (out, channels, points).
+fn transformed(tiling: Tiling, filters: &[f32]) -> Vec<f32> {
+    debug_assert_eq!(tiling.side(), MOST);
+    tiling.filters(filters).flatten().flatten().map(|value| value as f32).collect()
+}
+
+/// Writes weights (out, channels, taps) as (taps, channels padded to a multiple of four with zeros, `stride`),
+/// output channels from `first` on.
+fn pack(out: usize, channels: usize, weight: &[f32], packed: &mut Vec<f32>, first: usize, stride: usize) {
+    let taps = weight.len() / (out * channels);
+    let padded = channels.next_multiple_of(4);
+    packed.resize(taps * padded * stride, 0.0);
+    for (o, filter) in weight.chunks_exact(channels * taps).enumerate() {
+        for (c, kernel) in filter.chunks_exact(taps).enumerate() {
+            for (tap, &value) in kernel.iter().enumerate() {
+                packed[(tap * padded + c) * stride + first + o] = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_packed_by_tap_and_channel() {
+        // 3 filters over 3 channels of a 2x1 kernel; the value names filter, channel and tap.
+        let value = |o: usize, c: usize, t: usize| (100 * o + 10 * c + t) as f32;
+        let weight: Vec<f32> =
+            (1..4).flat_map(|o| (1..4).flat_map(move |c| (1..3).map(move |t| value(o, c, t)))).collect();
+        let mut packed = Vec::new();
+        pack(3, 3, &weight, &mut packed, 4, 8);
+        assert_eq!(packed.len(), 2 * 4 * 8);
+        assert_eq!(packed[..8], [0.0, 0.0, 0.0, 0.0, 111.0, 211.0, 311.0, 0.0]);
+        assert_eq!(packed[8..16], [0.0, 0.0, 0.0, 0.0, 121.0, 221.0, 321.0, 0.0]);
+        assert!(packed[24..32].iter().all(|&v| v == 0.0), "channels are padded");
+        assert_eq!(packed[32..40], [0.0, 0.0, 0.0, 0.0, 112.0, 212.0, 312.0, 0.0]);
+    }
+}
