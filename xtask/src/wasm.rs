@@ -1,6 +1,6 @@
 //! Rust to WebAssembly: compile, bind, optimise.
 
-use crate::jobs::{Job, Jobs};
+use crate::jobs::{Job, Jobs, quietly};
 use crate::{imports, repo, shell};
 use anyhow::{Context, Result, anyhow};
 use flate2::{Compression, write::GzEncoder};
@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use wasm_bindgen_cli_support::Bindgen;
 
 /// How the modules are built.
@@ -93,21 +94,17 @@ pub fn jobs(jobs: &mut Jobs, build: Build) {
         Build::Release => {
             // The second job's builds need a standard library with atomics; each library is built once.
             jobs.add("the engines of one thread, and the importers", move || {
-                [&CPUS[0], &GPU, &CPUS[1], &IMPORTERS].iter().try_for_each(|module| module.build(build))
+                build_all([&GPU, &CPUS[0], &CPUS[1], &IMPORTERS], build)
             });
-            jobs.add("the engines of several threads", move || {
-                CPUS[2..].iter().try_for_each(|module| module.build(build))
-            });
+            jobs.add("the engines of several threads", move || build_all(&CPUS[2..], build));
         }
         Build::Fast => {
             jobs.add("the CPU engine", move || {
                 let built = &CPUS[2];
-                built.build(build)?;
+                build_all([built], build)?;
                 CPUS.iter().filter(|other| other.name != built.name).try_for_each(|other| built.stand_in_for(other))
             });
-            jobs.add("the GPU engine and the importers", move || {
-                [&GPU, &IMPORTERS].iter().try_for_each(|module| module.build(build))
-            });
+            jobs.add("the GPU engine and the importers", move || build_all([&GPU, &IMPORTERS], build));
         }
     }
 }
@@ -128,16 +125,41 @@ pub fn npm(jobs: &mut Jobs) {
 /// Builds what the tests' own page needs besides.
 pub fn build_tests() -> Result<()> {
     let mut jobs = Jobs::default();
-    jobs.add("the team of threads", || TEAM.build(Build::Fast));
+    jobs.add("the team of threads", || build_all([&TEAM], Build::Fast));
     jobs.run()
 }
 
+/// Builds modules one after the other, what is up to date left out. While one is compiled, the one before it is bound and
+/// optimised, which takes a single core.
+fn build_all<'a>(modules: impl IntoIterator<Item = &'a Module>, build: Build) -> Result<()> {
+    thread::scope(|scope| {
+        let mut rest = Vec::new();
+        for module in modules {
+            if let Some(compiled) = module.compile(build)? {
+                rest.push(scope.spawn(move || quietly(|| module.finish(compiled, build))));
+            }
+        }
+        let results = rest.into_iter().map(|work| work.join().unwrap_or_else(|_| Err(anyhow!("binding panicked"))));
+        results.collect::<Result<Vec<()>>>().map(drop)
+    })
+}
+
+/// A module that is compiled, and the inputs that it was compiled from.
+struct Compiled {
+    module: Vec<u8>,
+    inputs: String,
+}
+
 impl Module {
-    fn build(&self, build: Build) -> Result<()> {
-        let stamp = folder().join(format!("{}.built", self.name));
+    fn stamp(&self) -> PathBuf {
+        folder().join(format!("{}.built", self.name))
+    }
+
+    /// Compiles the module; `None` where it is up to date.
+    fn compile(&self, build: Build) -> Result<Option<Compiled>> {
         let inputs = format!("{build:?} {}", inputs()?);
-        if fs::read_to_string(&stamp).is_ok_and(|built| built == inputs) {
-            return Ok(());
+        if fs::read_to_string(self.stamp()).is_ok_and(|built| built == inputs) {
+            return Ok(None);
         }
         let profile = if build == Build::Release { "wasm" } else { "fast" };
         let compiled = self.target().join(format!("wasm32-unknown-unknown/{profile}/deps/{}.wasm", self.compiled));
@@ -158,8 +180,14 @@ impl Module {
             cargo.arg("-Copt-level=z");
         }
         Job::run(&mut cargo)?;
-        self.bind(&compiled, build)?;
-        fs::write(stamp, inputs).context("cannot write into www/src/wasm")
+        // The next module may replace the file.
+        Ok(Some(Compiled { module: fs::read(&compiled)?, inputs }))
+    }
+
+    /// Binds and optimises a module that was compiled.
+    fn finish(&self, compiled: Compiled, build: Build) -> Result<()> {
+        self.bind(compiled.module, build)?;
+        fs::write(self.stamp(), compiled.inputs).with_context(|| format!("cannot write into {}", folder().display()))
     }
 
     /// A command of cargo's with the module's flags, in its folder.
@@ -198,15 +226,14 @@ impl Module {
     }
 
     /// Makes a compiled module one that the page can import.
-    fn bind(&self, compiled: &Path, build: Build) -> Result<()> {
+    fn bind(&self, compiled: Vec<u8>, build: Build) -> Result<()> {
         let (name, out) = (self.name, folder());
         let raw = repo::target().join("bindgen").join(name);
         fs::create_dir_all(&raw)?;
         fs::create_dir_all(&out)?;
-        Job::say(format!("binding {name}"));
         let mut bindgen = Bindgen::new();
         bindgen.web(true).and_then(|bindgen| {
-            bindgen.input_path(compiled).out_name(name).typescript(true);
+            bindgen.input_bytes(name, compiled).out_name(name).typescript(true);
             bindgen.remove_name_section(true).remove_producers_section(true);
             bindgen.generate(&raw)
         })?;
