@@ -1,4 +1,4 @@
-//! The CPU engine: SIMD128 in the browser, the widest vectors there are natively, on as many threads as a team has.
+//! The CPU engine: SIMD128 in the browser, the widest vectors there are natively, on as many threads as a pool has.
 //!
 //! Weights are packed once, at load. Buffers, scratch and the division of the work are made once a plan; a run
 //! allocates only the tensors it hands out.
@@ -32,14 +32,14 @@ use schedule::{Extent, Group, Task};
 use simd::Isa;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use threads::Team;
+use threads::ThreadPool;
 use view::View;
 use web_time::Instant;
 
 /// A model's weights packed for this machine, and the plan in force with its buffers.
 pub struct Cpu {
     isa: Isa,
-    team: Team,
+    pool: ThreadPool,
     preprocess: Preprocess,
     network: Network,
     /// One a node.
@@ -119,8 +119,8 @@ impl Layer {
 
 #[allow(unsafe_code, reason = "tasks write their own part of buffers that the plan keeps apart")]
 impl Cpu {
-    /// Packs the model's weights for the instruction set found here. The team shares the steps.
-    pub fn new(model: &Model, team: Team) -> Result<Self> {
+    /// Packs the model's weights for the instruction set found here. The pool shares the steps.
+    pub fn new(model: &Model, pool: ThreadPool) -> Result<Self> {
         let network = &model.network;
         let isa = Isa::detect();
         let layer = |(id, node): (NodeId, &crate::graph::network::Node)| {
@@ -151,7 +151,7 @@ impl Cpu {
         };
         Ok(Cpu {
             isa,
-            team,
+            pool,
             preprocess: model.preprocess,
             layers: network.nodes().iter().enumerate().map(layer).collect::<Result<_>>()?,
             inputs: network.inputs().collect(),
@@ -168,13 +168,13 @@ impl Cpu {
 
     /// Threads that share a step.
     pub fn threads(&self) -> usize {
-        self.team.size()
+        self.pool.size()
     }
 
-    /// Takes another team; the plan must be prepared anew.
-    pub fn set_team(&mut self, team: Team) {
+    /// Takes another pool; the plan must be prepared anew.
+    pub fn set_pool(&mut self, pool: ThreadPool) {
         self.prepared = None;
-        self.team = team;
+        self.pool = pool;
     }
 
     /// How a node is computed.
@@ -214,7 +214,7 @@ impl Cpu {
         }
         let groups = plan.fused(&self.network);
         let extents: Vec<Extent> = groups.iter().map(|group| self.extent(plan, group)).collect();
-        let threads = self.team.size();
+        let threads = self.pool.size();
         let rounds: Vec<Vec<Task>> = schedule::rounds(&self.network, plan, &groups)
             .into_iter()
             .map(|mut round| {
@@ -312,7 +312,7 @@ impl Cpu {
         }
         let due = |task: &Task| prepared.groups[task.group].iter().any(|&step| work.includes(plan.steps[step].node));
         for tasks in prepared.rounds.iter().filter(|tasks| tasks.iter().any(due)) {
-            self.team.run(tasks.len(), &|i| {
+            self.pool.run(tasks.len(), &|i| {
                 if !due(&tasks[i]) {
                     return;
                 }

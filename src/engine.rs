@@ -1,10 +1,11 @@
-//! The engine: a model on one backend. Run it, read any node of it, switch branches.
+//! The engine: a model on one backend. It runs pictures or tensors, reads the activations of any layer, and scales or
+//! switches off branches.
 
 #[cfg(feature = "gpu")]
 mod selfcheck;
 
 use crate::cpu::Cpu;
-use crate::cpu::threads::Team;
+use crate::cpu::threads::ThreadPool;
 #[cfg(feature = "gpu")]
 use crate::engine::selfcheck::SelfCheck;
 use crate::error::{Error, Result};
@@ -23,14 +24,14 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-/// Where to run.
+/// The backend that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Backend {
-    /// The GPU where there is a real one, the CPU otherwise.
+    /// The GPU where there is a real one, and the CPU otherwise.
     #[default]
     Auto,
     Cpu,
-    /// The GPU, be it a software adapter.
+    /// The GPU, also one that is emulated on the CPU.
     Gpu,
 }
 
@@ -47,46 +48,46 @@ impl FromStr for Backend {
     }
 }
 
-/// How to run.
+/// Options for loading a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     pub backend: Backend,
-    /// Threads that share a step on the CPU; unasked a thread a core, at most eight. In a browser no more
-    /// than helper workers have arrived, see [`Engine::set_threads`].
+    /// Threads that share the work on the CPU. Default: one a core, at most eight. A browser has only as many as there are
+    /// helper workers, see [`Engine::set_threads`].
     pub threads: Option<NonZeroUsize>,
-    /// Whether a GPU has to compute, before it is used, part of a test picture as plain loops do. Default: one that is
-    /// hardware: a software adapter takes long for it, and has nothing that breaks.
+    /// Whether a GPU is checked before it is used: it computes part of a test picture, which is compared with plain loops.
+    /// Default: yes for hardware, no for software adapters, which take long for it and have no faulty drivers.
     pub check: Option<bool>,
-    /// Whether a GPU that can stores activations and weights in f16 and multiplies in it; sums are in f32 all the same,
-    /// and probabilities.
+    /// Whether activations and weights are stored and multiplied in f16, on GPUs that can. Sums and probabilities stay in
+    /// f32. Default: no.
     pub half: bool,
-    /// How branches come together. With [`Join::Gains`] already the first gain that differs from 1 leaves what lies
-    /// upstream as it is; each run copies every branch once for it.
+    /// How the branches of a module are concatenated. With [`Join::Gains`], a changed gain never needs the layers before
+    /// it to be computed again; the price is one copy of every branch in each run. Default: [`Join::Direct`].
     pub join: Join,
-    /// Which kernels a GPU that is opened for it runs, be they its own or not: for tests.
+    /// For tests: the kernels that a GPU runs, in place of those for its kind of adapter.
     #[doc(hidden)]
     pub kernels: Option<gpu::KernelSet>,
 }
 
-/// What an engine runs on, and why.
+/// The backend that an engine runs on, and why.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Info {
     /// `cpu` or `gpu`.
     pub backend: &'static str,
     /// The GPU's name, or the CPU path's instruction set.
     pub adapter: String,
-    /// Why this backend, in a sentence.
+    /// The reason for this backend, as a sentence.
     pub reason: String,
-    /// Threads that share a step of the CPU path; 1 on the GPU.
+    /// Threads that share the work on the CPU; 1 on the GPU.
     pub threads: usize,
-    /// Whether it multiplies in f16, as [`Options::half`] asks.
+    /// Whether activations and weights are in f16, as [`Options::half`] asks.
     pub f16: bool,
 }
 
-/// What one run answers.
+/// The output of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// One a head, the network's own answer last.
+    /// The outputs of all heads, the main classifier last.
     pub heads: Vec<HeadOutput>,
     /// Time of each step that was run; empty unless asked for with [`Engine::set_timed`], or where it cannot be measured.
     pub steps: Vec<StepTime>,
@@ -106,14 +107,14 @@ pub struct HeadOutput {
 }
 
 impl Output {
-    /// The network's own answer.
+    /// The output of the main classifier.
     pub fn answer(&self) -> Option<&HeadOutput> {
         self.heads.last()
     }
 }
 
 impl HeadOutput {
-    /// Class and probability of the `k` likeliest classes of picture `n`, likeliest first.
+    /// The `k` most probable classes of picture `n` with their probabilities, the most probable first.
     pub fn top(&self, n: usize, k: usize) -> Vec<(usize, f32)> {
         // One at a time, each the first of those after the one before: sorting would be the largest function that
         // the page downloads.
@@ -156,21 +157,21 @@ impl PendingRun {
 
 /// A model on a backend.
 pub struct Engine {
-    /// Its weights are gone into the backend.
+    /// The model without its weights, which the backend holds.
     model: Model,
     runner: Runner,
     info: Info,
-    /// One a node; only branches of a join may differ from 1.
+    /// One factor for each node. Only those of branches may differ from 1.
     gains: Vec<f32>,
-    /// Those of the last run.
+    /// The gains of the last run.
     applied: Vec<f32>,
-    /// Of the next plan; once branches were weighed they keep places of their own.
+    /// How the next plan concatenates. Once a gain has differed from 1, it stays [`Join::Gains`].
     join: Join,
     timed: bool,
-    /// The plan in force, and whether a run has filled it.
+    /// The current plan, and whether it holds the activations of a run.
     plan: Option<Plan>,
     filled: bool,
-    /// Whether faster kernels than the plan's were found.
+    /// Whether faster kernels than those of the current plan were found.
     outdated: bool,
 }
 
@@ -186,12 +187,12 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Loads a model onto a backend, with as many threads as there are cores, at most eight.
+    /// Loads a model onto a backend, with default options.
     pub async fn new(model: Model, backend: Backend) -> Result<Self> {
         Self::with(model, Options { backend, ..Options::default() }).await
     }
 
-    /// Loads a model: weights are packed (and uploaded) here, once.
+    /// Loads a model. The weights are packed, and uploaded to a GPU, here and only once.
     pub async fn with(model: Model, options: Options) -> Result<Self> {
         Self::with_gpu(model, options, None).await
     }
@@ -225,8 +226,8 @@ impl Engine {
         options: Options,
         prepared: Option<PreparedGpu>,
     ) -> Result<(Runner, Option<Plan>, String)> {
-        let team = || Team::of(options.threads);
-        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, team())?)), None, why));
+        let pool = || ThreadPool::of(options.threads);
+        let cpu = |why: String| Ok((Runner::Cpu(Box::new(Cpu::new(model, pool())?)), None, why));
         if options.backend == Backend::Cpu {
             return cpu("the CPU was asked for".into());
         }
@@ -250,11 +251,11 @@ impl Engine {
         }
     }
 
-    /// Has a GPU take on the plan for one picture, so that the first finds everything ready, and checks it.
+    /// Prepares a GPU for one picture, so that the first run finds everything compiled, and checks it.
     async fn ready(mut gpu: Gpu, model: &Model, options: Options) -> Result<(Gpu, Plan)> {
         let plan = Plan::new(&model.network, 1, options.join)?;
         gpu.prepare(&plan)?;
-        // What is to be expected is computed while the driver compiles.
+        // The expected values are computed while the driver compiles.
         #[cfg(feature = "gpu")]
         let check = if options.check.unwrap_or(gpu.is_hardware()) { SelfCheck::new(model)? } else { None };
         gpu.ready().await?;
@@ -274,17 +275,17 @@ impl Engine {
         &self.model
     }
 
-    /// Shares the steps among this many threads from the next run on, where the CPU runs them. A browser's
-    /// helper workers that have arrived since the engine was made are taken here.
+    /// Shares the work among this many threads from the next run on, if the engine runs on the CPU. In a browser, helper
+    /// workers that have started since the engine was made are included from now on.
     pub fn set_threads(&mut self, threads: NonZeroUsize) {
         if let Runner::Cpu(cpu) = &mut self.runner {
-            cpu.set_team(Team::new(threads.get()));
+            cpu.set_pool(ThreadPool::new(threads.get()));
             self.info.threads = cpu.threads();
             (self.plan, self.filled) = (None, false);
         }
     }
 
-    /// How a node is computed; only the CPU path says so.
+    /// How a node is computed; `None` on the GPU.
     pub fn algorithm(&self, node: NodeId) -> Option<Algorithm> {
         match &self.runner {
             Runner::Cpu(cpu) => Some(cpu.algorithm(node)),
@@ -292,8 +293,9 @@ impl Engine {
         }
     }
 
-    /// Measures which kernels are fastest on this GPU for as many pictures as were run last, and goes on with those. What
-    /// the last run left can still be read. Gives what [`Engine::set_tuning`] takes the next time; `None` on the CPU.
+    /// Measures which kernels are fastest on this GPU, for the batch size of the last run, and uses them from the next run
+    /// on. The activations of the last run can still be read. Returns the result as text for [`Engine::set_tuning`];
+    /// `None` on the CPU.
     pub async fn tune(&mut self) -> Result<Option<String>> {
         let (Runner::Gpu(gpu), Some(plan)) = (&mut self.runner, &self.plan) else { return Ok(None) };
         gpu.tune(plan).await?;
@@ -301,8 +303,8 @@ impl Engine {
         Ok(Some(gpu.tuning()))
     }
 
-    /// Takes on what [`Engine::tune`] gave on the same GPU, from the next run on; [`Error::Argument`] where it was
-    /// another, or the kernels were. Nothing on the CPU.
+    /// Uses an earlier result of [`Engine::tune`] from the next run on. Fails with [`Error::Argument`] where it was measured
+    /// on another GPU or with other kernels. Does nothing on the CPU.
     pub async fn set_tuning(&mut self, kept: &str) -> Result<()> {
         let Runner::Gpu(gpu) = &mut self.runner else { return Ok(()) };
         gpu.set_tuning(kept)?;
@@ -314,8 +316,8 @@ impl Engine {
         }
     }
 
-    /// Has each convolution computed by its candidate number `i` of those that [`Engine::tune`] measures, for as many
-    /// pictures as were run last: for tests. Gives the most candidates that one has; `None` on the CPU.
+    /// For tests: computes each convolution by number `i` of the candidates that [`Engine::tune`] measures, for the batch
+    /// size of the last run. Returns the largest number of candidates of one convolution; `None` on the CPU.
     #[doc(hidden)]
     #[cfg(not(target_arch = "wasm32"))]
     pub fn set_candidate(&mut self, i: usize) -> Result<Option<usize>> {
@@ -324,12 +326,12 @@ impl Engine {
         gpu.set_candidate(plan, i).map(Some)
     }
 
-    /// Whether measuring pays: there is a GPU, and not a CPU that plays one.
+    /// Whether [`Engine::tune`] is worth its time: the engine runs on a real GPU.
     pub fn can_tune(&self) -> bool {
         matches!(&self.runner, Runner::Gpu(gpu) if gpu.is_hardware())
     }
 
-    /// What the GPU can do at best, measured; `None` on the CPU.
+    /// The measured peak performance of the GPU; `None` on the CPU.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn gpu_peak(&self) -> Result<Option<crate::gpu::Peak>> {
         match &self.runner {
@@ -338,7 +340,7 @@ impl Engine {
         }
     }
 
-    /// What has been asked of the GPU so far; `None` on the CPU.
+    /// Counts of what was asked of the GPU so far; `None` on the CPU.
     pub fn gpu_counts(&self) -> Option<Counts> {
         match &self.runner {
             Runner::Cpu(_) => None,
@@ -346,14 +348,13 @@ impl Engine {
         }
     }
 
-    /// Whether runs measure each step. Off at first: measuring costs.
+    /// Sets whether runs measure the time of each step, which makes them slower. Default: no.
     pub fn set_timed(&mut self, timed: bool) {
         self.timed = timed;
     }
 
-    /// Runs the network once on the CPU before there is a picture, on zeros: memory and code are then ready for the
-    /// first one. Does nothing after a run, since what it left can be read, and nothing on a GPU, which loading has
-    /// readied.
+    /// Runs the network once on zeros, on the CPU, so that memory and code are ready for the first picture. Does nothing
+    /// after a run, whose activations would be lost, and nothing on a GPU, which is ready after loading.
     pub async fn warm_up(&mut self) -> Result<()> {
         if self.filled || matches!(self.runner, Runner::Gpu(_)) {
             return Ok(());
@@ -365,25 +366,25 @@ impl Engine {
         done.map(drop)
     }
 
-    /// Classifies one picture: its centre square.
+    /// Classifies the centre square of one picture.
     pub async fn run(&mut self, image: &Image) -> Result<Output> {
         self.run_input(Input::Images(&[image], Crop::Center)).await
     }
 
-    /// Runs pictures or tensors, as many as come together.
+    /// Runs a batch of pictures or tensors.
     pub async fn run_input(&mut self, input: Input<'_>) -> Result<Output> {
         self.ready_for(&input)?;
         self.execute(Work::All(input)).await
     }
 
-    /// As [`Engine::run_input`], up to where a GPU has all that it needs: another input may be started before this one
-    /// has finished, and a third is [`Error::Argument`]. What is read meanwhile is the last one's.
+    /// Starts a run, and returns when a GPU has all that it needs. A second run may be started before the first has
+    /// finished; a third fails with [`Error::Argument`]. [`Engine::read`] reads the last run's activations.
     pub async fn start_input(&mut self, input: Input<'_>) -> Result<PendingRun> {
         self.ready_for(&input)?;
         self.start(Work::All(input)).await
     }
 
-    /// Has the plan for an input in force.
+    /// Prepares the plan for an input.
     fn ready_for(&mut self, input: &Input<'_>) -> Result<()> {
         self.check(input)?;
         if self.gains.iter().any(|&gain| gain != 1.0) {
@@ -392,10 +393,10 @@ impl Engine {
         self.prepare(input.batch())
     }
 
-    /// Runs the last input again with the gains as they are now. Only what they change is computed: the joins of the
-    /// branches that are weighed otherwise than in the last run, and what lies downstream of these. The first time that
-    /// a gain differs from 1, branches take places of their own, and everything is; unless they had them from the
-    /// beginning, as by [`Options::join`].
+    /// Runs the last input again with the current gains. Only what they change is computed: the concatenations of branches
+    /// whose gain differs from the last run, and all layers after them. The first time that a gain differs from 1, the
+    /// branches get buffers of their own and everything is computed, unless [`Options::join`] gave them buffers from the
+    /// beginning.
     pub async fn rerun(&mut self) -> Result<Output> {
         let Some(plan) = self.plan.as_ref().filter(|_| self.filled) else {
             return Err(Error::Argument("there is nothing to run again: run a picture first".into()));
@@ -411,7 +412,7 @@ impl Engine {
         self.run_input(Input::Tensors(&inputs.iter().collect::<Vec<_>>())).await
     }
 
-    /// Has the plan in force run.
+    /// Runs the current plan.
     async fn execute(&mut self, work: Work<'_>) -> Result<Output> {
         let output = self.start(work).await?.finish().await;
         self.filled = output.is_ok();
@@ -429,7 +430,7 @@ impl Engine {
         Ok(PendingRun { heads: self.model.network.heads().iter().map(|head| head.name.clone()).collect(), way })
     }
 
-    /// Takes on the plan for this batch, unless it is in force.
+    /// Prepares the plan for this batch size, unless it is the current one.
     fn prepare(&mut self, batch: usize) -> Result<()> {
         let join = self.join;
         if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
@@ -475,7 +476,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What a node gave in the last run.
+    /// The activations of a node in the last run, (n, h, w, c). Fails with [`Error::Argument`] where nothing has run.
     pub async fn read(&self, node: &str) -> Result<Tensor> {
         let place = self.place(node)?;
         match &self.runner {
@@ -484,18 +485,19 @@ impl Engine {
         }
     }
 
-    /// Draws channels of what a node gave in the last run.
+    /// Draws channels of a node's activations in the last run as a contact sheet.
     pub async fn draw(&self, node: &str, sheet: &Sheet) -> Result<Image> {
         let [width, height] = self.sheet_size(node, sheet)?;
-        match self.draw_or_leave(node, sheet, false).await? {
+        match self.draw_on_gpu(node, sheet, false).await? {
             Drawn::Rgba(rgba) => Image::new(width, height, rgba),
             #[cfg(all(target_arch = "wasm32", feature = "gpu"))]
-            Drawn::Resident(_) => unreachable!("it was not to stay"),
+            Drawn::Resident(_) => unreachable!("a sheet stays on the GPU only where it is asked to"),
         }
     }
 
-    /// The same as RGBA; or where it may `stay`, and in a browser's GPU can, as what a canvas takes from there.
-    pub async fn draw_or_leave(&self, node: &str, sheet: &Sheet, stay: bool) -> Result<Drawn> {
+    /// Like [`Engine::draw`]. With `stay`, a WebGPU build returns a handle of the GPU's buffer where it can, and RGBA bytes
+    /// otherwise.
+    pub async fn draw_on_gpu(&self, node: &str, sheet: &Sheet, stay: bool) -> Result<Drawn> {
         let place = self.place(node)?;
         match &self.runner {
             Runner::Cpu(cpu) => cpu.draw(place, sheet).map(Drawn::Rgba),
@@ -503,7 +505,7 @@ impl Engine {
         }
     }
 
-    /// Numbers of what a node gave in the last run, for a picture of its batch.
+    /// Statistics of a node's activations in the last run, for one picture of the batch.
     pub async fn stats(&self, node: &str, image: usize, stats: Stats) -> Result<Vec<f32>> {
         let place = self.place(node)?;
         stats.len(place.shape, image)?;
@@ -513,7 +515,7 @@ impl Engine {
         }
     }
 
-    /// Width and height of a sheet of a node, in pixels.
+    /// Width and height of a node's contact sheet in pixels.
     pub fn sheet_size(&self, node: &str, sheet: &Sheet) -> Result<[usize; 2]> {
         sheet.size(self.place(node)?.shape)
     }
@@ -526,9 +528,9 @@ impl Engine {
         }
     }
 
-    /// Multiplies what a branch of a module hands to the module's output: 0 switches it off, 1 leaves it.
-    /// `branch` is the branch's last layer (`inception_3a/1x1`, `/3x3`, `/5x5`, `/pool_proj`). Takes
-    /// effect with the next run, be it [`Engine::rerun`]; the branch itself stays as it is.
+    /// Sets the factor of a branch in the concatenation of its module: 0 switches the branch off, 1 leaves it. `branch` is
+    /// the branch's last layer (`inception_3a/1x1`, `/3x3`, `/5x5`, `/pool_proj`). Takes effect with the next run or
+    /// [`Engine::rerun`]; the branch's own activations stay as they are.
     pub fn set_gain(&mut self, branch: &str, gain: f32) -> Result<()> {
         let network = &self.model.network;
         let id = network.find(branch)?;
@@ -542,7 +544,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives the branches named their gains and all others 1. Where one cannot be set, none is.
+    /// Sets the gains of the named branches, and 1 for all others. Where one is invalid, none is changed.
     pub fn set_gains(&mut self, gains: &[(String, f32)]) -> Result<()> {
         let fresh = vec![1.0; self.gains.len()];
         let before = std::mem::replace(&mut self.gains, fresh);

@@ -1,7 +1,11 @@
 //! The GPU engine: WGSL shaders through WebGPU, natively and in browsers.
 //!
-//! A run is one submit and one readback: pixels go up, every layer runs in one compute pass, the
-//! probabilities come back. Activations stay on the GPU until [`Gpu::read`] or [`Gpu::draw`] asks.
+//! A run is one submit and one readback: the pixels are uploaded, every layer runs in one compute pass, and the
+//! probabilities are read back. Activations stay on the GPU; [`Gpu::read`] and [`Gpu::draw`] bring what is asked for.
+//!
+//! The way of a plan: [`fusion`] decides which steps share a dispatch, [`lower`](lower::lower) turns them into dispatches
+//! by [`ops`] (or by [`software`] on adapters that compute on the CPU), [`recording`] makes the buffers and bind groups,
+//! and each run encodes them again.
 
 mod contact_sheet;
 mod device;
@@ -54,7 +58,7 @@ use web_time::Instant;
 use weights::Packed;
 use wgpu::{Buffer, CommandEncoder};
 
-/// One dispatch, as a person reads it.
+/// One dispatch, described for people.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Outline {
     /// The shader's entry point.
@@ -68,8 +72,7 @@ pub struct Outline {
     pub workgroups: u32,
 }
 
-/// What a plan of a network dispatches on a GPU whose kernels have not been measured; the picture's way to the input
-/// is not in it.
+/// The dispatches of a plan on a GPU whose kernels have not been measured, without those that preprocess pictures.
 pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
     let set = KernelSet::Hardware;
     let lowered = lower(network, plan, set, &|key| default_config(set, key))?;
@@ -98,16 +101,16 @@ pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
 pub struct Gpu {
     device: Rc<Device>,
     kernels: Kernels,
-    /// By the first layer of a dispatch that has any.
+    /// The weights of each dispatch, under its first layer that has weights.
     packed: VecMap<NodeId, Packed>,
     network: Network,
     preprocess: Preprocess,
     /// The measured choices of kernels.
     tuning: Tuning,
-    /// One a place of the batch, as far as there has been one.
+    /// One for each place of the batch that was used so far.
     pictures: Vec<Picture>,
     recording: Option<Recording>,
-    /// What the device has to say about the last [`Gpu::prepare`].
+    /// The errors of the last [`Gpu::prepare`], unless they were asked for.
     prepared: Option<ErrorScope>,
 }
 
@@ -116,12 +119,12 @@ pub struct PendingRun {
     device: Rc<Device>,
     staging: Rc<Buffer>,
     results: Results,
-    /// What the device has to say about its commands.
+    /// The errors of its commands.
     errors: ErrorScope,
-    /// Spans whose times are noted, those that were timed before that of preprocessing.
+    /// The number of spans with timestamps: `timed` spans of steps, and perhaps that of preprocessing.
     noted: usize,
     timed: usize,
-    /// The steps of the timed spans, and each one's part.
+    /// The steps of the timed spans, and each step's part of its span's time.
     parts: Vec<(usize, StepTime)>,
     start: Instant,
     uploaded_ms: f64,
@@ -131,7 +134,7 @@ impl PendingRun {
     /// Waits for the GPU, and reads what the run gave.
     pub async fn finish(self) -> Result<Run> {
         let read = self.device.read(&self.staging, |bytes| self.results.read(bytes, self.noted)).await;
-        // What was wrong with the commands says more than that their results cannot be read.
+        // An error of the commands says more than the failure to read their results.
         self.errors.result().await?;
         let (heads, times) = read?;
 
@@ -144,23 +147,23 @@ impl PendingRun {
     }
 }
 
-/// A device with its shaders compiled, before there is a model: what can be done while one is downloaded.
+/// A device with its shaders compiled, made while a model is still being downloaded.
 pub struct PreparedGpu {
     device: Device,
     kernels: Kernels,
-    /// What has come of the model that will be loaded, as [`Gpu::packed`].
+    /// The weights of the model that have arrived so far, as in [`Gpu::packed`].
     packed: VecMap<NodeId, Packed>,
 }
 
 impl PreparedGpu {
-    /// On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in the end, only
-    /// opens. `half` has activations and weights stored, and multiplied, in f16, where the GPU can. [`Error::NoGpu`] where there is no
-    /// adapter.
+    /// Opens the device. On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in
+    /// the end, is only opened. With `half`, activations and weights are stored and multiplied in f16 where the GPU can.
+    /// Fails with [`Error::NoGpu`] where there is no adapter.
     pub async fn new(half: bool) -> Result<Self> {
         Self::with(half, None).await
     }
 
-    /// The same with other kernels than the adapter's own: for tests.
+    /// Like [`PreparedGpu::new`], with other kernels than the adapter's own, for tests.
     #[doc(hidden)]
     pub async fn with(half: bool, set: Option<KernelSet>) -> Result<Self> {
         let device = Device::open(half, set).await?;
@@ -181,8 +184,8 @@ impl PreparedGpu {
         Ok(PreparedGpu { kernels: kernels?, device, packed: VecMap::default() })
     }
 
-    /// Packs and uploads what has come of the model that will be loaded, where its file is there up to `arrived` bytes.
-    /// What has come before is not looked at again.
+    /// Packs and uploads the weights of the layers that have arrived in full, when `arrived` bytes of the model's file
+    /// are there. Layers that were taken before are left as they are.
     pub async fn take(&mut self, model: &Model, arrived: usize) -> Result<()> {
         let PreparedGpu { device, packed, .. } = self;
         let here = |id: NodeId| {
@@ -196,26 +199,26 @@ impl PreparedGpu {
         added
     }
 
-    /// Forgets what has come: it will be another model.
+    /// Drops the weights that have arrived, because another model will be loaded.
     pub fn forget(&mut self) {
         self.packed.clear();
     }
 
-    /// Whether the adapter is a GPU, and not a CPU that plays one.
+    /// Whether the adapter is a GPU, and not a driver that computes on the CPU.
     pub fn is_hardware(&self) -> bool {
         self.device.is_hardware()
     }
 }
 
 impl Gpu {
-    /// Loads a model onto whatever adapter there is, be it a software one: compiles every shader, and
-    /// packs and uploads the weights. [`Error::NoGpu`] where there is no adapter.
+    /// Loads a model onto the adapter there is, also a software one: compiles the shaders, and packs and uploads the
+    /// weights. Fails with [`Error::NoGpu`] where there is no adapter.
     pub async fn new(model: &Model) -> Result<Self> {
         Self::load(PreparedGpu::new(false).await?, model).await
     }
 
-    /// As [`Gpu::load`], but [`Error::NoGpu`] where the adapter computes on the CPU: there the CPU engine
-    /// is many times faster.
+    /// Like [`Gpu::load`], but fails with [`Error::NoGpu`] where the adapter computes on the CPU, because there the CPU
+    /// engine is many times faster.
     pub async fn hardware(prepared: PreparedGpu, model: &Model) -> Result<Self> {
         if !prepared.is_hardware() {
             let name = &prepared.device.name;
@@ -224,7 +227,7 @@ impl Gpu {
         Self::load(prepared, model).await
     }
 
-    /// Loads a model onto a device: packs and uploads the weights, but for those that it has taken.
+    /// Loads a model onto a device: packs and uploads the weights that it has not taken yet.
     pub async fn load(mut prepared: PreparedGpu, model: &Model) -> Result<Self> {
         prepared.take(model, usize::MAX).await?;
         let PreparedGpu { device, kernels, packed } = prepared;
@@ -246,8 +249,9 @@ impl Gpu {
         self.device.name.clone()
     }
 
-    /// Measures on this adapter which cut of each convolution of the plan in force is fastest, for the next plan that is
-    /// taken on. What stands in its places stays. Takes a second or so; what was measured before is not measured again.
+    /// Measures which launch configuration of each convolution of the current plan is fastest on this adapter. The next
+    /// [`Gpu::prepare`] uses it. The activations stay as they are. Takes about a second; what was measured before is not
+    /// measured again.
     pub async fn tune(&mut self, plan: &Plan) -> Result<()> {
         self.ready().await?;
         let Gpu { device, kernels, network, tuning, recording, .. } = self;
@@ -255,7 +259,7 @@ impl Gpu {
         let set = device.set;
         let jobs = lower(network, plan, set, &|key| tuning.config(key, set))?.jobs;
         tuning.measure((device, kernels, recording), &jobs).await?;
-        // Those that read texels were given what other layers had left there.
+        // Dispatches that read textures were timed with what other layers had left there, so their outputs are restored.
         let mut encoder = device.encoder();
         let due = recording.due(Work::Stale(&vec![true; network.nodes().len()]));
         recording.encode(&mut encoder, &due, false);
@@ -264,20 +268,20 @@ impl Gpu {
         device.check()
     }
 
-    /// What [`Gpu::tune`] has found, to be kept for [`Gpu::set_tuning`].
+    /// The result of [`Gpu::tune`] as text, to be stored for [`Gpu::set_tuning`].
     pub fn tuning(&self) -> String {
         self.tuning.to_text(&self.key())
     }
 
-    /// Takes on choices that were measured on this adapter with these shaders, from the next plan on.
-    /// [`Error::Argument`] where they were not.
+    /// Uses the result of an earlier [`Gpu::tune`] from the next [`Gpu::prepare`] on. Fails with [`Error::Argument`] where
+    /// it was measured on another adapter or with other shaders.
     pub fn set_tuning(&mut self, kept: &str) -> Result<()> {
         self.tuning = Tuning::parse(kept, &self.key())?;
         Ok(())
     }
 
-    /// Has each convolution of the plan computed by its candidate number `i` of those that [`Gpu::tune`] measures, in turn
-    /// where there are fewer, from the next plan on: for tests. Gives the most candidates that one has.
+    /// For tests: computes each convolution by number `i` of the candidates that [`Gpu::tune`] measures (modulo their
+    /// number) from the next [`Gpu::prepare`] on. Returns the largest number of candidates of one convolution.
     #[doc(hidden)]
     #[cfg(not(target_arch = "wasm32"))]
     pub fn set_candidate(&mut self, plan: &Plan, i: usize) -> Result<usize> {
@@ -291,18 +295,18 @@ impl Gpu {
         tune::key(&self.device.name, self.is_half())
     }
 
-    /// What the adapter can do at best; takes a second or so.
+    /// The peak performance of the adapter, measured in about a second.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn peak(&self) -> Result<Peak> {
         peak::measure(&self.device, &self.kernels).await
     }
 
-    /// Whether the adapter is a GPU, and not a CPU that plays one.
+    /// Whether the adapter is a GPU, and not a driver that computes on the CPU.
     pub fn is_hardware(&self) -> bool {
         self.device.is_hardware()
     }
 
-    /// Whether activations and weights are stored, and multiplied, in f16.
+    /// Whether activations and weights are stored and multiplied in f16.
     pub fn is_half(&self) -> bool {
         self.device.is_half()
     }
@@ -312,9 +316,8 @@ impl Gpu {
         self.device.counts()
     }
 
-    /// Takes on a plan of the model's network: its buffers and every binding are made here, and what its shaders
-    /// still need is compiled while nobody waits.
-    /// [`Error::Argument`] where a buffer of it is larger than the device takes.
+    /// Makes the buffers and bind groups of a plan of the model's network, which runs from now on, and has the driver
+    /// compile its shaders. Fails with [`Error::Argument`] where a buffer is larger than the device allows.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         (self.recording, self.prepared) = (None, None);
         self.pictures.truncate(plan.batch);
@@ -332,7 +335,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Waits until the plan in force is ready to run.
+    /// Waits until the current plan is ready to run.
     pub async fn ready(&mut self) -> Result<()> {
         let Some(errors) = self.prepared.take() else { return Ok(()) };
         let result = errors.result().await;
@@ -342,15 +345,15 @@ impl Gpu {
         result
     }
 
-    /// Runs the plan in force, or what of it is stale. `gains` has one factor a node, for the inputs of joins. Steps are timed
-    /// where `timed` is set and the device can. Uploading counts as preprocessing; where the device has
-    /// no timestamps, the resize itself counts in `run_ms`.
+    /// Runs the current plan, or the part of it that `work` names. `gains` has one factor for each node, which concat
+    /// applies to its inputs. With `timed`, steps are timed where the device has timestamps. Uploading counts as
+    /// preprocessing; without timestamps, resizing counts in `run_ms`.
     pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
         self.start(work, gains, timed).await?.finish().await
     }
 
-    /// As [`Gpu::run`], up to where the GPU has all that it needs. Another may be started before this one has landed;
-    /// [`Error::Argument`] where two are under way. What is read of the plan's places is the last one's.
+    /// Starts what [`Gpu::run`] does, and returns when the GPU has all that it needs. A second run may be started before
+    /// the first has finished; a third fails with [`Error::Argument`]. [`Gpu::read`] reads the last run's activations.
     pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<PendingRun> {
         let start = Instant::now();
         self.ready().await?;
@@ -399,7 +402,7 @@ impl Gpu {
         Ok(PendingRun { device: device.clone(), staging, results, errors, noted, timed, parts, start, uploaded_ms })
     }
 
-    /// What stands in a place of the plan in force.
+    /// The activations in a place of the current plan.
     pub async fn read(&self, place: Place) -> Result<Tensor> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
@@ -408,7 +411,8 @@ impl Gpu {
         Ok(recording.tensor(&self.device, place, values))
     }
 
-    /// A sheet of what stands in a place; its size is [`Sheet::size`]. In a browser it may stay on the GPU.
+    /// A contact sheet of the activations in a place; its size is [`Sheet::size`]. With `stay`, a browser's sheet stays on
+    /// the GPU where that is possible.
     pub async fn draw(&self, place: Place, sheet: &Sheet, stay: bool) -> Result<Drawn> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
@@ -416,7 +420,7 @@ impl Gpu {
         contact_sheet::draw(&self.device, &self.kernels, recording.buffer(place), place, sheet, stay).await
     }
 
-    /// Numbers of what stands in a place, for a picture of the batch.
+    /// Statistics of the activations in a place, for one picture of the batch.
     pub async fn stats(&self, place: Place, image: usize, stats: Stats) -> Result<Vec<f32>> {
         let recording = self.recording.as_ref().ok_or_else(unprepared)?;
         self.device.check()?;
@@ -425,7 +429,7 @@ impl Gpu {
     }
 }
 
-/// Encodes every picture into its place of the batch, and tells whether that is timed.
+/// Encodes the preprocessing of every picture into its place of the batch; returns whether it is timed.
 fn encode_pictures(
     tools: (&Device, &Kernels, &Preprocess),
     pictures: &mut Vec<Picture>,
@@ -446,7 +450,7 @@ fn encode_pictures(
     timed
 }
 
-/// What the plan in force can take.
+/// Fails with [`Error::Argument`] where the input does not fit the current plan.
 fn check_input(recording: &Recording, preprocess: &Preprocess, input: &Input<'_>) -> Result<()> {
     let wrong = |what: String| Err(Error::Argument(what));
     match input {

@@ -388,7 +388,7 @@ impl Engine {
                 [low, high, ..] => Range::Fixed(low, high),
             };
             let sheet = Sheet { image, channels, columns, scale, gap, colormap, range };
-            let drawn = engine.draw_or_leave(&node, &sheet, resident).await?;
+            let drawn = engine.draw_on_gpu(&node, &sheet, resident).await?;
             Ok((drawn, engine.sheet_size(&node, &sheet)?))
         };
         let out = Object::new();
@@ -463,7 +463,7 @@ impl<'a> Answer<'a> {
 /// A worker that helps the engine of another: it waits for runs and does a part of their steps.
 #[cfg(all(feature = "cpu", target_feature = "atomics"))]
 #[wasm_bindgen]
-pub struct Helper(team::Helper);
+pub struct Helper(threads::Helper);
 
 #[cfg(all(feature = "cpu", target_feature = "atomics"))]
 #[wasm_bindgen]
@@ -471,7 +471,7 @@ impl Helper {
     /// Offers this worker to the next engine whose threads are set. `work` must follow.
     pub fn arrive() -> Helper {
         report_panics();
-        Helper(team::Helper::arrive())
+        Helper(threads::Helper::arrive())
     }
 
     /// Blocks until the engine is freed or has other threads set. Where it throws, `fail` must follow.

@@ -8,14 +8,14 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::plan::{Algorithm, Place, Plan, Run, Work};
-use team::Team;
+use threads::ThreadPool;
 
 /// There is no CPU engine.
 pub enum Cpu {}
 
 impl Cpu {
     /// [`Error::Argument`].
-    pub fn new(_: &Model, _: Team) -> Result<Self> {
+    pub fn new(_: &Model, _: ThreadPool) -> Result<Self> {
         Err(Error::Argument("this build has no CPU engine".into()))
     }
 
@@ -27,7 +27,7 @@ impl Cpu {
         match *self {}
     }
 
-    pub fn set_team(&mut self, _: Team) {
+    pub fn set_pool(&mut self, _: ThreadPool) {
         match *self {}
     }
 
@@ -60,15 +60,15 @@ impl Cpu {
 pub mod threads {
     use std::num::NonZeroUsize;
 
-    pub struct Team;
+    pub struct ThreadPool;
 
-    impl Team {
+    impl ThreadPool {
         pub fn new(_: usize) -> Self {
-            Team
+            ThreadPool
         }
 
         pub fn of(_: Option<NonZeroUsize>) -> Self {
-            Team
+            ThreadPool
         }
     }
 }

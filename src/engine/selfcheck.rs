@@ -101,7 +101,7 @@ fn picture(size: usize) -> Result<Image> {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
-    use crate::cpu::threads::Team;
+    use crate::cpu::threads::ThreadPool;
     use crate::gpu::PreparedGpu;
     use crate::model::weights::Weights;
     use crate::plan::Join;
@@ -150,7 +150,7 @@ mod tests {
         let model = model();
         let check = SelfCheck::new(&model).unwrap().unwrap();
         assert!(check.cells >= 3, "{} cells", check.cells);
-        let mut cpu = Cpu::new(&model, Team::new(1)).unwrap();
+        let mut cpu = Cpu::new(&model, ThreadPool::new(1)).unwrap();
         let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
         cpu.prepare(&plan).unwrap();
         let gains = vec![1.0; plan.places.len()];

@@ -8,7 +8,7 @@ mod team;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
-use team::Team;
+use team::ThreadPool;
 use wasm_bindgen::prelude::*;
 use web_time::{Duration, Instant};
 
@@ -33,13 +33,13 @@ impl Helper {
 
 /// A team of the helpers that have arrived.
 #[wasm_bindgen]
-pub struct Crew(Team);
+pub struct Crew(ThreadPool);
 
 #[wasm_bindgen]
 impl Crew {
     #[wasm_bindgen(constructor)]
     pub fn new(threads: usize) -> Crew {
-        Crew(Team::new(threads))
+        Crew(ThreadPool::new(threads))
     }
 
     pub fn size(&self) -> usize {

@@ -1,8 +1,8 @@
-//! A team's helpers, and how they hear of a run, take part in it and are waited for.
+//! The helpers of a pool: how they learn of a run, take part in it, and are waited for.
 //!
-//! One word says all that concerns a run: whether it is open, how many helpers are inside, which run
-//! it is. A helper enters an open run by adding itself to the word; the caller closes the run when no
-//! task is left, and waits only for those inside. A helper that is slow to wake is never waited for.
+//! One atomic word holds the state of a run: whether it is open, how many helpers are inside, and its number. A helper
+//! enters an open run by adding itself to the word. The caller closes the run when no task is left, and waits only for the
+//! helpers that are inside, so that a helper which is slow to wake delays nobody.
 
 #![allow(unsafe_code, reason = "threads run a task of their caller's, who waits for them")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -13,50 +13,50 @@ use std::mem::transmute;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-// The word, from its lowest bit.
+// The bits of the word, from the lowest.
 /// Helpers may enter.
 const OPEN: u32 = 1;
 /// The caller sleeps, and the last helper that leaves the run wakes it.
 const ASLEEP: u32 = 1 << 1;
-/// The team ends.
+/// The pool ends.
 const END: u32 = 1 << 2;
-/// A helper is inside; there are eight bits for their number.
+/// One helper inside; their number has eight bits.
 const ONE: u32 = 1 << 3;
 const INSIDE: u32 = 0xff << 3;
-/// The number of the run. That it comes round again does no harm: a helper then misses a run.
+/// The number of the run. It wraps around; at worst a helper then misses a run.
 const RUN: u32 = 1 << 11;
 
-/// Helpers that a crew may have.
-const MOST: usize = 63;
+/// The most helpers of a pool.
+const MAX_HELPERS: usize = 63;
 
-/// Looks at the word before falling asleep: 0.5 to 1 ms in wasm, 0.4 natively, on a 2.6 GHz EPYC. A helper that still
-/// looks joins in 0.3 microseconds (1 natively), one that sleeps in 20 to 35. The looks are longer than that for the
-/// scheduler's sake. In a virtual machine Linux takes an idle core for a busy one, so that a woken helper may land on
-/// its caller's core, and moves it only once it has seen both wanting to run for some milliseconds. Where helpers
-/// slept after a tenth of the looks, two threads were as slow as one after every pause of 150 ms.
-const LOOKS: u32 = if cfg!(target_arch = "wasm32") { 300_000 } else { 10_000 };
+/// How often a thread reads the word in a spin loop before it sleeps: for 0.5 to 1 ms in wasm and 0.4 ms natively, on a
+/// 2.6 GHz EPYC. A spinning helper joins a run within 0.3 microseconds (1 natively), a sleeping one within 20 to 35. The
+/// limit is larger than that because of the scheduler: in a virtual machine Linux may take an idle core for a busy one and
+/// wake a helper on its caller's core, and it moves the helper only after both have wanted to run for some milliseconds.
+/// With a tenth of the limit, two threads were as slow as one after every pause of 150 ms.
+const SPIN_LIMIT: u32 = if cfg!(target_arch = "wasm32") { 300_000 } else { 10_000 };
 
 /// What the caller and its helpers share.
 struct Shared {
     word: Line<AtomicU32>,
     /// The next task to take.
     next: Line<AtomicUsize>,
-    /// Written by the caller while the run is closed and nobody inside, read by those inside.
+    /// Written by the caller while the run is closed and nobody is inside; read by the helpers inside.
     job: UnsafeCell<Job>,
-    /// A caller has a run under way.
+    /// Whether a caller has an open run.
     busy: AtomicBool,
-    /// A task failed on a helper.
+    /// Whether a task has panicked on a helper.
     failed: AtomicBool,
-    /// Helpers that sleep, or are about to.
+    /// The number of helpers that sleep or are about to.
     asleep: AtomicU32,
     helpers: Gate,
     caller: Gate,
-    /// Helpers that have arrived, and how many the team keeps.
+    /// The number of helpers that have started, and how many of them the pool keeps.
     arrived: AtomicUsize,
     places: AtomicUsize,
 }
 
-/// On a cache line of its own.
+/// A value on a cache line of its own.
 #[repr(align(64))]
 struct Line<T>(T);
 
@@ -86,11 +86,11 @@ impl Shared {
             helpers: Gate::default(),
             caller: Gate::default(),
             arrived: AtomicUsize::new(0),
-            places: AtomicUsize::new(MOST),
+            places: AtomicUsize::new(MAX_HELPERS),
         }
     }
 
-    /// Does tasks as long as there are any.
+    /// Does tasks until none is left.
     fn work(&self, tasks: usize, f: &(dyn Fn(usize) + Sync)) {
         loop {
             let task = self.next.0.fetch_add(1, Ordering::Relaxed);
@@ -110,13 +110,13 @@ impl Shared {
         }
     }
 
-    /// Lets no more helpers in, and waits until those inside are out.
+    /// Closes the run to further helpers, and waits until those inside have left.
     fn close(&self) {
         let mut word = self.word.0.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut looks = 0;
+        let mut spins = 0;
         while word & INSIDE != 0 {
-            if looks < LOOKS {
-                looks += 1;
+            if spins < SPIN_LIMIT {
+                spins += 1;
                 hint::spin_loop();
             } else {
                 word = self.word.0.fetch_or(ASLEEP, Ordering::AcqRel) | ASLEEP;
@@ -128,9 +128,9 @@ impl Shared {
         }
     }
 
-    /// Waits for an open run other than the last and enters it; false where there will be none.
+    /// Waits for an open run other than the last and enters it; returns false if the pool ends.
     fn enter(&self, number: usize, last: &mut u32) -> bool {
-        let mut looks = 0;
+        let mut spins = 0;
         loop {
             let word = self.word.0.load(Ordering::Acquire);
             if word & END != 0 || number > self.places.load(Ordering::Relaxed) {
@@ -142,14 +142,14 @@ impl Shared {
                     *last = word / RUN;
                     return true;
                 }
-            } else if looks < LOOKS {
-                looks += 1;
+            } else if spins < SPIN_LIMIT {
+                spins += 1;
                 hint::spin_loop();
             } else {
                 self.asleep.fetch_add(1, Ordering::SeqCst);
                 self.helpers.wait(&self.word.0, word);
                 self.asleep.fetch_sub(1, Ordering::Relaxed);
-                looks = 0;
+                spins = 0;
             }
         }
     }
@@ -168,7 +168,7 @@ impl Shared {
     }
 }
 
-/// Where threads sleep until a word changes.
+/// A place where threads sleep until a word changes.
 #[derive(Default)]
 struct Gate {
     lock: Mutex<()>,
@@ -205,7 +205,7 @@ impl Helper {
         Helper { shared, number, inside: AtomicBool::new(false) }
     }
 
-    /// Takes part in runs until the team ends.
+    /// Takes part in runs, and returns when the pool ends.
     pub fn work(&self) {
         let mut last = u32::MAX;
         while self.shared.enter(self.number, &mut last) {
@@ -221,7 +221,7 @@ impl Helper {
         }
     }
 
-    /// For when `work` did not return but threw: the caller, which waits, is told. The helper takes no further part.
+    /// To be called when `work` threw instead of returning. It tells the waiting caller; the helper takes no further part.
     pub fn fail(&self) {
         self.shared.failed.store(true, Ordering::Relaxed);
         if self.inside.swap(false, Ordering::Relaxed) {
@@ -230,8 +230,8 @@ impl Helper {
     }
 }
 
-/// A team's helpers; they end with it.
-pub struct Crew {
+/// The helpers of a pool, which end when it is dropped.
+pub struct Workers {
     shared: Arc<Shared>,
     helpers: usize,
     #[cfg(not(target_arch = "wasm32"))]
@@ -239,9 +239,9 @@ pub struct Crew {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-impl Crew {
-    /// Starts helpers: as many as are wanted, or as the system gives.
-    pub fn gather(wanted: usize) -> Option<Self> {
+impl Workers {
+    /// Starts as many helpers as are wanted, or as the system allows.
+    pub fn start(wanted: usize) -> Option<Self> {
         let shared = Arc::new(Shared::new());
         let start = |_| {
             let helper = Helper::join(Arc::clone(&shared));
@@ -251,36 +251,36 @@ impl Crew {
             };
             std::thread::Builder::new().name("googlenet".into()).spawn(work).ok()
         };
-        let threads: Vec<_> = (0..wanted.min(MOST)).map_while(start).collect();
-        (!threads.is_empty()).then(|| Crew { helpers: threads.len(), shared, threads })
+        let threads: Vec<_> = (0..wanted.min(MAX_HELPERS)).map_while(start).collect();
+        (!threads.is_empty()).then(|| Workers { helpers: threads.len(), shared, threads })
     }
 }
 
-/// Where helpers of a browser wait for a team to take them.
+/// Helpers of a browser that no pool has taken yet.
 #[cfg(target_arch = "wasm32")]
-static HALL: Mutex<Option<Arc<Shared>>> = Mutex::new(None);
+static PENDING_WORKERS: Mutex<Option<Arc<Shared>>> = Mutex::new(None);
 
 #[cfg(target_arch = "wasm32")]
 impl Helper {
-    /// A worker offers itself: the next team takes it. It then has to `work`.
+    /// Makes the calling Web Worker a helper, which the next pool takes. It must call [`Helper::work`] next.
     pub fn arrive() -> Self {
-        let mut hall = HALL.lock().unwrap_or_else(PoisonError::into_inner);
-        Helper::join(Arc::clone(hall.get_or_insert_with(|| Arc::new(Shared::new()))))
+        let mut pending = PENDING_WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        Helper::join(Arc::clone(pending.get_or_insert_with(|| Arc::new(Shared::new()))))
     }
 }
 
 #[cfg(target_arch = "wasm32")]
-impl Crew {
-    /// Takes the helpers that have arrived since the last time; those that are not wanted end.
-    pub fn gather(wanted: usize) -> Option<Self> {
-        let shared = HALL.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let helpers = shared.arrived.load(Ordering::Relaxed).min(wanted).min(MOST);
+impl Workers {
+    /// Takes the helpers that have started since the last time. Those that are not wanted end.
+    pub fn start(wanted: usize) -> Option<Self> {
+        let shared = PENDING_WORKERS.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let helpers = shared.arrived.load(Ordering::Relaxed).min(wanted).min(MAX_HELPERS);
         shared.places.store(helpers, Ordering::SeqCst);
-        Some(Crew { shared, helpers })
+        Some(Workers { shared, helpers })
     }
 }
 
-impl Crew {
+impl Workers {
     pub fn helpers(&self) -> usize {
         self.helpers
     }
@@ -303,7 +303,7 @@ impl Crew {
     }
 }
 
-/// A run under way; dropping it ends it.
+/// An open run, which is closed when this is dropped.
 struct Run<'a>(&'a Shared);
 
 impl Drop for Run<'_> {
@@ -317,7 +317,7 @@ impl Drop for Run<'_> {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.end();
         #[cfg(not(target_arch = "wasm32"))]
