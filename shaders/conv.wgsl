@@ -74,7 +74,7 @@ fn weights(at: u32) -> weight4x4 {
 }
 
 // The sum of all slices, in the first of them.
-fn join(sum: mat4x4f, thread: u32) -> mat4x4f {
+fn sum_slices(sum: mat4x4f, thread: u32) -> mat4x4f {
     parts[thread] = sum;
     workgroupBarrier();
     var total = sum;
@@ -272,15 +272,15 @@ fn sliced8x8(
 ) {
     let at = tile(group, groups, local, 8u, 2u);
     let sum = sum8x8(at);
-    put(at.x, at.y, join(sum[0], thread), at.z);
-    put(at.x + 4u, at.y, join(sum[1], thread), at.z);
-    put(at.x, at.y + LANES, join(sum[2], thread), at.z);
-    put(at.x + 4u, at.y + LANES, join(sum[3], thread), at.z);
+    put(at.x, at.y, sum_slices(sum[0], thread), at.z);
+    put(at.x + 4u, at.y, sum_slices(sum[1], thread), at.z);
+    put(at.x, at.y + LANES, sum_slices(sum[2], thread), at.z);
+    put(at.x + 4u, at.y + LANES, sum_slices(sum[3], thread), at.z);
 }
 
 fn put4x8(at: vec3u, sum: array<mat4x4f, 2>, thread: u32) {
-    put(at.x, at.y, join(sum[0], thread), at.z);
-    put(at.x, at.y + LANES, join(sum[1], thread), at.z);
+    put(at.x, at.y, sum_slices(sum[0], thread), at.z);
+    put(at.x, at.y + LANES, sum_slices(sum[1], thread), at.z);
 }
 
 @compute @workgroup_size(LANES, ROWS, SLICES)
@@ -303,7 +303,7 @@ fn sliced4x4(
 ) {
     let at = tile(group, groups, local, 4u, 1u);
     let sum = sum4x4(at);
-    put(at.x, at.y, join(sum, thread), at.z);
+    put(at.x, at.y, sum_slices(sum, thread), at.z);
 }
 
 fn value(cell: i32, c: u32) -> f32 {
@@ -421,8 +421,8 @@ fn conv_pool(
         }
         workgroupBarrier();
     }
-    s0 = join(s0, thread);
-    s1 = join(s1, thread);
+    s0 = sum_slices(s0, thread);
+    s1 = sum_slices(s1, thread);
     put(at.x, at.y, s0, at.z);
     put(at.x, at.y + LANES, s1, at.z);
 }

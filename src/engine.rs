@@ -19,7 +19,7 @@ use crate::model::Model;
 use crate::model::preprocess::{Crop, Image};
 use crate::model::weights::Weights;
 pub use crate::plan::Algorithm;
-use crate::plan::{Input, Join, Plan, Run, StepTime, Work, stale};
+use crate::plan::{ConcatMode, Input, Plan, Run, StepTime, Work, stale};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -61,9 +61,9 @@ pub struct Options {
     /// Whether activations and weights are stored and multiplied in f16, on GPUs that can. Sums and probabilities stay in
     /// f32. Default: no.
     pub half: bool,
-    /// How the branches of a module are concatenated. With [`Join::Gains`], a changed gain never needs the layers before
-    /// it to be computed again; the price is one copy of every branch in each run. Default: [`Join::Direct`].
-    pub join: Join,
+    /// How the branches of a module are concatenated. With [`ConcatMode::WithGains`], a changed gain never needs the layers before
+    /// it to be computed again; the price is one copy of every branch in each run. Default: [`ConcatMode::InPlace`].
+    pub concat: ConcatMode,
     /// For tests: the kernels that a GPU runs, in place of those for its kind of adapter.
     #[doc(hidden)]
     pub kernels: Option<gpu::KernelSet>,
@@ -165,8 +165,8 @@ pub struct Engine {
     gains: Vec<f32>,
     /// The gains of the last run.
     applied: Vec<f32>,
-    /// How the next plan concatenates. Once a gain has differed from 1, it stays [`Join::Gains`].
-    join: Join,
+    /// How the next plan concatenates. Once a gain has differed from 1, it stays [`ConcatMode::WithGains`].
+    concat: ConcatMode,
     timed: bool,
     /// The current plan, and whether it holds the activations of a run.
     plan: Option<Plan>,
@@ -213,7 +213,7 @@ impl Engine {
             info,
             applied: gains.clone(),
             gains,
-            join: options.join,
+            concat: options.concat,
             timed: false,
             plan,
             filled: false,
@@ -253,7 +253,7 @@ impl Engine {
 
     /// Prepares a GPU for one picture, so that the first run finds everything compiled, and checks it.
     async fn ready(mut gpu: Gpu, model: &Model, options: Options) -> Result<(Gpu, Plan)> {
-        let plan = Plan::new(&model.network, 1, options.join)?;
+        let plan = Plan::new(&model.network, 1, options.concat)?;
         gpu.prepare(&plan)?;
         // The expected values are computed while the driver compiles.
         #[cfg(feature = "gpu")]
@@ -388,21 +388,21 @@ impl Engine {
     fn ready_for(&mut self, input: &Input<'_>) -> Result<()> {
         self.check(input)?;
         if self.gains.iter().any(|&gain| gain != 1.0) {
-            self.join = Join::Gains;
+            self.concat = ConcatMode::WithGains;
         }
         self.prepare(input.batch())
     }
 
     /// Runs the last input again with the current gains. Only what they change is computed: the concatenations of branches
     /// whose gain differs from the last run, and all layers after them. The first time that a gain differs from 1, the
-    /// branches get buffers of their own and everything is computed, unless [`Options::join`] gave them buffers from the
+    /// branches get buffers of their own and everything is computed, unless [`Options::concat`] gave them buffers from the
     /// beginning.
     pub async fn rerun(&mut self) -> Result<Output> {
         let Some(plan) = self.plan.as_ref().filter(|_| self.filled) else {
             return Err(Error::Argument("there is nothing to run again: run a picture first".into()));
         };
         let stale = stale(&self.model.network, &self.applied, &self.gains);
-        if plan.join == Join::Gains || !stale.contains(&true) {
+        if plan.concat == ConcatMode::WithGains || !stale.contains(&true) {
             return self.execute(Work::Stale(&stale)).await;
         }
         let mut inputs = Vec::new();
@@ -432,12 +432,12 @@ impl Engine {
 
     /// Prepares the plan for this batch size, unless it is the current one.
     fn prepare(&mut self, batch: usize) -> Result<()> {
-        let join = self.join;
-        if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.join) == (batch, join)) {
+        let concat = self.concat;
+        if !self.outdated && self.plan.as_ref().is_some_and(|p| (p.batch, p.concat) == (batch, concat)) {
             return Ok(());
         }
         (self.plan, self.filled, self.outdated) = (None, false, false);
-        let plan = Plan::new(&self.model.network, batch, join)?;
+        let plan = Plan::new(&self.model.network, batch, concat)?;
         match &mut self.runner {
             Runner::Cpu(cpu) => cpu.prepare(&plan)?,
             Runner::Gpu(gpu) => gpu.prepare(&plan)?,

@@ -37,7 +37,7 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::preprocess::{Crop, Image, Preprocess};
 use crate::model::{Model, tensor_name};
-use crate::plan::{Input, Join, Place, Plan, Run, StepTime, Work};
+use crate::plan::{ConcatMode, Input, Place, Plan, Run, StepTime, Work};
 pub use contact_sheet::Drawn;
 pub use device::{Counts, KernelSet};
 use device::{Device, ErrorScope};
@@ -172,7 +172,7 @@ impl PreparedGpu {
             let kernels = Kernels::new(&device);
             if device.is_hardware() {
                 let network = Spec::default().build()?;
-                let plan = Plan::new(&network, 1, Join::Direct)?;
+                let plan = Plan::new(&network, 1, ConcatMode::InPlace)?;
                 let lowered = lower(&network, &plan, set, &|key| default_config(set, key))?;
                 lowered.jobs.into_iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
                 let others = [&picture::KERNELS[..], &contact_sheet::KERNELS, &statistics::KERNELS];
@@ -544,7 +544,7 @@ mod tests {
     fn every_choice_of_kernels_computes_the_same() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
         let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
-        let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+        let plan = Plan::new(&model.network, 1, ConcatMode::InPlace).unwrap();
         let image =
             |step: usize| Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * step % 251) as u8).collect()).unwrap();
         let (image, other) = (image(7), image(11));
@@ -602,7 +602,7 @@ mod tests {
                 ("conv.bias".to_owned(), vec![out], noise(out)),
             ];
             let model = Model::from_network(normalised(out, size), Weights::from_tensors(weights).unwrap()).unwrap();
-            let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+            let plan = Plan::new(&model.network, 1, ConcatMode::InPlace).unwrap();
             let values = |gpu: &mut Gpu, input: &Tensor| {
                 gpu.prepare(&plan).unwrap();
                 block_on(gpu.run(Work::All(Input::Tensors(&[input])), &[1.0; 3], false)).unwrap();
@@ -637,7 +637,7 @@ mod tests {
     fn half_precision_is_near() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
         let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
-        let plan = Plan::new(&model.network, 1, Join::Gains).unwrap();
+        let plan = Plan::new(&model.network, 1, ConcatMode::WithGains).unwrap();
         let input = |step: usize| {
             let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * step % 251) as u8).collect()).unwrap();
             model.preprocess.tensor(&[&image], Crop::Center)
@@ -685,7 +685,7 @@ mod tests {
             let path = format!("{}/www/models/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
             let file = std::fs::read(path).unwrap();
             let model = Model::from_bytes(file.clone()).unwrap();
-            let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+            let plan = Plan::new(&model.network, 1, ConcatMode::InPlace).unwrap();
             let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect()).unwrap();
             let gains = vec![1.0; model.network.nodes().len()];
             let answer = |mut gpu: Gpu| {
@@ -719,7 +719,7 @@ mod tests {
     fn what_stands_in_its_places_stays_while_kernels_are_measured() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/www/models/cifar10-noheads.safetensors");
         let model = Model::from_bytes(std::fs::read(path).unwrap()).unwrap();
-        let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+        let plan = Plan::new(&model.network, 1, ConcatMode::InPlace).unwrap();
         let image = Image::new(64, 48, (0..64 * 48 * 4).map(|i| (i * 7 % 251) as u8).collect()).unwrap();
         let gains = vec![1.0; model.network.nodes().len()];
         let mut gpu = block_on(Gpu::new(&model)).unwrap();

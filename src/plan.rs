@@ -11,15 +11,15 @@ use crate::graph::op::Op;
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::preprocess::{Crop, Image};
 
-/// How the branches of a module come together.
+/// How the branches of a module are concatenated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-pub enum Join {
-    /// Each branch writes straight into its channels of the module's output: joining costs nothing.
+pub enum ConcatMode {
+    /// Each branch writes straight into its channels of the module's output, so that concatenation costs nothing.
     #[default]
-    Direct,
-    /// Each branch keeps a buffer of its own, and a step joins them with one gain a branch: a branch
-    /// that is switched off stays visible.
-    Gains,
+    InPlace,
+    /// Each branch keeps a buffer of its own, and a step copies the branches to the module's output, each times its gain.
+    /// The activations of a branch that is switched off can then still be read.
+    WithGains,
 }
 
 /// Where a node's output lives: a channel slice of a buffer. The element at pixel p, channel c is
@@ -54,7 +54,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub batch: usize,
-    pub join: Join,
+    pub concat: ConcatMode,
     /// The shape of each buffer, batch included.
     pub buffers: Vec<Shape>,
     /// One a node.
@@ -64,7 +64,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(network: &Network, batch: usize, join: Join) -> Result<Self> {
+    pub fn new(network: &Network, batch: usize, concat: ConcatMode) -> Result<Self> {
         if batch == 0 {
             return Err(Error::Argument("a batch needs at least one picture".into()));
         }
@@ -78,7 +78,7 @@ impl Plan {
                 buffers.push(shape);
                 Place { buffer: buffers.len() - 1, offset: 0, stride: shape.c, shape }
             });
-            if join == Join::Direct && writes_directly(network, id) {
+            if concat == ConcatMode::InPlace && writes_directly(network, id) {
                 let mut offset = place.offset;
                 for &branch in &node.inputs {
                     let shape = nodes[branch].shape.with_batch(batch);
@@ -93,7 +93,7 @@ impl Plan {
             .enumerate()
             .filter(|(id, node)| match node.op {
                 Op::Input(_) => false,
-                Op::Concat => join == Join::Gains || !writes_directly(network, *id),
+                Op::Concat => concat == ConcatMode::WithGains || !writes_directly(network, *id),
                 _ => true,
             })
             .map(|(id, node)| Step {
@@ -102,7 +102,7 @@ impl Plan {
                 writes: places[id],
             })
             .collect();
-        let plan = Plan { batch, join, buffers, places, steps };
+        let plan = Plan { batch, concat, buffers, places, steps };
         // What cannot be counted cannot be had.
         if plan.bytes() > isize::MAX as u64 {
             return Err(Error::Memory { bytes: plan.bytes() });
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn branches_write_into_their_slice_of_the_output() {
         let net = Spec { variant: Variant::Caffe, ..Spec::default() }.build().unwrap();
-        let plan = Plan::new(&net, 2, Join::Direct).unwrap();
+        let plan = Plan::new(&net, 2, ConcatMode::InPlace).unwrap();
         for row in &TABLE {
             let place = |layer: &str| plan.places[net.find(&format!("{}/{layer}", row.module())).unwrap()];
             let mut offset = 0;
@@ -274,26 +274,26 @@ mod tests {
     fn what_cannot_be_addressed_is_refused() {
         let net = Spec::default().build().unwrap();
         for batch in [1 << 48, usize::MAX] {
-            assert!(matches!(Plan::new(&net, batch, Join::Direct), Err(Error::Memory { .. })), "{batch}");
+            assert!(matches!(Plan::new(&net, batch, ConcatMode::InPlace), Err(Error::Memory { .. })), "{batch}");
         }
-        let one = Plan::new(&net, 1, Join::Direct).unwrap();
-        assert_eq!(Plan::new(&net, 3, Join::Direct).unwrap().bytes(), 3 * one.bytes());
+        let one = Plan::new(&net, 1, ConcatMode::InPlace).unwrap();
+        assert_eq!(Plan::new(&net, 3, ConcatMode::InPlace).unwrap().bytes(), 3 * one.bytes());
     }
 
     #[test]
     fn with_gains_every_branch_has_its_own_buffer() {
         let net = Spec::default().build().unwrap();
-        let plan = Plan::new(&net, 1, Join::Gains).unwrap();
+        let plan = Plan::new(&net, 1, ConcatMode::WithGains).unwrap();
         assert!(plan.places.iter().all(Place::is_whole));
         assert_eq!(plan.buffers.len(), net.nodes().len());
         assert_eq!(plan.steps.len(), net.nodes().len() - 1);
-        assert!(Plan::new(&net, 0, Join::Gains).is_err());
+        assert!(Plan::new(&net, 0, ConcatMode::WithGains).is_err());
     }
 
     #[test]
     fn what_reads_one_input_is_fused() {
         let net = Spec { heads: false, ..Spec::default() }.build().unwrap();
-        let plan = Plan::new(&net, 1, Join::Direct).unwrap();
+        let plan = Plan::new(&net, 1, ConcatMode::InPlace).unwrap();
         let groups = plan.fused(&net);
         let names = |group: &Vec<usize>| -> Vec<&str> {
             group.iter().map(|&i| net.node(plan.steps[i].node).name.as_str()).collect()
@@ -340,7 +340,7 @@ mod tests {
         let (a, b) = (net.input("a", shape).unwrap(), net.input("b", shape).unwrap());
         let joined = net.add("joined", Op::Concat, &[a, b]).unwrap();
         net.add("twice", Op::Concat, &[joined, joined]).unwrap();
-        let plan = Plan::new(&net, 1, Join::Direct).unwrap();
+        let plan = Plan::new(&net, 1, ConcatMode::InPlace).unwrap();
         assert_eq!(plan.steps.iter().map(|s| s.node).collect::<Vec<_>>(), [2, 3]);
         assert!(plan.places.iter().all(Place::is_whole));
     }

@@ -10,7 +10,7 @@ use googlenet::graph::googlenet::{Row, Spec, TABLE, Variant};
 use googlenet::graph::tensor::Tensor;
 use googlenet::model::Model;
 use googlenet::model::weights::Weights;
-use googlenet::plan::{Input, Join};
+use googlenet::plan::{ConcatMode, Input};
 use pollster::block_on;
 use std::collections::BTreeSet;
 
@@ -179,7 +179,7 @@ fn where_branches_have_places_of_their_own_so_does_the_first_gain() {
     let (model, input) = subject(1);
     for backend in BACKENDS {
         let mut direct = load(&model, backend);
-        let mut engine = load_with(&model, Options { backend, join: Join::Gains, ..Options::default() });
+        let mut engine = load_with(&model, Options { backend, concat: ConcatMode::WithGains, ..Options::default() });
         let untouched = run(&mut engine, &input);
         assert_eq!(untouched.heads, run(&mut direct, &input).heads, "{backend:?}");
         let gain = (format!("{}/3x3", TABLE[6].module()), 0.5);

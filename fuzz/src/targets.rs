@@ -10,7 +10,7 @@ use googlenet::model::Model;
 use googlenet::model::import::{Options, import, recognises};
 use googlenet::model::preprocess::{Crop, Image, Order, Preprocess};
 use googlenet::model::weights::Weights;
-use googlenet::plan::{Join, Plan};
+use googlenet::plan::{ConcatMode, Plan};
 use std::io::Cursor;
 
 pub type Target = fn(&[u8]);
@@ -113,8 +113,8 @@ pub fn plan(data: &[u8]) {
     let mut bytes = Bytes(data);
     let network = if bytes.below(4) == 0 { googlenet(&mut bytes) } else { Some(any(&mut bytes)) };
     let Some(network) = network else { return };
-    let (batch, join) = (bytes.below(5), [Join::Direct, Join::Gains][bytes.below(2)]);
-    let Ok(plan) = Plan::new(&network, batch, join) else {
+    let (batch, concat) = (bytes.below(5), [ConcatMode::InPlace, ConcatMode::WithGains][bytes.below(2)]);
+    let Ok(plan) = Plan::new(&network, batch, concat) else {
         assert_eq!(batch, 0);
         return;
     };

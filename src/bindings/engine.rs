@@ -15,7 +15,7 @@ use crate::inspect::contact_sheet::{Colormap, Range, Sheet};
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::model::preprocess::Image;
-use crate::plan::{Input, Join, StepTime};
+use crate::plan::{ConcatMode, Input, StepTime};
 use js_sys::{Array, Float32Array, JSON, Object, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -139,8 +139,8 @@ impl Engine {
     }
 }
 
-fn join(ablation: bool) -> Join {
-    if ablation { Join::Gains } else { Join::Direct }
+fn concat_mode(ablation: bool) -> ConcatMode {
+    if ablation { ConcatMode::WithGains } else { ConcatMode::InPlace }
 }
 
 #[cfg(feature = "cpu")]
@@ -157,7 +157,7 @@ impl Engine {
     ) -> Result<Engine, JsValue> {
         report_panics();
         let threads = Some(NonZeroUsize::MIN);
-        let options = Options { backend: Backend::Cpu, threads, join: join(ablation), ..Options::default() };
+        let options = Options { backend: Backend::Cpu, threads, concat: concat_mode(ablation), ..Options::default() };
         Self::load(File { bytes: model, heads, labels }, options, None).await
     }
 
@@ -205,7 +205,7 @@ impl Engine {
             None => (None, model),
         };
         let backend = if auto { Backend::Auto } else { Backend::Gpu };
-        let options = Options { backend, join: join(ablation), check, half, ..Options::default() };
+        let options = Options { backend, concat: concat_mode(ablation), check, half, ..Options::default() };
         Self::load(File { bytes, heads, labels }, options, gpu).await
     }
 

@@ -2,7 +2,7 @@
 
 use googlenet::gpu::{Outline, outline};
 use googlenet::graph::googlenet::{Spec, Variant};
-use googlenet::plan::{Join, Plan};
+use googlenet::plan::{ConcatMode, Plan};
 use serde::Serialize;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ pub struct Args {
     /// Pictures a run
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
-    /// Join branches by a kernel, as when one of them is switched off
+    /// ConcatMode branches by a kernel, as when one of them is switched off
     #[arg(long)]
     gains: bool,
     /// Only the GPU dispatches
@@ -42,8 +42,8 @@ struct Steps {
 pub fn run(args: Args) -> super::Result {
     let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
     let network = spec.build()?;
-    let join = if args.gains { Join::Gains } else { Join::Direct };
-    let steps = outline(&network, &Plan::new(&network, args.batch.get(), join)?)?;
+    let concat = if args.gains { ConcatMode::WithGains } else { ConcatMode::InPlace };
+    let steps = outline(&network, &Plan::new(&network, args.batch.get(), concat)?)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&Steps { steps })?)?;

@@ -93,17 +93,17 @@ pub fn cut(group: usize, extent: &Extent, threads: usize) -> Vec<Task> {
 mod tests {
     use super::*;
     use crate::graph::googlenet::Spec;
-    use crate::plan::Join;
+    use crate::plan::ConcatMode;
 
     #[test]
     fn a_module_takes_two_rounds() {
         let network = Spec { heads: false, ..Spec::default() }.build().unwrap();
-        for join in [Join::Direct, Join::Gains] {
-            let plan = Plan::new(&network, 1, join).unwrap();
+        for concat in [ConcatMode::InPlace, ConcatMode::WithGains] {
+            let plan = Plan::new(&network, 1, concat).unwrap();
             let groups = plan.fused(&network);
             let rounds = rounds(&network, &plan, &groups);
             // The stem's four, two a module, two pools between, three of the head; with gains a join a module.
-            assert_eq!(rounds.len(), 4 + 9 * 2 + 2 + 3 + if join == Join::Gains { 9 } else { 0 });
+            assert_eq!(rounds.len(), 4 + 9 * 2 + 2 + 3 + if concat == ConcatMode::WithGains { 9 } else { 0 });
             let mut done = vec![false; network.nodes().len()];
             for round in rounds {
                 let steps = || round.iter().flat_map(|&g| &groups[g]).map(|&s| &plan.steps[s]);

@@ -104,7 +104,7 @@ mod tests {
     use crate::cpu::threads::ThreadPool;
     use crate::gpu::PreparedGpu;
     use crate::model::weights::Weights;
-    use crate::plan::Join;
+    use crate::plan::ConcatMode;
     use pollster::block_on;
 
     fn model() -> Model {
@@ -128,7 +128,7 @@ mod tests {
 
     fn checked(check: &SelfCheck, model: &Model) -> Result<()> {
         let mut gpu = block_on(Gpu::load(block_on(PreparedGpu::new(false))?, model))?;
-        let plan = Plan::new(&model.network, 1, Join::Direct)?;
+        let plan = Plan::new(&model.network, 1, ConcatMode::InPlace)?;
         gpu.prepare(&plan)?;
         block_on(check.run(&mut gpu, &plan))
     }
@@ -151,7 +151,7 @@ mod tests {
         let check = SelfCheck::new(&model).unwrap().unwrap();
         assert!(check.cells >= 3, "{} cells", check.cells);
         let mut cpu = Cpu::new(&model, ThreadPool::new(1)).unwrap();
-        let plan = Plan::new(&model.network, 1, Join::Direct).unwrap();
+        let plan = Plan::new(&model.network, 1, ConcatMode::InPlace).unwrap();
         cpu.prepare(&plan).unwrap();
         let gains = vec![1.0; plan.places.len()];
         cpu.run(Work::Until(Input::Images(&[&check.picture], Crop::Center), check.node), &gains, false).unwrap();

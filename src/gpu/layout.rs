@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::network::{Network, NodeId};
 use crate::graph::op::Op;
 use crate::graph::tensor::Tensor;
-use crate::plan::{Join, Place, Plan};
+use crate::plan::{ConcatMode, Place, Plan};
 use half::f16;
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub fn is_padded(network: &Network, node: NodeId) -> bool {
 /// The plan that decides what can be read in vectors of four, whatever plan is run: the one in which branches write into
 /// one buffer allows the least. Weights are packed once for all plans, so their layout must not depend on the plan.
 pub fn layout_plan(network: &Network) -> Result<Plan> {
-    Plan::new(network, 1, Join::Direct)
+    Plan::new(network, 1, ConcatMode::InPlace)
 }
 
 /// The plan with the channels of its inputs padded to a multiple of four.

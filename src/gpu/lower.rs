@@ -71,11 +71,11 @@ mod tests {
     use super::*;
     use crate::gpu::launch::{MAX_SHARED_THREADS, Tile};
     use crate::graph::googlenet::{Spec, Variant};
-    use crate::plan::Join;
+    use crate::plan::ConcatMode;
 
-    fn lowered(variant: Variant, join: Join, set: KernelSet) -> Lowered {
+    fn lowered(variant: Variant, concat: ConcatMode, set: KernelSet) -> Lowered {
         let network = Spec { variant, heads: false, ..Spec::default() }.build().unwrap();
-        let plan = Plan::new(&network, 1, join).unwrap();
+        let plan = Plan::new(&network, 1, concat).unwrap();
         lower(&network, &plan, set, &|key| default_config(set, key)).unwrap()
     }
 
@@ -84,21 +84,21 @@ mod tests {
         let budgets: serde_json::Value =
             serde_json::from_str(include_str!("../../budgets.json")).expect("budgets.json is JSON");
         let budget = |variant: &str| budgets["dispatches"][variant].as_u64().expect("a number") as usize;
-        let keras = lowered(Variant::Keras, Join::Direct, KernelSet::Hardware).jobs.len();
+        let keras = lowered(Variant::Keras, ConcatMode::InPlace, KernelSet::Hardware).jobs.len();
         assert_eq!(keras, budget("keras"), "a network that takes fewer lowers its budget");
         // BVLC's network has one convolution and two normalisations more. One of them is fused with its convolution.
-        assert_eq!(lowered(Variant::Caffe, Join::Direct, KernelSet::Hardware).jobs.len(), budget("caffe"));
+        assert_eq!(lowered(Variant::Caffe, ConcatMode::InPlace, KernelSet::Hardware).jobs.len(), budget("caffe"));
         // With gains, the four branches of nine modules are copied to the module's output.
-        assert_eq!(lowered(Variant::Keras, Join::Gains, KernelSet::Hardware).jobs.len(), keras + 9 * 4);
+        assert_eq!(lowered(Variant::Keras, ConcatMode::WithGains, KernelSet::Hardware).jobs.len(), keras + 9 * 4);
         // On software adapters: Winograd's transforms of the first layer, ten of 3x3 and nine of 5x5; nine pools of their
         // own; and copies to textures of what the other five pools and six of the modules read.
-        let software = lowered(Variant::Keras, Join::Direct, KernelSet::Software).jobs.len();
+        let software = lowered(Variant::Keras, ConcatMode::InPlace, KernelSet::Software).jobs.len();
         assert_eq!(software, keras + 2 * (1 + 10 + 9) + 9 + 5 + 6);
     }
 
     #[test]
     fn a_dispatch_writes_to_different_buffers() {
-        for job in lowered(Variant::Caffe, Join::Direct, KernelSet::Software).jobs {
+        for job in lowered(Variant::Caffe, ConcatMode::InPlace, KernelSet::Software).jobs {
             let mut binds = job.binds.clone();
             binds.dedup();
             assert_eq!(binds.len(), job.binds.len());
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_gpu_needs_nothing_of_software_adapters() {
-        for join in [Join::Direct, Join::Gains] {
-            let lowered = lowered(Variant::Caffe, join, KernelSet::Hardware);
+        for concat in [ConcatMode::InPlace, ConcatMode::WithGains] {
+            let lowered = lowered(Variant::Caffe, concat, KernelSet::Hardware);
             let shaders: Vec<&str> = lowered.jobs.iter().map(|job| job.kernel.entry.shader.name).collect();
             assert!(shaders.iter().all(|name| !name.starts_with("software/")), "{shaders:?}");
             assert!(lowered.textures.is_empty());

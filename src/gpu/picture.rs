@@ -132,7 +132,7 @@ impl Picture {
         let taps = preprocess.taps(width, height, crop);
         let reach = taps[1].reach();
         let (first_row, rows) = (reach.start, reach.len());
-        let (spans, weights) = join(&taps);
+        let (spans, weights) = concatenated(&taps);
         let bytes = [rows * width * 4, rows * preprocess.size * 16, weights.len() * 4];
         if bytes.iter().any(|&bytes| bytes as u64 > device.max_binding()) {
             return None;
@@ -169,7 +169,7 @@ fn fit<'a>(
 }
 
 /// Spans and weights of both axes, one after the other.
-fn join([across, down]: &[Taps; 2]) -> (Vec<u32>, Vec<f32>) {
+fn concatenated([across, down]: &[Taps; 2]) -> (Vec<u32>, Vec<f32>) {
     let start = across.weights.len() as u32;
     let moved = down.spans.iter().map(|&[first, count, at]| [first, count, at + start]);
     let spans = across.spans.iter().copied().chain(moved).flatten().collect();

@@ -18,11 +18,17 @@ use googlenet::graph::network::Network;
 use googlenet::graph::tensor::{Shape, Tensor};
 use googlenet::model::Model;
 use googlenet::model::weights::Weights;
-use googlenet::plan::{Input, Join};
+use googlenet::plan::{ConcatMode, Input};
 use reference::{Values, evaluate};
 
-pub const CPU: Options =
-    Options { backend: Backend::Cpu, threads: None, check: None, half: false, join: Join::Direct, kernels: None };
+pub const CPU: Options = Options {
+    backend: Backend::Cpu,
+    threads: None,
+    check: None,
+    half: false,
+    concat: ConcatMode::InPlace,
+    kernels: None,
+};
 /// A GPU or a software adapter, running the kernels that are meant for hardware.
 pub const HARDWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Hardware), ..CPU };
 /// The same by the kernels that are fast on software adapters.
