@@ -156,8 +156,8 @@ pub struct PreparedGpu {
 }
 
 impl PreparedGpu {
-    /// Opens the device. On a GPU every pipeline of GoogLeNet is made here; a software adapter, which is seldom used in
-    /// the end, is only opened. With `half`, activations and weights are stored and multiplied in f16 where the GPU can.
+    /// Opens the device. On a GPU every pipeline of GoogLeNet is made here; on a software adapter, which is seldom used
+    /// in the end, only those for pictures and for looking at activations. With `half`, activations and weights are stored and multiplied in f16 where the GPU can.
     /// Fails with [`Error::NoGpu`] where there is no adapter.
     pub async fn new(half: bool) -> Result<Self> {
         Self::with(half, None).await
@@ -175,9 +175,9 @@ impl PreparedGpu {
                 let plan = Plan::new(&network, 1, ConcatMode::InPlace)?;
                 let lowered = lower(&network, &plan, set, &|key| default_config(set, key))?;
                 lowered.jobs.into_iter().for_each(|job| drop(kernels.get(&device, job.kernel)));
-                let others = [&picture::KERNELS[..], &contact_sheet::KERNELS, &statistics::KERNELS];
-                others.into_iter().flatten().for_each(|&entry| drop(kernels.get(&device, entry)));
             }
+            let others = [&picture::KERNELS[..], &contact_sheet::KERNELS, &statistics::KERNELS];
+            others.into_iter().flatten().for_each(|&entry| drop(kernels.get(&device, entry)));
             Ok::<_, Error>(kernels)
         });
         errors.result().await?;

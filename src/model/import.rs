@@ -1,7 +1,7 @@
 //! Files of other frameworks, made into model files.
 //!
 //! Each format is a file of its own under `import/`: it recognises its files by their bytes and gives a
-//! [`Source`]. What is the same for all of them, metadata and the last check, is here.
+//! `Source`. What is the same for all of them, metadata and the last check, is here.
 
 mod archive;
 mod caffe;

@@ -44,7 +44,7 @@ enum Weights {
 const SHORT_CHAIN: usize = 64;
 
 impl Algorithm {
-    /// What a layer takes: see BENCHMARKS.md for what else was tried.
+    /// What a layer takes: see docs/tried.md for what else was tried.
     pub fn choose(window: Window, input: Shape, output: Shape) -> Self {
         let Window { kernel, stride, .. } = window;
         let same = (input.h, input.w) == (output.h, output.w);
