@@ -1,5 +1,22 @@
 //! GoogLeNet (Inception v1) on WebGPU, WebAssembly SIMD and the command line.
 //!
+//! ```
+//! use googlenet::engine::{Backend, Engine};
+//! use googlenet::model::{Model, preprocess::Image};
+//! use pollster::block_on;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Model::from_bytes(std::fs::read("www/models/cifar10.safetensors")?)?;
+//! let image = Image::decode(&std::fs::read("www/public/samples/cat.jpg")?)?;
+//! let mut engine = block_on(Engine::new(model, Backend::Cpu))?;
+//! let output = block_on(engine.run(&image))?;
+//! let (class, probability) = output.answer().expect("a network has a classifier").top(0, 1)[0];
+//! assert_eq!(engine.model().labels[class], "cat");
+//! assert!(probability > 0.5);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The modules, each of which imports only from those above it (`tests/layers.rs` checks this):
 //!
 //! - [`error`]: what can go wrong, with a code for programs and a sentence for people

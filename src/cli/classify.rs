@@ -104,7 +104,12 @@ pub fn run(args: Args) -> super::Result {
     Ok(code)
 }
 
-/// The first that there is of: the one the environment names, the bundled one, the reference one.
+/// What to do where there is no model.
+const NO_MODEL: &str = "there is no model: name one with --model, or set GOOGLENET_MODEL. BVLC's model of ImageNet's \
+                        classes is at http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel, and `googlenet \
+                        import bvlc_googlenet.caffemodel -o googlenet.safetensors` makes it a model file";
+
+/// The first of these that exists: the model that the environment names, the bundled one, that of the reference data.
 fn default_model() -> super::Result<PathBuf> {
     let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
     let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
@@ -112,9 +117,7 @@ fn default_model() -> super::Result<PathBuf> {
         env::var_os("GOOGLENET_REFERENCE").map(|dir| Path::new(&dir).join("imagenet/bvlc_googlenet.safetensors"));
     let path = chosen.or_else(|| [bundled, reference].into_iter().flatten().find(|path| path.is_file()));
     let Some(path) = path else {
-        let reason = "there is no model: name one with --model, or set GOOGLENET_MODEL \
-                      (www/models/cifar10.safetensors is not here)";
-        return Err(reason.into());
+        return Err(NO_MODEL.into());
     };
     eprintln!("note: the model is {}", path.display());
     Ok(path)

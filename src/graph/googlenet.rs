@@ -138,6 +138,15 @@ impl FromStr for Variant {
 }
 
 /// What to build.
+///
+/// ```
+/// use googlenet::graph::{googlenet::Spec, tensor::Shape};
+///
+/// let network = Spec::default().build()?;
+/// let module = network.find("inception_3a/output")?;
+/// assert_eq!(network.node(module).shape, Shape::new(1, 28, 28, 256));
+/// # Ok::<(), googlenet::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
     pub variant: Variant,
