@@ -1,6 +1,6 @@
 // Our engine through its own API: what an application calls. All that the benchmark knows of it is here.
 
-import { GoogLeNet, type StepTime } from '../src/index.js';
+import { GoogLeNet, type StepTime } from '../package/index.js';
 import { model, type Net, type Runtime, type Step } from './runtime';
 
 const NAMES = { plain: 'googlenet-web simd', relaxed: 'googlenet-web relaxed' };

@@ -1,7 +1,7 @@
 // Runs in the browser: loads a model, runs a stored input, compares every layer with what another
 // framework computed.
 
-import { GoogLeNet, type Answer, type Backend, type Info } from '../../src/index.js';
+import { GoogLeNet, type Answer, type Backend, type Info } from '../../package/index.js';
 import { fromCaffe, fromKeras } from './names';
 import { tensors, type Tensor } from './safetensors';
 

@@ -1,6 +1,6 @@
 // Runs in the browser: a model on pictures that are the rows of one large picture.
 
-import { GoogLeNet, type Backend, type Info } from '../../src/index.js';
+import { GoogLeNet, type Backend, type Info } from '../../package/index.js';
 
 /** Every class's probability, by head. */
 type Heads = Record<string, number[]>;

@@ -1,6 +1,6 @@
 // The team of threads without an engine: this worker, or a helper of it.
 
-import init, { Crew, Helper } from '../../src/wasm/team';
+import init, { Crew, Helper } from '../../package/wasm/team';
 
 /** What the page asks for. */
 export interface Exercise {
@@ -27,7 +27,7 @@ export interface Report {
 
 const PAUSES = [0, 20, 50, 100, 1000];
 const STACK = 256 << 10;
-const url = new URL('../../src/wasm/team_bg.wasm', import.meta.url);
+const url = new URL('../../package/wasm/team_bg.wasm', import.meta.url);
 
 /** What the next message says. */
 function told<T>(): Promise<T> {

@@ -1,6 +1,6 @@
 // Runs in the browser: the engine in each of its builds, and the team of threads alone.
 
-import { GoogLeNet, type GoogLeNetError, type Info, type LoadOptions, type StepTime } from '../../src/index.js';
+import { GoogLeNet, type GoogLeNetError, type Info, type LoadOptions, type StepTime } from '../../package/index.js';
 import type { Exercise, Report, Shared } from './team-worker';
 
 interface Run {

@@ -10,14 +10,14 @@
  * @packageDocumentation
  */
 
-import { GoogLeNet } from './client.js';
+import { GoogLeNet } from './api/client.js';
 import { Branches } from './element/branches.js';
 import { make, tell } from './element/dom.js';
 import { STYLE } from './element/style.js';
-import { GoogLeNetError } from './errors.js';
-import { bitmap, isPixels } from './pixels.js';
-import { picture } from './sources.js';
-import type { Answer, Backend, Class, Crop, LoadOptions, Progress, Source } from './types.js';
+import { GoogLeNetError } from './api/errors.js';
+import { bitmap, isPixels } from './worker/pixels.js';
+import { picture } from './api/sources.js';
+import type { Answer, Backend, Class, Crop, LoadOptions, Progress, Source } from './api/types.js';
 
 /** What the element's events carry in their `detail`. */
 export interface ClassifierEvents {

@@ -1,7 +1,7 @@
 // The two ways to a session: across a worker's boundary, and on the calling thread.
 
-import { failure } from './errors.js';
-import { absolute } from './models.js';
+import { failure } from '../api/errors.js';
+import { absolute } from '../api/models.js';
 import type { Failure, Message, Reply, Shared } from './protocol.js';
 
 export interface Channel {
@@ -98,7 +98,7 @@ function start(workerUrl: string | URL | undefined): Worker {
     return foreign(workerUrl === undefined ? new URL('worker.js', own).href : url);
   }
   if (workerUrl !== undefined) return new Worker(url, { type: 'module', name: 'googlenet' });
-  return new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'googlenet' });
+  return new Worker(new URL('../worker.ts', import.meta.url), { type: 'module', name: 'googlenet' });
 }
 
 /** A worker's script must be of the page's own site, but it may import another's. */

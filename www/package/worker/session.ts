@@ -1,18 +1,18 @@
 // Owns the engine and answers calls, one after the other; pictures on a GPU two at a time. In a worker as a rule; on the
 // calling thread otherwise.
 
-import { NO_WEBGPU, refusal } from './adapter.js';
-import { Arrival } from './arrival.js';
-import { joined } from './bytes.js';
-import { download } from './download.js';
-import { compile, cpuModule, files, gpuModule, imagenet, wanted } from './engines.js';
-import type { CpuModule, Engine, GpuEngine, GpuModule, ModelBytes, Summon, Wanted, Warm } from './engines.js';
-import { GoogLeNetError, bad, failure } from './errors.js';
+import { NO_WEBGPU, refusal } from '../loading/adapter.js';
+import { Arrival } from '../loading/upload.js';
+import { joined } from '../loading/bytes.js';
+import { download } from '../loading/download.js';
+import { compile, cpuModule, files, gpuModule, imagenet, wanted } from '../loading/engines.js';
+import type { CpuModule, Engine, GpuEngine, GpuModule, ModelBytes, Summon, Wanted, Warm } from '../loading/engines.js';
+import { GoogLeNetError, bad, failure } from '../api/errors.js';
 import { pixels } from './pixels.js';
 import { present, presents, type Resident } from './present.js';
 import type { Call, Calls, Explanation, Loaded, ModelPlace, Reply, Request, Sheet } from './protocol.js';
 import { keep, kept } from './tuning.js';
-import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from './types.js';
+import type { Ablation, Answer, Info, Layer, Pixels, Progress, StepTime } from '../api/types.js';
 
 type Report = (progress: Progress) => void;
 type Replay = (engine: Engine) => Promise<unknown>;
@@ -330,8 +330,8 @@ export class Session {
   /** Another framework's file as one of ours. The importers are large, and fetched when they are needed. */
   async #convert(bytes: Uint8Array, name: string): Promise<Uint8Array> {
     const [{ default: init, convert }, module] = await Promise.all([
-      import('./wasm/importers.js'),
-      compile(new URL('./wasm/importers_bg.wasm', import.meta.url), 'importers', this.#wasmUrl),
+      import('../wasm/importers.js'),
+      compile(new URL('../wasm/importers_bg.wasm', import.meta.url), 'importers', this.#wasmUrl),
     ]);
     await init({ module_or_path: module });
     return convert(bytes, name, this.#imported);

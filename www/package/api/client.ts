@@ -1,10 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // A loaded network: a promise for every call, answered by a session.
 
-import { elsewhere, here, type Channel } from './channel.js';
+import { elsewhere, here, type Channel } from '../worker/channel.js';
 import { GoogLeNetError, bad } from './errors.js';
 import { directory, place } from './models.js';
-import type { Call, Calls, Failure, Loaded, Picture, Reply } from './protocol.js';
+import type { Call, Calls, Failure, Loaded, Picture, Reply } from '../worker/protocol.js';
 import { moved, picture } from './sources.js';
 import { table } from './summary.js';
 import type {

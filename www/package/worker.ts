@@ -1,9 +1,9 @@
 // The worker's script: a session, or a helper of one; its first message tells.
 
-import { failure } from './errors.js';
-import { assist, summon } from './helpers.js';
-import type { Message, Reply, Shared } from './protocol.js';
-import { Session } from './session.js';
+import { failure } from './api/errors.js';
+import { assist, summon } from './worker/threads.js';
+import type { Message, Reply, Shared } from './worker/protocol.js';
+import { Session } from './worker/session.js';
 
 const begin = ({ data }: MessageEvent<Message | Shared>) => {
   if ('memory' in data) void assist(data).catch(reportError);

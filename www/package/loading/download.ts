@@ -1,10 +1,10 @@
 // A model file's bytes: from the cache, or downloaded, over several connections if need be, and checked.
 
-import type { Coming } from './arrival.js';
+import type { Coming } from './upload.js';
 import { joined } from './bytes.js';
-import { GoogLeNetError } from './errors.js';
+import { GoogLeNetError } from '../api/errors.js';
 import { readFile } from './node.js';
-import type { Progress } from './types.js';
+import type { Progress } from '../api/types.js';
 
 type Report = (progress: Progress) => void;
 type Come = (file: Coming) => void;

@@ -1,4 +1,4 @@
-import type { Failure } from './protocol.js';
+import type { Failure } from '../worker/protocol.js';
 
 /**
  * An error with a stable `code` for programs and a sentence for people.

@@ -3,7 +3,7 @@
 import type {
   Ablation, ActivationMap, Answer, Backend, Branch, Crop, Events, Info, Layer, Pixels, Progress, Simd,
   StepTime,
-} from './types.js';
+} from '../api/types.js';
 
 /** A picture as it can be posted: a file, its address, a bitmap that is the session's own, or pixels. */
 export type Picture = Blob | string | ImageBitmap | Pixels;

@@ -1,7 +1,7 @@
 // Where the models are, and what they must be.
 
 import { bad } from './errors.js';
-import type { ModelPlace } from './protocol.js';
+import type { ModelPlace } from '../worker/protocol.js';
 import type { LoadOptions } from './types.js';
 
 /** Of the files in `models/`; `cargo xtask pack` checks them. */
@@ -31,8 +31,8 @@ function named(name: 'cifar10' | 'imagenet', heads: boolean, folder: string | UR
   if (name === 'imagenet') throw bad(NO_IMAGENET);
   // Bundlers find these two as they stand.
   const url = heads
-    ? new URL('../models/cifar10.safetensors', import.meta.url)
-    : new URL('../models/cifar10-noheads.safetensors', import.meta.url);
+    ? new URL('../../models/cifar10.safetensors', import.meta.url)
+    : new URL('../../models/cifar10-noheads.safetensors', import.meta.url);
   return { url: url.href, sha256 };
 }
 

@@ -2,8 +2,8 @@
 
 import { GoogLeNetError, bad } from './errors.js';
 import { absolute } from './models.js';
-import { isPixels } from './pixels.js';
-import type { Picture } from './protocol.js';
+import { isPixels } from '../worker/pixels.js';
+import type { Picture } from '../worker/protocol.js';
 import type { Source } from './types.js';
 
 /** By what they call themselves, as those of another window are of another class. */

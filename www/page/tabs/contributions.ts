@@ -5,9 +5,9 @@ import { html, render } from 'lit-html';
 import { guard } from 'lit-html/directives/guard.js';
 import { byId, share } from '../dom';
 import { names, signed } from '../words';
-import { overlay, type Shown } from './picture';
-import { savePng } from './save';
-import { descending } from './values';
+import { overlay, type Shown } from '../inside/picture';
+import { savePng } from '../inside/save';
+import { descending } from '../inside/values';
 
 const select = byId('class', HTMLSelectElement);
 const part = byId('part', HTMLSelectElement);

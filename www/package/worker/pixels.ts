@@ -1,6 +1,6 @@
-import { GoogLeNetError } from './errors.js';
+import { GoogLeNetError } from '../api/errors.js';
 import type { Picture } from './protocol.js';
-import type { Pixels } from './types.js';
+import type { Pixels } from '../api/types.js';
 
 // The network sees a few hundred pixels; more than this on a side only costs memory.
 const LONGEST = 4096;

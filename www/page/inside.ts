@@ -5,12 +5,12 @@ import { html, nothing, render } from 'lit-html';
 import { byId, share } from './dom';
 import * as habits from './habits';
 import * as branches from './inside/branches';
-import * as compare from './inside/compare';
+import * as compare from './tabs/compare';
 import * as map from './inside/map';
 import type { Shown } from './inside/picture';
 import { save } from './inside/save';
-import * as tables from './inside/tables';
-import * as why from './inside/why';
+import * as tables from './inside/table';
+import * as why from './tabs/contributions';
 import { addressOf } from './sources';
 import { names, percent, signed } from './words';
 

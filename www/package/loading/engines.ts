@@ -1,14 +1,14 @@
 // The engine is built five times: once for the GPU, and for the CPU with and without relaxed SIMD, with and without
 // threads. This fetches the build that is asked for, and no other.
 
-import { GoogLeNetError, bad } from './errors.js';
+import { GoogLeNetError, bad } from '../api/errors.js';
 import { hasRelaxedSimd, hasSimd, hasThreads, spillsTiles } from './features.js';
-import { threaded } from './helpers.js';
+import { threaded } from '../worker/threads.js';
 import { readFile } from './node.js';
-import type { Shared } from './protocol.js';
-import type { Simd } from './types.js';
-import type { Engine as CpuEngine } from './wasm/googlenet_cpu.js';
-import type { Engine as GpuEngine, Warm } from './wasm/googlenet_gpu.js';
+import type { Shared } from '../worker/protocol.js';
+import type { Simd } from '../api/types.js';
+import type { Engine as CpuEngine } from '../wasm/googlenet_cpu.js';
+import type { Engine as GpuEngine, Warm } from '../wasm/googlenet_gpu.js';
 
 export type { CpuEngine, GpuEngine, Warm };
 
@@ -71,9 +71,9 @@ export function wanted(threads: number | undefined): number {
 
 /** The engine for the GPU. */
 export async function gpuModule(wasmUrl: string | undefined): Promise<GpuModule> {
-  const url = new URL('./wasm/googlenet_gpu_bg.wasm', import.meta.url);
+  const url = new URL('../wasm/googlenet_gpu_bg.wasm', import.meta.url);
   const [{ default: init, Engine, Warm }, module] = await Promise.all([
-    import('./wasm/googlenet_gpu.js'),
+    import('../wasm/googlenet_gpu.js'),
     compile(url, 'googlenet_gpu', wasmUrl),
   ]);
   await init({ module_or_path: module });
@@ -96,10 +96,10 @@ export async function cpuModule({ simd, threads, wasmUrl }: Wanted, summon: Summ
     }
   }
   const url = relaxed
-    ? new URL('./wasm/googlenet_cpu_relaxed_bg.wasm', import.meta.url)
-    : new URL('./wasm/googlenet_cpu_bg.wasm', import.meta.url);
+    ? new URL('../wasm/googlenet_cpu_relaxed_bg.wasm', import.meta.url)
+    : new URL('../wasm/googlenet_cpu_bg.wasm', import.meta.url);
   const [{ default: init, Engine }, module] = await Promise.all([
-    relaxed ? import('./wasm/googlenet_cpu_relaxed.js') : import('./wasm/googlenet_cpu.js'),
+    relaxed ? import('../wasm/googlenet_cpu_relaxed.js') : import('../wasm/googlenet_cpu.js'),
     compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}`, wasmUrl),
   ]);
   await init({ module_or_path: module });
@@ -125,8 +125,8 @@ function isRelaxed(simd: Simd): boolean {
 /** The engine on a memory that workers can share. */
 async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<CpuModule> {
   const url = relaxed
-    ? new URL('./wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
-    : new URL('./wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
+    ? new URL('../wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
+    : new URL('../wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
   const [{ default: init, Engine }, module] = await Promise.all([
     threaded(relaxed),
     compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
@@ -152,7 +152,7 @@ export function compile(bundled: URL, name: string, wasmUrl: string | undefined)
 
 /** The names of ImageNet's classes, one a line. */
 export function imagenet(wasmUrl: string | undefined): Promise<string> {
-  const url = new URL('./wasm/imagenet_labels.txt', import.meta.url);
+  const url = new URL('../wasm/imagenet_labels.txt', import.meta.url);
   return part(url, 'imagenet_labels.txt', wasmUrl, (response) => response.text());
 }
 

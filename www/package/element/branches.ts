@@ -1,7 +1,7 @@
 // The branch view: every channel of the four branches of a module, as tiles.
 
-import type { GoogLeNet } from '../client.js';
-import type { Layer } from '../types.js';
+import type { GoogLeNet } from '../api/client.js';
+import type { Layer } from '../api/types.js';
 import { make, tell } from './dom.js';
 
 /** Shows a module's branches; which module is chosen from a list. */

@@ -11,8 +11,8 @@ const STACK = 512 << 10;
 const PATIENCE = 10_000;
 
 /** The bindings of a module with threads. */
-export function threaded(relaxed: boolean): Promise<typeof import('./wasm/googlenet_cpu_threads.js')> {
-  return relaxed ? import('./wasm/googlenet_cpu_relaxed_threads.js') : import('./wasm/googlenet_cpu_threads.js');
+export function threaded(relaxed: boolean): Promise<typeof import('../wasm/googlenet_cpu_threads.js')> {
+  return relaxed ? import('../wasm/googlenet_cpu_relaxed_threads.js') : import('../wasm/googlenet_cpu_threads.js');
 }
 
 /** Has the page start helpers. Resolves when all have arrived, or those that will. */

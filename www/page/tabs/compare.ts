@@ -5,10 +5,10 @@ import { html, nothing, render, type TemplateResult } from 'lit-html';
 import { byId, canvas } from '../dom';
 import { fetched } from '../sources';
 import { names, percent } from '../words';
-import { branchesOf } from './branches';
-import { copy } from './save';
-import { fill } from './tables';
-import { extent } from './values';
+import { branchesOf } from '../inside/branches';
+import { copy } from '../inside/save';
+import { fill } from '../inside/table';
+import { extent } from '../inside/values';
 
 const pair = byId('pair', HTMLElement);
 const table = byId('differences', HTMLTableElement);
