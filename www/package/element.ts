@@ -1,5 +1,5 @@
 /**
- * `<googlenet-classifier>`: drop a picture on it, and it says what is in it.
+ * `<googlenet-classifier>`, a custom element that classifies the picture that is dropped on it.
  *
  * @example
  * ```html
@@ -11,50 +11,50 @@
  */
 
 import { GoogLeNet } from './api/client.js';
-import { Branches } from './element/branches.js';
-import { make, tell } from './element/dom.js';
-import { STYLE } from './element/style.js';
 import { GoogLeNetError } from './api/errors.js';
-import { bitmap, isPixels } from './worker/pixels.js';
-import { picture } from './api/sources.js';
+import { toPicture } from './api/sources.js';
 import type { Answer, Backend, Class, Crop, LoadOptions, Progress, Source } from './api/types.js';
+import { Branches } from './element/branches.js';
+import { describe, make } from './element/dom.js';
+import { STYLE } from './element/style.js';
+import { isPixels, toBitmap } from './worker/pixels.js';
 
-/** What the element's events carry in their `detail`. */
+/** The element's events. The result is in their `detail`. */
 export interface ClassifierEvents {
-  /** A picture was named. It bubbles. */
+  /** A picture was classified. The event bubbles. */
   classify: CustomEvent<Answer>;
-  /** How far loading has come. */
+  /** Loading has progressed. */
   progress: CustomEvent<Progress>;
-  /** A picture, or the network, could not be read. */
+  /** A picture could not be classified, or the network could not be loaded. */
   error: CustomEvent<GoogLeNetError>;
 }
 
-/** What of the picture is shown: as much as the network sees of it, at a size that screens have. */
-const SHOWN = 720;
+/** The shorter side of the picture as it is shown, in pixels; it is shown smaller where the picture is smaller. */
+const MAX_SHOWN_SIDE = 720;
 
-/** A model of no more classes than this says which they are. */
-const FEW = 20;
+/** The greatest number of classes that are listed below the answer. */
+const MAX_LISTED_CLASSES = 20;
 
-// Where there is no DOM, as in Node, the file can be imported all the same.
+// The file can be imported where there is no DOM, as in Node.
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 
 /**
- * The element.
+ * The custom element `<googlenet-classifier>`.
  *
- * Attributes: `model` (an address, or `cifar10`), `backend`, `threads`, `top`, `crop`, `wasm-url`, `model-url`,
- * `worker-url` as the options of {@link GoogLeNet.load} and {@link GoogLeNet.classify}; `src` names a picture; `inspect`
- * shows the branches of an inception module; `lazy` downloads the network only with the first picture.
+ * Attributes: `model` (an address, or `cifar10`), `backend`, `threads`, `top`, `crop`, `wasm-url`, `model-url` and
+ * `worker-url` are the options of {@link GoogLeNet.load} and {@link GoogLeNet.classify}. `src` is the address of a picture.
+ * `inspect` shows the branches of an inception module. `lazy` downloads the network only with the first picture.
  *
  * Parts: `frame`, `drop`, `hint`, `picture`, `answer`, `status`, `progress`, `list`, `class`, `name`, `share`, `track`,
  * `fill`, `branches`, `module`, `select`, `lanes`, `branch`, `caption`, `tiles`. Custom properties: `--googlenet-ink`,
  * `-soft`, `-paper`, `-line`, `-track`, `-accent`, `-alert`, `-radius`, `-font`.
  */
 export class GoogLeNetClassifier extends Base {
-  /** Which attributes are watched. */
+  /** The attributes whose changes take effect. */
   static readonly observedAttributes = ['src', 'inspect', 'model', 'backend'];
 
   #net: Promise<GoogLeNet> | undefined;
-  /** Counts pictures: the answer to any but the last is not shown. */
+  /** Counts the pictures. Only the answer for the last one is shown. */
   #turn = 0;
 
   readonly #input = make('input', '');
@@ -62,8 +62,8 @@ export class GoogLeNetClassifier extends Base {
   readonly #hint: HTMLSpanElement = make('span', 'hint', make('b', '', 'Drop a photograph'), 'or press to choose one');
   readonly #drop = make('button', 'drop', this.#picture, this.#hint);
   readonly #status = make('p', 'status');
-  /** The same for those who do not see the answer. */
-  readonly #said = make('p', 'said');
+  /** The answer for screen readers. */
+  readonly #announcement = make('p', 'said');
   readonly #bar = make('progress', 'progress');
   readonly #list = make('ol', 'list');
   readonly #branches = new Branches(() => void this.#inspect());
@@ -74,30 +74,30 @@ export class GoogLeNetClassifier extends Base {
     sheet.replaceSync(STYLE);
     const root = this.attachShadow({ mode: 'open', delegatesFocus: true });
     root.adoptedStyleSheets = [sheet];
-    const answer = make('section', 'answer', this.#list, this.#status, this.#bar, this.#said);
+    const answer = make('section', 'answer', this.#list, this.#status, this.#bar, this.#announcement);
     root.append(make('div', 'frame', this.#drop, answer, this.#branches.view), this.#input);
-    tell(this.#said, 'status');
-    tell(this.#picture, 'img', 'The picture');
-    tell(this.#bar, undefined, 'Loading the network');
+    describe(this.#announcement, 'status');
+    describe(this.#picture, 'img', 'The picture');
+    describe(this.#bar, undefined, 'Loading the network');
     this.#picture.hidden = this.#bar.hidden = this.#input.hidden = true;
     this.#drop.type = 'button';
     Object.assign(this.#input, { type: 'file', accept: 'image/*' });
     this.#listen();
   }
 
-  /** Called by the browser. */
+  /** Starts to load. Called by the browser when the element is added to the page. */
   connectedCallback(): void {
     const { src } = this;
     if (src) void this.#attempt(() => this.classify(src));
     else if (!this.hasAttribute('lazy')) void this.#attempt(() => this.load());
   }
 
-  /** Called by the browser: what leaves the page frees its network. */
+  /** Frees the network. Called by the browser when the element is removed from the page. */
   disconnectedCallback(): void {
     this.free();
   }
 
-  /** Called by the browser. */
+  /** Applies a change of an attribute. Called by the browser. */
   attributeChangedCallback(name: string, before: string | null, value: string | null): void {
     if (!this.isConnected || before === value) return;
     if (name === 'src' && value) void this.#attempt(() => this.classify(value));
@@ -108,28 +108,28 @@ export class GoogLeNetClassifier extends Base {
     }
   }
 
-  /** The address of the picture it shows, as the attribute has it. */
+  /** The address of the picture, from the attribute `src`; null where there is none. */
   get src(): string | null {
     return this.getAttribute('src');
   }
 
-  /** Shows another picture. */
+  /** Classifies the picture at another address. */
   set src(value: string | null) {
     if (value === null) this.removeAttribute('src');
     else this.setAttribute('src', value);
   }
 
-  /** Whether the branches are shown, as the attribute has it. */
+  /** Whether the branches are shown, from the attribute `inspect`. */
   get inspect(): boolean {
     return this.hasAttribute('inspect');
   }
 
-  /** Shows the branches, or hides them. */
+  /** Shows or hides the branches. */
   set inspect(value: boolean) {
     this.toggleAttribute('inspect', value);
   }
 
-  /** The network: the one it has, or one that it loads. */
+  /** Returns the element's network, which is loaded first if necessary. */
   load(): Promise<GoogLeNet> {
     if (!this.#net) {
       const loading = GoogLeNet.load(this.#options());
@@ -137,7 +137,7 @@ export class GoogLeNetClassifier extends Base {
       loading.then(
         (net) => this.#loaded(loading, net),
         () => {
-          // The next picture is another try.
+          // The next picture tries again.
           if (this.#net === loading) this.#net = undefined;
         },
       );
@@ -145,16 +145,16 @@ export class GoogLeNetClassifier extends Base {
     return this.#net;
   }
 
-  /** Shows a picture and says what is in it. */
+  /** Shows a picture and its answer. */
   async classify(source: Source): Promise<Answer> {
     const mine = ++this.#turn;
     this.#list.classList.add('busy');
     try {
-      const seen = await shown(source);
-      if (mine === this.#turn) this.#show(seen);
+      const bitmap = await decode(source);
+      if (mine === this.#turn) this.#show(bitmap);
       const net = await this.load();
       const crop = (this.getAttribute('crop') ?? 'center') as Crop;
-      const answer = await net.classify(seen, { top: Number(this.getAttribute('top') ?? 5), crop });
+      const answer = await net.classify(bitmap, { top: Number(this.getAttribute('top') ?? 5), crop });
       if (mine === this.#turn) await this.#answer(net, answer);
       return answer;
     } finally {
@@ -162,7 +162,7 @@ export class GoogLeNetClassifier extends Base {
     }
   }
 
-  /** Frees the network; another is loaded when it is needed. */
+  /** Frees the network. Another one is loaded when it is needed. */
   free(): void {
     const net = this.#net;
     this.#net = undefined;
@@ -185,10 +185,10 @@ export class GoogLeNetClassifier extends Base {
   }
 
   #loaded(loading: Promise<GoogLeNet>, net: GoogLeNet): void {
-    // It may have been freed meanwhile.
+    // The element may have been freed meanwhile.
     if (this.#net !== loading) return net.free();
     this.#bar.hidden = true;
-    if (this.#turn === 0) this.#say(`Ready.${known(net.info.labels)}`);
+    if (this.#turn === 0) this.#say(`Ready.${classList(net.info.labels)}`);
   }
 
   #listen(): void {
@@ -198,7 +198,7 @@ export class GoogLeNetClassifier extends Base {
     this.#drop.addEventListener('click', () => this.#input.click());
     this.#input.addEventListener('change', () => {
       take(this.#input.files?.[0]);
-      // So that the same file can be chosen again.
+      // Otherwise choosing the same file again would fire no event.
       this.#input.value = '';
     });
     this.addEventListener('paste', (event) => take(event.clipboardData?.files[0]));
@@ -212,12 +212,12 @@ export class GoogLeNetClassifier extends Base {
     this.addEventListener('drop', (event) => take(event.dataTransfer?.files[0]));
   }
 
-  /** Does something that a person asked for; what goes wrong is said in place. */
+  /** Runs an action of the user, and shows its error in the element. */
   async #attempt(what: () => Promise<unknown>): Promise<void> {
     try {
       await what();
     } catch (error) {
-      // Not what the page itself ended.
+      // An error because the page has freed the network is not shown.
       if (!(error instanceof GoogLeNetError) || error.code === 'closed') return;
       this.#bar.hidden = true;
       this.#say(error.message, true);
@@ -226,21 +226,21 @@ export class GoogLeNetClassifier extends Base {
   }
 
   #show(picture: ImageBitmap): void {
-    const scale = Math.min(1, SHOWN / Math.min(picture.width, picture.height));
+    const scale = Math.min(1, MAX_SHOWN_SIDE / Math.min(picture.width, picture.height));
     const [width, height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale))) as [number, number];
     Object.assign(this.#picture, { width, height, hidden: false });
     this.#picture.getContext('2d')?.drawImage(picture, 0, 0, width, height);
     this.#hint.hidden = true;
     this.#drop.classList.add('full');
-    tell(this.#drop, undefined, 'Choose another picture');
+    describe(this.#drop, undefined, 'Choose another picture');
   }
 
   async #answer(net: GoogLeNet, answer: Answer): Promise<void> {
     this.#list.replaceChildren(...answer.top.map((best) => this.#line(best)));
     const ms = answer.ms.preprocess + answer.ms.run;
     const [first] = answer.top;
-    this.#say(`Named in ${ms.toFixed(ms < 10 ? 1 : 0)} ms.${known(net.info.labels)}`);
-    this.#said.textContent = first ? `${first.label}, ${this.#percent(first.probability)}` : '';
+    this.#say(`Named in ${ms.toFixed(ms < 10 ? 1 : 0)} ms.${classList(net.info.labels)}`);
+    this.#announcement.textContent = first ? `${first.label}, ${this.#percent(first.probability)}` : '';
     await this.#inspect();
     this.dispatchEvent(new CustomEvent('classify', { detail: answer, bubbles: true, composed: true }));
   }
@@ -275,20 +275,20 @@ export class GoogLeNetClassifier extends Base {
   #say(text: string, bad = false): void {
     this.#status.textContent = text;
     this.#status.classList.toggle('bad', bad);
-    if (bad) this.#said.textContent = text;
+    if (bad) this.#announcement.textContent = text;
   }
 }
 
-/** What a model of few classes knows: people drop anything. */
-function known(labels: string[]): string {
-  return labels.length > FEW ? '' : ` This model knows only ${labels.slice(0, -1).join(', ')} and ${labels.at(-1)}.`;
+/** Lists the classes of a model that has few, since people drop any picture. */
+function classList(labels: string[]): string {
+  return labels.length > MAX_LISTED_CLASSES ? '' : ` This model knows only ${labels.slice(0, -1).join(', ')} and ${labels.at(-1)}.`;
 }
 
-/** The picture as a bitmap, to be shown and to be looked at. */
-async function shown(source: Source): Promise<ImageBitmap> {
-  const posted = await picture(source);
-  if (!isPixels(posted)) return bitmap(posted);
-  return createImageBitmap(new ImageData(new Uint8ClampedArray(posted.data), posted.width, posted.height));
+/** Decodes a picture to a bitmap, which is both shown and classified. */
+async function decode(source: Source): Promise<ImageBitmap> {
+  const picture = await toPicture(source);
+  if (!isPixels(picture)) return toBitmap(picture);
+  return createImageBitmap(new ImageData(new Uint8ClampedArray(picture.data), picture.width, picture.height));
 }
 
 declare global {

@@ -1,5 +1,5 @@
 /**
- * GoogLeNet (Inception v1) in the browser and in Node: WebGPU, or WebAssembly SIMD.
+ * GoogLeNet (Inception v1) in the browser and in Node, on WebGPU or WebAssembly SIMD.
  *
  * @packageDocumentation
  */

@@ -1,18 +1,20 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-// A loaded network: a promise for every call, answered by a session.
+// The class GoogLeNet: each of its methods is a call to a session, which answers it.
 
-import { elsewhere, here, type Channel } from '../worker/channel.js';
-import { GoogLeNetError, bad } from './errors.js';
-import { directory, place } from './models.js';
+import { inThisThread, inWorker, type Channel } from '../worker/channel.js';
 import type { Call, Calls, Failure, Loaded, Picture, Reply } from '../worker/protocol.js';
-import { moved, picture } from './sources.js';
-import { table } from './summary.js';
+import { toChoice } from './backend.js';
+import { GoogLeNetError, argumentError } from './errors.js';
+import { directory, locateModel } from './models.js';
+import { toPicture, transferables } from './sources.js';
+import { formatLayers } from './summary.js';
 import type {
   Ablation, Activation, ActivationMap, Answer, Backend, ClassifyManyOptions, ClassifyOptions, ChannelStats, Contributions,
   Crop, DrawOptions, Events, Info, Layer, LoadOptions, Outcome, Progress, Source, StepTime,
 } from './types.js';
 
-interface Waiting {
+/** A call that is not answered yet. */
+interface PendingCall {
   resolve: (result: unknown) => void;
   reject: (error: GoogLeNetError) => void;
   onProgress: ((progress: Progress) => void) | undefined;
@@ -21,19 +23,18 @@ interface Waiting {
 interface CallOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
-  moved?: Transferable[];
+  /** The parts of the arguments that are transferred instead of being copied. */
+  transfer?: Transferable[];
 }
 
 type Listener<E extends keyof Events> = (detail: Events[E]) => void;
 
-const BACKENDS = ['auto', 'webgpu', 'wasm', 'gpu', 'cpu'];
-
 /**
  * A loaded GoogLeNet.
  *
- * Calls may come at any time: they are begun one after the other, in the order in which they came, and pictures on a
- * GPU two at a time. Every error is a {@link GoogLeNetError}; one about a picture or an argument leaves the network as
- * it was.
+ * Methods may be called at any time: the calls are run one after the other, in the order in which they were made. Only
+ * pictures on a GPU overlap, two at a time. Every error is a {@link GoogLeNetError}; an error about a picture or an
+ * argument leaves the network as it was.
  *
  * @example
  * ```ts
@@ -45,34 +46,34 @@ const BACKENDS = ['auto', 'webgpu', 'wasm', 'gpu', 'cpu'];
  */
 export class GoogLeNet {
   #channel: Channel | undefined;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #pending = new Map<number, PendingCall>();
   readonly #listeners = new Map<keyof Events, Set<Listener<keyof Events>>>();
-  #next = 0;
-  #dead: GoogLeNetError | undefined;
+  #nextId = 0;
+  /** The error with which every call is rejected since `free` or a fatal error. */
+  #closed: GoogLeNetError | undefined;
   #loaded: Loaded | undefined;
 
   private constructor() {}
 
   /**
-   * Downloads a model and readies it.
+   * Downloads a model and prepares it to run.
    *
-   * @param options - Which model, where to run, and what to tell meanwhile. All may be left out.
-   * @returns A network that is ready to classify; free it when it is no longer needed.
-   * @throws {@link GoogLeNetError} with what is wrong: the model, the connection, the GPU that was asked for.
+   * @param options - Which model to load, where to run it, and callbacks. Every option may be left out.
+   * @returns A network that is ready to classify. Free it when it is no longer needed.
+   * @throws {@link GoogLeNetError} where the model, the connection or the requested backend fails.
    */
   static async load(options: LoadOptions = {}): Promise<GoogLeNet> {
     const { backend = 'auto', heads = true, ablation = false, f16 = false, threads, simd = 'auto', tune = true, check } = options;
-    const { imported = {}, onProgress, signal, wasmUrl, workerUrl } = options;
-    if (!BACKENDS.includes(backend)) throw bad(`"${backend}" is no backend; there are auto, webgpu and wasm.`);
-    const { worker = typeof Worker !== 'undefined' } = options;
-    const model = place(options);
+    const { imported = {}, onProgress, signal, wasmUrl, workerUrl, worker = typeof Worker !== 'undefined' } = options;
+    const choice = toChoice(backend);
+    const model = locateModel(options);
     const net = new GoogLeNet();
     try {
       const listener = (reply: Reply) => net.#receive(reply);
-      net.#channel = worker ? elsewhere(listener, workerUrl) : await here(listener);
+      net.#channel = worker ? inWorker(listener, workerUrl) : await inThisThread(listener);
       const folder = wasmUrl === undefined ? undefined : directory(wasmUrl);
-      const args = { model, imported: JSON.stringify(imported), backend, f16, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
-      net.#loaded = await net.#call('load', args, { onProgress, signal });
+      const settings = { imported: JSON.stringify(imported), f16, heads, ablation, threads, simd, tune, check, wasmUrl: folder };
+      net.#loaded = await net.#call('load', { model, backend: choice, settings }, { onProgress, signal });
       return net;
     } catch (error) {
       net.free();
@@ -80,108 +81,110 @@ export class GoogLeNet {
     }
   }
 
-  /** What the network is and what it runs on. */
+  /** The properties of the network and of the backend that it runs on. */
   get info(): Info {
     return this.#ready().info;
   }
 
-  /** The network's layers in the order in which they run. */
+  /** The network's layers, in the order in which they run. */
   get layers(): readonly Layer[] {
     return this.#ready().layers;
   }
 
-  /** Whether `free` or a fault has ended it; a new one must be loaded. */
+  /** Whether `free` or a fatal error has closed the network; then a new one must be loaded. */
   get closed(): boolean {
-    return this.#dead !== undefined;
+    return this.#closed !== undefined;
   }
 
-  /** The layers as a table to print: output shape, parameters, multiply-adds, what they are connected to. */
+  /** Returns the layers as a text table with their output shapes, parameters, multiply-adds and inputs. */
   summary(): string {
-    return table(this.layers);
+    return formatLayers(this.layers);
   }
 
   /**
-   * Moves to another backend; where that fails it goes on with the one it has.
+   * Moves the network to another backend. It stays on the current one where that fails.
    *
-   * @returns What it runs on now.
+   * @param backend - The backend to run on.
+   * @returns The properties of the network on its new backend.
    */
   async move(backend: Backend, { onProgress }: Pick<LoadOptions, 'onProgress'> = {}): Promise<Info> {
-    const info = await this.#call('move', { backend }, { onProgress });
+    const info = await this.#call('move', { backend: toChoice(backend) }, { onProgress });
     this.#ready().info = info;
     return info;
   }
 
   /**
-   * Says what is in a picture.
+   * Classifies a picture.
    *
-   * @param source - A file, its address, an element that shows it, or pixels. In Node: pixels.
+   * @param source - A file, its address, an element that shows it, or pixels. In Node only pixels are possible.
    */
   async classify(source: Source, { top = 5, crop = 'center', signal }: ClassifyOptions = {}): Promise<Answer> {
-    const [answer] = await this.#classify([await picture(source)], top, crop, signal);
+    const [answer] = await this.#classify([await toPicture(source)], { top, crop, signal });
     if (!answer || answer instanceof GoogLeNetError) throw answer;
     return answer;
   }
 
   /**
-   * Says what is in each of many pictures.
+   * Classifies many pictures. Each batch is decoded while the one before it runs.
    *
-   * @param sources - The pictures, each looked at while the one before it is answered.
-   * @returns In their order, an answer for each; where a picture cannot be read, its error.
+   * @param sources - The pictures.
+   * @returns The answers in the order of the pictures; for a picture that cannot be read, its error.
    */
   async classifyMany(sources: Iterable<Source>, options: ClassifyManyOptions = {}): Promise<Outcome[]> {
     const { batch = 1, top = 5, crop = 'center', onProgress, signal } = options;
-    if (!Number.isInteger(batch) || batch < 1) throw bad(`There cannot be ${batch} pictures in a batch.`);
+    if (!Number.isInteger(batch) || batch < 1) throw argumentError(`There cannot be ${batch} pictures in a batch.`);
     const all = [...sources];
     const outcomes: Outcome[] = [];
-    const waiting: Promise<Outcome[]>[] = [];
-    const next = async () => {
-      outcomes.push(...(await waiting.shift()!));
+    const running: Promise<Outcome[]>[] = [];
+    const finishFirst = async () => {
+      outcomes.push(...(await running.shift()!));
       onProgress?.({ done: outcomes.length, total: all.length });
     };
     for (let at = 0; at < all.length; at += batch) {
-      const read = await Promise.all(all.slice(at, at + batch).map((source) => picture(source).catch(asError)));
+      const read = await Promise.all(all.slice(at, at + batch).map((source) => toPicture(source).catch(asError)));
       const pictures = read.filter((picture): picture is Picture => !(picture instanceof GoogLeNetError));
-      const answers = pictures.length > 0 ? this.#classify(pictures, top, crop, signal) : Promise.resolve([]);
+      const answers = pictures.length > 0 ? this.#classify(pictures, { top, crop, signal }) : Promise.resolve([]);
       const answered = answers.then((answers) =>
         read.map((picture) => (picture instanceof GoogLeNetError ? picture : answers.shift()!)));
-      // Where one fails, nobody asks for the other.
+      // If an earlier batch fails, this promise is never awaited; its own rejection is then no news.
       answered.catch(() => {});
-      waiting.push(answered);
-      if (waiting.length > 1) await next();
+      running.push(answered);
+      if (running.length > 1) await finishFirst();
     }
-    while (waiting.length > 0) await next();
+    while (running.length > 0) await finishFirst();
     return outcomes;
   }
 
   /**
-   * What the classifier reads of a picture: the 1024 means of the last module's channels.
+   * Returns the input of the classifier for a picture: the means of the last module's 1024 channels.
    *
-   * @param source - As for {@link GoogLeNet.classify}.
+   * @param source - The picture, as for {@link GoogLeNet.classify}.
    */
   async features(source: Source, { crop = 'center', signal }: Omit<ClassifyOptions, 'top'> = {}): Promise<Float32Array> {
-    const posted = await picture(source);
-    return this.#call('features', { picture: posted, crop }, { signal, moved: moved(posted) });
+    const picture = await toPicture(source);
+    return this.#call('features', { picture, crop }, { signal, transfer: transferables(picture) });
   }
 
   /**
-   * What a layer gave for the last picture.
+   * Returns a layer's output for the last picture.
    *
-   * @param layer - Any of {@link GoogLeNet.layers}, by its name.
-   * @param image - Which picture of the last batch.
+   * @param layer - The name of any of {@link GoogLeNet.layers}.
+   * @param image - The index of the picture in the last batch. Default: 0.
    */
   async activation(layer: string, image = 0): Promise<Activation> {
     const { data, shape: [n, ...shape] } = await this.#call('read', { layer });
-    if (!(image >= 0 && image < n)) throw bad(`There is no picture ${image} in a batch of ${n}.`);
+    if (!(image >= 0 && image < n)) throw argumentError(`There is no picture ${image} in a batch of ${n}.`);
     const length = data.length / n;
     return { data: n === 1 ? data : data.slice(image * length, (image + 1) * length), shape };
   }
 
   /**
-   * The mean, greatest and least value of each channel of what a layer gave for the last picture, and how much of it is
-   * zero. Computed where the network is: less comes back than by {@link GoogLeNet.activation}.
+   * Returns the mean, the maximum and the minimum of each channel of a layer's output for the last picture, and the share
+   * of zeros in it. They are computed where the network runs, so that less data is copied than by
+   * {@link GoogLeNet.activation}.
    *
-   * @param layer - Any of `net.layers`.
-   * @param image - Which picture of the last batch.
+   * @param layer - The name of any of `net.layers`.
+   * @param image - The index of the picture in the last batch. Default: 0.
    */
   async stats(layer: string, image = 0): Promise<ChannelStats> {
     const { data } = await this.#call('stats', { layer, image, channel: undefined });
@@ -190,22 +193,24 @@ export class GoogLeNet {
   }
 
   /**
-   * One channel of what a layer gave for the last picture: the values of its map, row by row. Nothing else comes back.
+   * Returns one channel of a layer's output for the last picture: the values of its map, row by row. Only this channel is
+   * copied.
    *
-   * @param layer - Any of `net.layers`.
-   * @param channel - From 0.
-   * @param image - Which picture of the last batch.
+   * @param layer - The name of any of `net.layers`.
+   * @param channel - The channel's index.
+   * @param image - The index of the picture in the last batch. Default: 0.
    */
   async channel(layer: string, channel: number, image = 0): Promise<Float32Array> {
     return (await this.#call('stats', { layer, image, channel })).data;
   }
 
   /**
-   * Draws channels of a layer as tiles, from what it gave for the last picture. The canvas takes the sheet's size. What
-   * a GPU has computed it also draws, and nothing is read back; but for sheets of more than 8192 pixels a side or 32 MB,
-   * and on Chromium's software adapter.
+   * Draws a contact sheet of a layer's output for the last picture, with a tile for each channel. The canvas takes the
+   * size of the sheet. On WebGPU the GPU draws the sheet and nothing is read back, except for sheets of more than 8192
+   * pixels a side or 32 MB, and on Chromium's software adapter.
    *
-   * @param canvas - With a 2D context, or none yet.
+   * @param canvas - A canvas with a 2D context, or without a context.
+   * @param options - The layer, and how to draw it.
    */
   async draw(canvas: HTMLCanvasElement | OffscreenCanvas, options: DrawOptions): Promise<void> {
     const { layer, channels = [], scale = 1, gap = 1, colormap = 'viridis', range = 'channel', image = 0 } = options;
@@ -217,17 +222,18 @@ export class GoogLeNet {
     const { width, height } = drawn;
     Object.assign(canvas, { width, height });
     const context = canvas.getContext('2d') as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
-    if (!context) throw bad('The canvas has a context already that is not 2d.');
+    if (!context) throw argumentError('The canvas has a context already that is not 2d.');
     if ('data' in drawn) return context.putImageData(new ImageData(drawn.data, width, height), 0, 0);
     context.drawImage(drawn, 0, 0);
     drawn.close();
   }
 
   /**
-   * The class activation map: where in the last picture a class's score comes from. Exact, since GoogLeNet ends in an
-   * average and one dense layer: the map's mean and the bias make up the logit.
+   * Returns the class activation map for the last picture: where in the picture the class's score comes from. It is
+   * exact, since GoogLeNet ends in a global average pooling and one dense layer: the mean of the map and the bias add up
+   * to the logit.
    *
-   * @param classIndex - The class's place in `info.labels`.
+   * @param classIndex - The class's index in `info.labels`.
    */
   async cam(classIndex: number): Promise<ActivationMap> {
     const { map, shape, bias, branches } = await this.#call('explain', { index: classIndex });
@@ -238,10 +244,10 @@ export class GoogLeNet {
   }
 
   /**
-   * Which channels of the last module a class's score comes from, for the last picture. The bias and all of them add up
-   * to the logit.
+   * Returns the contribution of each channel of the last module to a class's score for the last picture. The bias and all
+   * contributions add up to the logit.
    *
-   * @param classIndex - The class's place in `info.labels`.
+   * @param classIndex - The class's index in `info.labels`.
    */
   async contributions(classIndex: number): Promise<Contributions> {
     const { logit, bias, channels, branches } = await this.#call('explain', { index: classIndex });
@@ -250,39 +256,42 @@ export class GoogLeNet {
   }
 
   /**
-   * Runs the last picture again with what branches hand on multiplied: 0 switches one off, 1 leaves it as it is.
-   * Branches that are not named have 1. Only what lies downstream of a gain that has changed is run; the first time
-   * everything is, unless the network was loaded with `ablation`. The gains stay, for whatever is run or read next, until the next call of this:
-   * `ablate({})` restores the network.
+   * Runs the last picture again with the outputs of branches multiplied by gains: 0 switches a branch off, 1 leaves it
+   * unchanged. The gain of a branch that is not named is 1. Only what lies downstream of a changed gain is run; the first
+   * call runs everything, unless the network was loaded with the option `ablation`. The gains stay in force for all
+   * following calls until the next call of this method: `ablate({})` restores the network.
    *
-   * @param gains - By each branch's last layer: `{ "inception_3a/1x1": 0 }`; also `/3x3`, `/5x5` and `/pool_proj`.
+   * @param gains - The gains by the name of each branch's last layer, e.g. `{ "inception_3a/1x1": 0 }`; the others end in
+   * `/3x3`, `/5x5` and `/pool_proj`.
    */
   async ablate(gains: Record<string, number>, { top = 5, signal }: Omit<ClassifyOptions, 'crop'> = {}): Promise<Ablation> {
     return this.#call('ablate', { gains, top }, { signal });
   }
 
   /**
-   * Runs the network's input as it is.
+   * Runs the network on its input tensor, without preprocessing.
    *
-   * @param values - Height, width, channels of one picture or several, as the model's preprocessing leaves them.
-   * @returns Each head's probabilities by its name.
+   * @param values - One picture or several, each in the order height, width, channels, as preprocessing would return them.
+   * @returns The probabilities of each head, by its name.
    */
   run(values: Float32Array): Promise<Record<string, Float32Array>> {
     return this.#call('run', { values });
   }
 
   /**
-   * How long each step of the last run took, in order; of `ablate`, those that were run again. Runs are timed from the first call of this on, as measuring costs:
-   * before it there is nothing to give. `profile(false)` ends that.
+   * Returns the time of each step of the last run, in order; after `ablate`, of the steps that were run again. Runs are
+   * timed only after the first call of this method, since timing slows them down: the first call returns no steps.
+   *
+   * @param timed - Whether the following runs are timed. Default: true.
    */
   profile(timed = true): Promise<StepTime[]> {
     return this.#call('profile', { timed });
   }
 
   /**
-   * Calls back when something happens.
+   * Adds a listener for an event.
    *
-   * @returns What ends that.
+   * @returns A function that removes the listener.
    */
   on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void {
     const listeners = this.#listeners.get(event) ?? new Set();
@@ -290,70 +299,74 @@ export class GoogLeNet {
     return () => void listeners.delete(listener);
   }
 
-  /** Frees all that the network holds, and ends its workers. Calls under way are rejected with the code `closed`. */
+  /** Frees the network's memory and ends its workers. Calls in progress are rejected with the code `closed`. */
   free(): void {
-    this.#die({ code: 'closed', detail: undefined, message: 'The network was freed.' });
+    this.#close({ code: 'closed', detail: undefined, message: 'The network was freed.' });
   }
 
-  /** The same as {@link GoogLeNet.free}, for `using`. */
+  /** Frees the network like {@link GoogLeNet.free}, at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.free();
   }
 
   #ready(): Loaded {
-    // Nobody has one before it is loaded.
+    // `load` returns a network only once this is set.
     return this.#loaded!;
   }
 
-  async #classify(pictures: Picture[], top: number, crop: Crop, signal?: AbortSignal): Promise<Outcome[]> {
-    const moving = pictures.flatMap(moved);
-    const results = await this.#call('classify', { pictures, crop, top }, { signal, moved: moving });
+  async #classify(
+    pictures: Picture[],
+    { top, crop, signal }: { top: number; crop: Crop; signal: AbortSignal | undefined },
+  ): Promise<Outcome[]> {
+    const transfer = pictures.flatMap(transferables);
+    const results = await this.#call('classify', { pictures, crop, top }, { signal, transfer });
     return results.map((result) => ('code' in result ? new GoogLeNetError(result) : result));
   }
 
   #call<C extends Call>(call: C, args: Calls[C]['args'], options: CallOptions = {}): Promise<Calls[C]['result']> {
-    const { onProgress, signal, moved = [] } = options;
-    if (this.#dead) return Promise.reject(this.#dead);
+    const { onProgress, signal, transfer = [] } = options;
+    if (this.#closed) return Promise.reject(this.#closed);
     if (signal?.aborted) return Promise.reject(aborted(signal));
-    const id = this.#next++;
-    const abandon = () => {
+    const id = this.#nextId++;
+    const cancel = () => {
       this.#channel?.post({ cancel: id }, []);
-      this.#waiting.get(id)?.reject(aborted(signal!));
-      this.#waiting.delete(id);
+      this.#pending.get(id)?.reject(aborted(signal!));
+      this.#pending.delete(id);
     };
-    signal?.addEventListener('abort', abandon);
+    signal?.addEventListener('abort', cancel);
     const answer = new Promise<unknown>((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, onProgress });
-      this.#channel?.post({ id, call, args } as Parameters<Channel['post']>[0], moved);
+      this.#pending.set(id, { resolve, reject, onProgress });
+      this.#channel?.post({ id, call, args } as Parameters<Channel['post']>[0], transfer);
     });
-    return answer.finally(() => signal?.removeEventListener('abort', abandon)) as Promise<Calls[C]['result']>;
+    return answer.finally(() => signal?.removeEventListener('abort', cancel)) as Promise<Calls[C]['result']>;
   }
 
   #receive(reply: Reply): void {
-    if ('fatal' in reply) return this.#die(reply.fatal);
-    if ('event' in reply) return this.#tell(reply.event, reply.detail);
+    if ('fatal' in reply) return this.#close(reply.fatal);
+    if ('event' in reply) return this.#dispatch(reply.event, reply.detail);
     if ('summon' in reply || 'ready' in reply) return;
-    const waiting = this.#waiting.get(reply.id);
-    if (!waiting) return;
-    if ('progress' in reply) return waiting.onProgress?.(reply.progress);
-    this.#waiting.delete(reply.id);
-    if ('result' in reply) return waiting.resolve(reply.result);
-    waiting.reject(new GoogLeNetError(reply.error));
-    // After a panic the engine's memory is in no known state.
-    if (reply.error.code === 'internal') this.#die(reply.error);
+    const pending = this.#pending.get(reply.id);
+    if (!pending) return;
+    if ('progress' in reply) return pending.onProgress?.(reply.progress);
+    this.#pending.delete(reply.id);
+    if ('result' in reply) return pending.resolve(reply.result);
+    pending.reject(new GoogLeNetError(reply.error));
+    // After a panic the state of the engine's memory is unknown.
+    if (reply.error.code === 'internal') this.#close(reply.error);
   }
 
-  #tell<E extends keyof Events>(event: E, detail: Events[E]): void {
+  #dispatch<E extends keyof Events>(event: E, detail: Events[E]): void {
     if (this.#loaded) this.#loaded.info = detail.info;
     for (const listener of this.#listeners.get(event) ?? []) listener(detail);
   }
 
-  #die(failure: Failure): void {
-    if (this.#dead) return;
-    this.#dead = new GoogLeNetError(failure);
+  /** Rejects all calls, those in progress and those to come. */
+  #close(failure: Failure): void {
+    if (this.#closed) return;
+    this.#closed = new GoogLeNetError(failure);
     this.#channel?.close();
-    for (const { reject } of this.#waiting.values()) reject(this.#dead);
-    this.#waiting.clear();
+    for (const { reject } of this.#pending.values()) reject(this.#closed);
+    this.#pending.clear();
   }
 }
 
@@ -361,6 +374,7 @@ function aborted(signal: AbortSignal): GoogLeNetError {
   return new GoogLeNetError({ code: 'aborted', message: 'The call was aborted.' }, { cause: signal.reason });
 }
 
+/** Returns an error of the package as a value; throws any other. */
 function asError(thrown: unknown): GoogLeNetError {
   if (thrown instanceof GoogLeNetError) return thrown;
   throw thrown;

@@ -1,3 +1,5 @@
+// The package's one class of errors, and how an error crosses the boundary of a worker.
+
 import type { Failure } from '../worker/protocol.js';
 
 /**
@@ -5,23 +7,23 @@ import type { Failure } from '../worker/protocol.js';
  *
  * | code | what is wrong |
  * | --- | --- |
- * | `argument`, `unknown-node` | what was handed in; the sentence says which and why |
+ * | `argument`, `unknown-node` | an argument; the sentence says which one and why |
  * | `image` | the picture cannot be read |
- * | `download`, `integrity` | the model, the engine or the picture cannot be fetched; the model is not what its hash says |
+ * | `download`, `integrity` | the model, the engine or the picture cannot be fetched; the model does not match its hash |
  * | `format`, `metadata`, `missing-tensor`, `extra-tensor`, `tensor-shape`, `tensor-type`, `not-finite`, `shape`, `import` | the model file |
- * | `memory` | there is no room for so many pictures at a time |
- * | `no-gpu`, `gpu` | there is no usable GPU; it failed |
- * | `no-simd` | the browser lacks this |
+ * | `memory` | there is not enough memory for so many pictures at a time |
+ * | `no-gpu`, `gpu` | there is no usable GPU; the GPU failed |
+ * | `no-simd` | the browser lacks WebAssembly SIMD, or relaxed SIMD where that was asked for |
  * | `aborted`, `closed` | a signal ended the call (`name` is then `AbortError`); the network was freed |
- * | `internal` | a fault of ours; the network is gone with it |
+ * | `internal` | a bug in the engine; the network cannot be used any more |
  */
 export class GoogLeNetError extends Error {
   /** What is wrong, for programs: see the table above. */
   readonly code: string;
-  /** The layer, tensor, metadata key or address it is about, where there is one. */
+  /** The layer, tensor, metadata key or address that the error is about, where there is one. */
   readonly detail: string | undefined;
 
-  /** Made by the package; an application only catches it. */
+  /** Creates an error. Only the package does this; an application catches it. */
   constructor(
     { code, detail, message }: { code: string; detail?: string | undefined; message: string },
     options?: ErrorOptions,
@@ -33,11 +35,11 @@ export class GoogLeNetError extends Error {
   }
 }
 
-/** Whatever was thrown, as something that can be posted. */
+/** Turns whatever was thrown into an object that can be posted to another thread. */
 export function failure(thrown: unknown): Failure {
   if (thrown instanceof Error) {
     const { code, detail } = thrown as Partial<Failure>;
-    // Only our own errors and the engine's carry a code; anything else is a fault.
+    // Only the package's and the engine's errors have a code; anything else is a bug.
     return {
       code: typeof code === 'string' ? code : 'internal',
       detail: typeof detail === 'string' ? detail : undefined,
@@ -47,7 +49,7 @@ export function failure(thrown: unknown): Failure {
   return { code: 'internal', detail: undefined, message: String(thrown) };
 }
 
-/** An argument that cannot be. */
-export function bad(message: string): GoogLeNetError {
+/** Creates the error for an argument that is not valid. */
+export function argumentError(message: string): GoogLeNetError {
   return new GoogLeNetError({ code: 'argument', message });
 }

@@ -1,9 +1,11 @@
+// The table that `net.summary()` returns.
+
 import type { Layer } from './types.js';
 
 const TITLES = ['Layer (type)', 'Output shape', 'Params', 'Multiply-adds', 'Connected to'];
 
-/** The layers as text, in the manner of Keras' `model.summary()`, with a line of totals. */
-export function table(layers: readonly Layer[]): string {
+/** Formats the layers as a text table like that of Keras' `model.summary()`, with a line of totals. */
+export function formatLayers(layers: readonly Layer[]): string {
   const number = (n: number) => n.toLocaleString('en');
   const rows = layers.map(({ layer, kind, shape, params, macs, inputs }) => {
     return [`${layer} (${kind})`, shape.join('x'), number(params), number(macs), inputs.join(', ')];

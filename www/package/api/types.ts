@@ -1,61 +1,64 @@
-// What the package takes and gives.
+// The types of the package's options and results.
 
 import type { GoogLeNetError } from './errors.js';
 
 /**
- * Where to run: `auto` takes the GPU where there is a real one, and WebAssembly otherwise. `gpu` and `cpu` are other
- * names of `webgpu` and `wasm`.
+ * The backend to run on: `auto` uses WebGPU where there is a hardware GPU, and WebAssembly otherwise. `gpu` and `cpu` are
+ * other names of `webgpu` and `wasm`.
  */
 export type Backend = 'auto' | 'webgpu' | 'wasm' | 'gpu' | 'cpu';
 
 /**
- * The instruction set of the wasm path: the best that the browser has, plain SIMD, or relaxed SIMD, whose
- * multiply-add rounds once where the processor can.
+ * The instruction set of the wasm backend: the fastest that the browser supports (`auto`), plain SIMD, or relaxed SIMD,
+ * whose fused multiply-add rounds once on processors that have such an instruction.
  */
 export type Simd = 'auto' | 'plain' | 'relaxed';
 
 /**
- * What of the picture the network sees: the square at its `center`, all of it pressed into a square (`squash`), or
- * all of it in its own proportions (`fit`), the rest of the square in the mean colour.
+ * The part of the picture that the network sees: the square at its `center`, the whole picture stretched into a square
+ * (`squash`), or the whole picture in its own proportions (`fit`), where the mean colour fills the rest of the square.
  */
 export type Crop = 'center' | 'squash' | 'fit';
 
-/** How values become colours. `diverging` has its middle at zero. */
+/** How values are mapped to colours. The middle of `diverging` is zero. */
 export type Colormap = 'viridis' | 'grey' | 'diverging';
 
-/** A file that can be fetched, with what is known of it. */
+/** A file that can be fetched. */
 export interface RemoteFile {
-  /** Its address; a relative one is relative to the page. */
+  /** The file's address; a relative one is relative to the page. */
   url: string | URL;
-  /** SHA-256 of the file in hex. With it the file is checked, and kept in Cache Storage under this hash. */
+  /**
+   * The SHA-256 of the file in hex. A file with a hash is checked, and is kept in Cache Storage under this hash.
+   * Default: the file is neither checked nor kept.
+   */
   sha256?: string | undefined;
 }
 
 /** A model that can be fetched. */
 export interface ModelFile extends RemoteFile {
-  /** A copy without auxiliary heads, which is fetched where those are not wanted. */
+  /** A copy without auxiliary heads, which is fetched instead where `heads` is false. Default: there is none. */
   noHeads?: RemoteFile | undefined;
 }
 
 /**
- * A model: `cifar10` (bundled, ten everyday classes), `imagenet` (BVLC's thousand classes, from where `modelUrl` says),
- * a file's address, or the file itself. Safetensors, or a file of Keras, Caffe or ONNX.
+ * A model: `cifar10` (bundled, ten everyday classes), `imagenet` (BVLC's thousand classes, fetched from the folder
+ * `modelUrl`), a file's address, or the file itself. The file is a safetensors file, or a file of Keras, Caffe or ONNX.
  */
 export type Model = 'cifar10' | 'imagenet' | (string & {}) | URL | ModelFile | ArrayBuffer | Uint8Array | Blob;
 
-/** RGBA bytes, row by row from the top, as `ImageData` has them; in Node there is nothing else. */
+/** RGBA bytes, row by row from the top, as in `ImageData`. In Node this is the only kind of picture. */
 export interface Pixels {
-  /** `4 * width * height` bytes. */
+  /** The RGBA bytes: `4 * width * height` of them. */
   data: Uint8ClampedArray | Uint8Array;
-  /** In pixels. */
+  /** The width in pixels. */
   width: number;
-  /** In pixels. */
+  /** The height in pixels. */
   height: number;
 }
 
 /**
- * A picture: a file, its address, an element that shows one, or pixels. Nothing is consumed: a bitmap or frame
- * remains yours to close.
+ * A picture: a file, its address, an element that shows one, or pixels. The source is not changed: a bitmap or frame
+ * stays open and is the caller's to close.
  */
 export type Source =
   | Blob
@@ -72,286 +75,295 @@ export type Source =
   | Pixels;
 
 /**
- * How far loading has come. The phases come in this order; `loaded` and `total` are bytes, and `total` is `undefined`
- * where the server does not say.
+ * The progress of loading. The phases come in the order `download`, `compile`, `upload`, `ready`; `loaded` and `total`
+ * are bytes, and `total` is `undefined` where the server does not announce it.
  */
 export interface Progress {
-  /** `download` of the model, `compile` of the engine, `upload` of the weights to it, and `ready`. */
+  /** The phase: `download` of the model, `compile` of the engine, `upload` of the weights to it, and `ready`. */
   phase: 'download' | 'compile' | 'upload' | 'ready';
-  /** Bytes of this phase that are done. */
+  /** The bytes of this phase that are done. */
   loaded: number;
-  /** Bytes of this phase. */
+  /** The bytes of this phase in all. */
   total: number | undefined;
 }
 
 /**
- * What a file of another framework does not say. Input channel c is `(pixel * scale - mean[c]) / std[c]`, a pixel being 0
- * to 255.
+ * What a file of another framework does not state about its input and its classes. Input channel c is
+ * `(pixel * scale - mean[c]) / std[c]`, where a pixel is 0 to 255.
  */
 export interface Imported {
-  /** Of each input channel, in the order of `order`; 0, 0, 0 where none was subtracted. */
+  /**
+   * The mean that is subtracted from each input channel, in the order of `order`; 0, 0, 0 where none was subtracted.
+   * Default: the file's own; loading fails where it has none.
+   */
   mean?: readonly [number, number, number];
-  /** Of each input channel. Unasked 1. */
+  /** The standard deviation by which each input channel is divided. Default: 1 for each. */
   std?: readonly [number, number, number];
-  /** Factor of a pixel, before the mean is taken away. Unasked 1. */
+  /** The factor of a pixel, which is applied before the mean is subtracted. Default: 1. */
   scale?: number;
-  /** The order of the input's channels. Unasked `RGB`. */
+  /** The order of the input's channels. Default: `RGB`. */
   order?: 'RGB' | 'BGR';
-  /** What the classes are called, in the order of the outputs. Unasked ImageNet's names where there are 1000, numbers otherwise. */
+  /**
+   * The names of the classes, in the order of the outputs. Default: ImageNet's names where there are 1000 classes, and
+   * numbers otherwise.
+   */
   labels?: readonly string[];
 }
 
-/** How to load a network. */
+/** The options of `GoogLeNet.load`. All may be left out. */
 export interface LoadOptions {
-  /** Unasked the bundled `cifar10`. */
+  /** The model to load. Default: the bundled `cifar10` model. */
   model?: Model;
-  /** Where to run. Unasked `auto`. */
+  /** The backend to run on. Default: `auto`. */
   backend?: Backend;
   /**
-   * Of a model file that another framework has written, what it does not say itself. Without a mean, where the format
-   * has none, loading fails with the code `import` and the detail `preprocessing`.
+   * What the model file of another framework does not state itself. Loading fails with the code `import` and the detail
+   * `preprocessing` where neither the file nor this option has a mean. Default: nothing is added to the file.
    */
   imported?: Imported | undefined;
   /**
-   * Threads that share the work on the wasm path. Unasked one a core, at most 8. There is 1 where the page is not
-   * cross-origin isolated, and where `worker` is false; `info.threads` says how many there are.
+   * The number of threads that share the work on the wasm backend. It is 1 where the page is not cross-origin isolated,
+   * and where `worker` is false; `info.threads` has the number in use. Default: one for each core, at most 8.
    */
   threads?: number | undefined;
   /**
-   * Whether a GPU that can (`shader-f16`) keeps activations and weights in half precision and multiplies in it; sums and
-   * probabilities are in single precision all the same. `info.f16` says whether it does. Unasked not. (That a file's
-   * weights are stored so is the file's affair.)
+   * Whether a GPU with the feature `shader-f16` stores activations and weights in half precision and multiplies in it.
+   * Sums and probabilities are in single precision in either case. `info.f16` says whether it is in use. This is
+   * independent of the precision in which the file stores its weights. Default: false.
    */
   f16?: boolean;
   /**
-   * Whether the auxiliary heads are wanted, where the model has them. Without them there is less to run, and of the
-   * bundled model 12 MB instead of 21 MB to download. Unasked they are.
+   * Whether the auxiliary heads are loaded, where the model has them. Without them there is less to run, and the bundled
+   * model takes 12 MB instead of 21 MB to download. Default: true.
    */
   heads?: boolean;
   /**
-   * Whether {@link GoogLeNet.ablate} is going to be called: already its first call then runs only what lies downstream.
-   * Each run copies every branch once for it. Unasked not.
+   * Whether to prepare for {@link GoogLeNet.ablate}: then already its first call runs only what lies downstream of the
+   * changed branches. In return each run copies every branch once. Default: false.
    */
   ablation?: boolean;
-  /** Whether to run in a worker. Unasked so, where there are workers; otherwise on the calling thread. */
+  /** Whether to run in a worker, or else on the calling thread. Default: true where the platform has workers. */
   worker?: boolean;
   /**
-   * Whether to measure, once the page is idle after the first answer, which kernels are fastest on this GPU, and to
-   * keep that for the next visit. Unasked so; never on a software adapter.
+   * Whether to measure which kernels are fastest on this GPU, once the page is idle after the first answer, and to keep
+   * the result for the next visit. A software adapter is never measured. Default: true.
    */
   tune?: boolean;
   /**
-   * Whether a GPU must first compute part of a test picture as the CPU does, as drivers have been seen that do not.
-   * Where it computes otherwise, `auto` goes on without it, and `webgpu` fails with `no-gpu`. By default
-   * hardware is checked, and a software adapter is not.
+   * Whether the GPU must first compute a part of a test picture as the CPU does; there are drivers that compute wrongly.
+   * Where the results differ, `auto` uses the CPU, and `webgpu` fails with the code `no-gpu`. Default: hardware is
+   * checked, and a software adapter is not.
    */
   check?: boolean;
   /**
-   * Which instruction set the wasm path uses; for measuring. Unasked the relaxed one where there is one and it is
-   * faster, which it is not in Node before 24.
+   * The instruction set of the wasm backend, for measurements. Default: relaxed SIMD where the browser supports it and it
+   * is faster, which is not the case in Node before version 24.
    */
   simd?: Simd;
-  /** Hears how far loading has come. */
+  /** Is called with the progress of loading. */
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Ends the loading; it then rejects with the code `aborted`. */
+  /** Aborts loading, which is then rejected with the code `aborted`. */
   signal?: AbortSignal | undefined;
-  /** The folder with the package's `wasm` files, where a bundler has put them elsewhere. */
+  /** The folder with the package's `wasm` files. Default: where the bundler has put them. */
   wasmUrl?: string | URL | undefined;
-  /** The folder with `cifar10.safetensors`, `cifar10-noheads.safetensors` and `imagenet.safetensors`. */
+  /**
+   * The folder with `cifar10.safetensors`, `cifar10-noheads.safetensors` and `imagenet.safetensors`. Default: where the
+   * bundler has put the package's models, of which `imagenet` is none.
+   */
   modelUrl?: string | URL | undefined;
-  /** The package's `worker.js`, where a bundler has put it elsewhere. */
+  /** The address of the package's `worker.js`. Default: where the bundler has put it. */
   workerUrl?: string | URL | undefined;
 }
 
-/** How to look at a picture. */
+/** The options of `net.classify`. */
 export interface ClassifyOptions {
-  /** How many classes to give. Unasked 5. */
+  /** The number of classes to return. Default: 5. */
   top?: number;
-  /** What of the picture the network sees. Unasked `center`. */
+  /** The part of the picture that the network sees. Default: `center`. */
   crop?: Crop;
-  /** Ends the call, which then rejects with the code `aborted`. */
+  /** Aborts the call, which is then rejected with the code `aborted`. */
   signal?: AbortSignal | undefined;
 }
 
-/** How to look at many pictures. */
+/** The options of `net.classifyMany`. */
 export interface ClassifyManyOptions extends ClassifyOptions {
-  /** How many pictures run at once. Each takes about 20 MB. Unasked 1. */
+  /** The number of pictures that run at once. Each takes about 20 MB. Default: 1. */
   batch?: number;
-  /** Hears how many pictures are done. */
+  /** Is called with the number of pictures that are done. */
   onProgress?: ((progress: { done: number; total: number }) => void) | undefined;
 }
 
-/** How long loading took: milliseconds from its start to the end of each phase. */
+/** How long loading took: the milliseconds from its start to the end of each phase. */
 export interface LoadTimes {
-  /** The model is there. */
+  /** Until the model was downloaded. */
   download: number;
-  /** So is the engine. */
+  /** Until the engine was compiled. */
   compile: number;
-  /** The weights are with it, and it can run. */
+  /** Until the engine had the weights and could run. */
   ready: number;
 }
 
-/** What a loaded network is and what it runs on. */
+/** The properties of a loaded network and of the backend that it runs on. */
 export interface Info {
-  /** What it runs on. */
+  /** The backend that the network runs on. */
   backend: 'webgpu' | 'wasm';
-  /** The GPU's name, or the wasm path's instruction set. */
+  /** The GPU's name, or the wasm backend's instruction set. */
   adapter: string;
-  /** Why this backend, in a sentence. */
+  /** The reason for this backend, as a sentence. */
   reason: string;
-  /** Threads that share the work; 1 on WebGPU. */
+  /** The number of threads that share the work; it is 1 on WebGPU. */
   threads: number;
-  /** Whether it multiplies in half precision, which `f16` asks for. */
+  /** Whether the network multiplies in half precision, which the option `f16` asks for. */
   f16: boolean;
   /** The model's name. */
   model: string;
-  /** Which of the GoogLeNets: `keras`, `keras_v2`, `caffe` or `torchvision`. */
+  /** The variant of GoogLeNet: `keras`, `keras_v2`, `caffe` or `torchvision`. */
   variant: string;
-  /** How many classes it knows. */
+  /** The number of classes. */
   classes: number;
-  /** A name for each class. */
+  /** The name of each class. */
   labels: string[];
-  /** The names of its heads: `loss1` and `loss2`, where it has them, and `loss3`, the network's own answer. */
+  /** The names of the heads: `loss1` and `loss2` where the model has them, and `loss3`, the network's main output. */
   heads: string[];
-  /** What the model file does not say and was assumed. */
+  /** The assumptions that were made where the model file states nothing. */
   notes: string[];
   /** Where the model comes from, if its file says so. */
   source: string | null;
-  /** Its licence, if its file says so. */
+  /** The model's licence, if its file says so. */
   license: string | null;
-  /** Height and width of the network's input in pixels. */
+  /** The height and the width of the network's input, in pixels. */
   size: number;
-  /** How many parameters it has. */
+  /** The number of parameters. */
   parameters: number;
-  /** Addresses of the engine's files that were fetched, besides its scripts: a page may keep them for use offline. */
+  /** The addresses of the engine's files that were fetched, except its scripts. A page can keep them for offline use. */
   files: string[];
   /** How long loading took. */
   ms: LoadTimes;
 }
 
-/** A class and how likely it is. */
+/** A class and its probability. */
 export interface Class {
-  /** Its place in `info.labels`. */
+  /** The class's index in `info.labels`. */
   index: number;
-  /** Its name. */
+  /** The class's name. */
   label: string;
-  /** From 0 to 1. */
+  /** The probability, from 0 to 1. */
   probability: number;
 }
 
-/** What a head says of a picture. */
+/** The answer of one head. */
 export interface HeadAnswer {
-  /** `loss1`, `loss2` or `loss3`. */
+  /** The head's name: `loss1`, `loss2` or `loss3`. */
   name: string;
-  /** The likeliest classes, likeliest first. */
+  /** The most probable classes, in descending order. */
   top: Class[];
 }
 
 /** How long a run took, in milliseconds. */
 export interface RunTimes {
-  /** From pixels to the network's input. */
+  /** The time to turn the pixels into the network's input. */
   preprocess: number;
-  /** From there to the probabilities. */
+  /** The time from the input to the probabilities. */
   run: number;
 }
 
-/** What the network says of a picture. */
+/** The network's answer for a picture. */
 export interface Answer {
-  /** The likeliest classes, likeliest first. */
+  /** The most probable classes, in descending order. */
   top: Class[];
-  /** The same for every head, the network's own answer last. */
+  /** The answers of all heads; the last one is the network's main output. */
   heads: HeadAnswer[];
-  /** How long it took; of several pictures that ran at once, all together. */
+  /** How long the run took; for a batch, the time of all its pictures together. */
   ms: RunTimes;
 }
 
-/** What the network says of a picture when branches are weighed. */
+/** The network's answer for a picture while branches are scaled. */
 export interface Ablation extends Answer {
-  /** The likeliest classes of the network as it is. */
+  /** The most probable classes of the unchanged network. */
   before: Class[];
-  /** What the network as it is gives the classes of `top`: subtract it for the change. */
+  /** The probabilities that the unchanged network gives to the classes of `top`; subtract them for the change. */
   untouched: number[];
 }
 
 /** A layer of the network. */
 export interface Layer {
-  /** Caffe's name for it: `inception_3a/5x5_reduce`. */
+  /** The layer's name, as in Caffe: `inception_3a/5x5_reduce`. */
   layer: string;
-  /** What it does. */
+  /** The layer's operation. */
   kind: string;
-  /** Height, width, channels of what it gives. */
+  /** The shape of the layer's output for one picture. */
   shape: [height: number, width: number, channels: number];
-  /** How many parameters it has. */
+  /** The number of parameters. */
   params: number;
-  /** Multiply-adds for one picture. */
+  /** The number of multiply-adds for one picture. */
   macs: number;
   /**
-   * The receptive field: how many pixels of the network's input (`info.size` each way) a cell sees. The cell in row `y`,
-   * column `x` sees the rows from `start[0] + y * jump[0]` up to, but without, as many plus `field[0]`, and the columns
-   * from `start[1] + x * jump[1]` likewise. What of them lies outside the input is padding.
+   * The receptive field: the height and width, in pixels of the network's input (`info.size` each way), of what a cell
+   * sees. The cell in row `y`, column `x` sees the rows from `start[0] + y * jump[0]` up to, but without,
+   * `start[0] + y * jump[0] + field[0]`, and the columns likewise. Whatever of it lies outside the input is padding.
    */
   field: [height: number, width: number];
-  /** Pixels of the input from a cell's field to the next's. */
+  /** The distance between the receptive fields of neighbouring cells, in pixels of the input. */
   jump: [down: number, right: number];
-  /** Where the first cell's field begins, in pixels of the input; below zero by as much as is padded. */
+  /** The origin of the first cell's receptive field, in pixels of the input. It is negative by the padding. */
   start: [top: number, left: number];
-  /** The layers it reads. */
+  /** The names of the layers that this one reads. */
   inputs: string[];
-  /** `inception_3a` and the like; none in the stem and the tail. */
+  /** The inception module, such as `inception_3a`; null in the stem and the tail. */
   module: string | null;
-  /** The inception branch: `1x1`, `3x3`, `5x5` or `pool`. */
+  /** The branch of the module: `1x1`, `3x3`, `5x5` or `pool`; null outside of branches. */
   branch: string | null;
 }
 
-/** What a layer gave for a picture. */
+/** The output of a layer for one picture. */
 export interface Activation {
-  /** In the order of `shape`: the channels of a cell are neighbours. */
+  /** The values in the order of `shape`: the channels of a cell are adjacent. */
   data: Float32Array;
-  /** Height, width, channels. */
+  /** The shape of the output. */
   shape: [height: number, width: number, channels: number];
 }
 
-/** What each channel of a layer gave for a picture: one value a channel, over the cells of its map. */
+/** Statistics of a layer's output for one picture: one value for each channel, computed over the cells of its map. */
 export interface ChannelStats {
-  /** The average. */
+  /** The mean. */
   mean: Float32Array;
-  /** The greatest value. */
+  /** The maximum. */
   max: Float32Array;
-  /** The least value. */
+  /** The minimum. */
   min: Float32Array;
   /** The share of cells that are exactly zero, from 0 to 1: after ReLU, those that do not respond. */
   zeros: Float32Array;
 }
 
-/** A sheet of tiles, one a channel. */
+/** The options of `net.draw`, which draws a contact sheet: one tile for each channel. */
 export interface DrawOptions {
-  /** Whose activations; any of `net.layers`. */
+  /** The layer whose output is drawn; any of `net.layers`. */
   layer: string;
   /**
-   * Channels in the order in which they are drawn, row by row: sorted by `net.stats`, by `net.contributions` or as you
-   * like; one may come twice. Unasked all.
+   * The channels in the order in which they are drawn, row by row, e.g. sorted by `net.stats` or `net.contributions`. A
+   * channel may appear twice. Default: all channels.
    */
   channels?: ArrayLike<number>;
-  /** Tiles in a row. Unasked as many as make the sheet about square. */
+  /** The number of tiles in a row. Default: as many as make the sheet about square. */
   columns?: number;
-  /** Pixels that a cell of the map takes, each way. Unasked 1. */
+  /** The size of a cell of the map, in pixels of the sheet each way. Default: 1. */
   scale?: number;
-  /** Transparent pixels between tiles. Unasked 1. */
+  /** The width of the transparent gap between tiles, in pixels. Default: 1. */
   gap?: number;
-  /** How values become colours. Unasked `viridis`. */
+  /** How values are mapped to colours. Default: `viridis`. */
   colormap?: Colormap;
   /**
-   * What the ends of the colours stand for: each channel's own extent, that of all drawn, or two values, as for several
-   * sheets that are to be compared (`net.stats` has each layer's extent).
+   * The values at the ends of the colour map: the range of each channel, the range of all drawn channels, or two values.
+   * The latter makes several sheets comparable; `net.stats` has the range of each channel. Default: `channel`.
    */
   range?: 'channel' | 'sheet' | readonly [low: number, high: number];
-  /** Which picture of the last batch. Unasked the first. */
+  /** The index of the picture in the last batch. Default: 0. */
   image?: number;
 }
 
-/** A part of the last module's output: channels `from` up to, but without, `to`. */
+/** A branch of the last module, as a range of the module's output channels: `from` up to, but without, `to`. */
 export interface Branch {
-  /** `1x1`, `3x3`, `5x5` or `pool`. */
+  /** The branch: `1x1`, `3x3`, `5x5` or `pool`. */
   branch: string;
   /** Its first channel. */
   from: number;
@@ -361,35 +373,35 @@ export interface Branch {
 
 /** A branch's part of a class activation map. */
 export interface BranchMap extends Branch {
-  /** Row by row. */
+  /** The values of the map, row by row. */
   data: Float64Array;
 }
 
 /** A branch's part of a class's score. */
 export interface BranchSum extends Branch {
-  /** Of its channels' contributions. */
+  /** The sum of its channels' contributions. */
   sum: number;
 }
 
-/** Where in the picture a class's score comes from: `bias` and the mean of `data` make up its logit. */
+/** A class activation map. The mean of `data` and `bias` add up to the class's logit. */
 export interface ActivationMap {
-  /** Row by row. */
+  /** The values of the map, row by row. */
   data: Float64Array;
-  /** Height, width. */
+  /** The shape of the map. */
   shape: [height: number, width: number];
-  /** What the class has in every picture. */
+  /** The class's bias, which is the same for every picture. */
   bias: number;
-  /** The same of each branch of the last module alone; they add up to `data`. */
+  /** The maps of the last module's branches, which add up to `data`. */
   branches: BranchMap[];
 }
 
-/** Which channels a class's score comes from: `bias` and all of `channels` add up to `logit`. */
+/** The contributions of channels to a class's score: `bias` and all of `channels` add up to `logit`. */
 export interface Contributions {
   /** The class's score before softmax. */
   logit: number;
-  /** What the class has in every picture. */
+  /** The class's bias, which is the same for every picture. */
   bias: number;
-  /** One a channel of the last module: its weight times its mean. */
+  /** The contribution of each channel of the last module: its weight times its mean. */
   channels: Float64Array;
   /** The sum over each branch of the last module. */
   branches: BranchSum[];
@@ -399,15 +411,15 @@ export interface Contributions {
 export interface StepTime {
   /** The layer's name. */
   node: string;
-  /** On several threads, the time of all of them. */
+  /** The time in milliseconds; with several threads, the sum over them. */
   ms: number;
-  /** How the wasm path computes it. */
+  /** The algorithm, on the wasm backend. */
   algorithm?: string;
-  /** Multiply-adds that this takes, a picture; the layer's own count is that of the direct algorithm. */
+  /** The multiply-adds that the algorithm executes for a picture; the layer's `macs` are those of direct convolution. */
   executed?: number;
 }
 
-/** A GPU was lost. */
+/** The detail of the event `devicelost`. */
 export interface DeviceLost {
   /** What happened. */
   message: string;
@@ -415,14 +427,14 @@ export interface DeviceLost {
   info: Info;
 }
 
-/** What a network tells without being asked. */
+/** The events of a network, for `net.on`. */
 export interface Events {
   /**
-   * The GPU was lost, failed, or did not answer for 20 s. The network has been set up anew, on `info.backend`, the last
-   * picture was run again, and the call under way is answered.
+   * The GPU was lost, failed, or did not answer for 20 s. By then the network has been set up again on `info.backend`, it
+   * has run the last picture again, and the call in progress is answered.
    */
   devicelost: DeviceLost;
 }
 
-/** A picture's answer, or why there is none. */
+/** The answer for a picture, or the error that prevented it. */
 export type Outcome = Answer | GoogLeNetError;

@@ -1,10 +1,10 @@
-// The branch view: every channel of the four branches of a module, as tiles.
+// The branch view: a contact sheet of each of a module's four branches.
 
 import type { GoogLeNet } from '../api/client.js';
 import type { Layer } from '../api/types.js';
-import { make, tell } from './dom.js';
+import { describe, make } from './dom.js';
 
-/** Shows a module's branches; which module is chosen from a list. */
+/** Shows the branches of the module that is chosen from a list. */
 export class Branches {
   readonly #select = make('select', 'select');
   readonly #lanes = make('div', 'lanes');
@@ -15,7 +15,7 @@ export class Branches {
     this.#select.addEventListener('change', onChoice);
   }
 
-  /** Draws what the last picture left in the network. */
+  /** Draws the branches' outputs for the last picture. */
   async show(net: GoogLeNet): Promise<void> {
     const outputs = net.layers.filter(({ layer }) => /^inception_\w+\/output$/.test(layer));
     if (this.#select.options.length !== outputs.length) {
@@ -30,10 +30,11 @@ export class Branches {
   }
 }
 
+/** Draws the contact sheet of a branch. */
 async function lane(net: GoogLeNet, { layer, branch, shape: [height, width, channels] }: Layer): Promise<HTMLElement> {
   const canvas = make('canvas', 'tiles');
   const what = `${channels} channels, ${height}x${width}`;
-  tell(canvas, 'img', `Branch ${branch}: ${what}`);
+  describe(canvas, 'img', `Branch ${branch}: ${what}`);
   await net.draw(canvas, { layer, columns: 8 });
   return make('figure', 'branch', make('figcaption', 'caption', make('b', '', branch ?? layer), ` ${what}`), canvas);
 }

@@ -1,4 +1,6 @@
-/** A new element: its class is its part, by which a page can style it. */
+// Creates the element's parts.
+
+/** Creates an element. `part` is its class and its part, by which a page can style it. */
 export function make<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   part: string,
@@ -13,8 +15,8 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Says what an element is to those who do not see it. */
-export function tell(element: Element, role: string | undefined, label?: string): void {
+/** Sets an element's role and label for screen readers. */
+export function describe(element: Element, role: string | undefined, label?: string): void {
   if (role) element.setAttribute('role', role);
   if (label) element.setAttribute('aria-label', label);
 }

@@ -1,4 +1,4 @@
-/** The element's look. Everything that a page may want otherwise is a custom property or a part. */
+/** The element's style sheet. A page changes it through custom properties and parts. */
 export const STYLE = `
 :host {
   --ink: var(--googlenet-ink, light-dark(#1d1c1a, #f0ede6));

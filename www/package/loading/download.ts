@@ -1,98 +1,112 @@
-// A model file's bytes: from the cache, or downloaded, over several connections if need be, and checked.
+// Fetches a model file: from Cache Storage, or from a server, over several connections if one breaks. Checks its hash.
 
-import type { Coming } from './upload.js';
-import { joined } from './bytes.js';
 import { GoogLeNetError } from '../api/errors.js';
-import { readFile } from './node.js';
 import type { Progress } from '../api/types.js';
+import { concatenate } from './bytes.js';
+import { readFile } from './node.js';
+import type { PartialFile } from './stream-to-gpu.js';
 
-type Report = (progress: Progress) => void;
-type Come = (file: Coming) => void;
-
-/** Cache Storage's name for what is kept here. */
+/** The name of the cache in Cache Storage. */
 const CACHE = 'googlenet-web';
-/** So often a connection may break without having brought a byte. */
-const TRIES = 5;
-/** Milliseconds before the second try; each further one waits twice as long. */
-const PAUSE = 500;
-/** Milliseconds without a byte after which a connection counts as broken. */
-const STALL = 30_000;
-/** Answers that may be another one soon. */
-const PASSING = [408, 425, 429, 500, 502, 503, 504];
+/** The number of connections in a row that may break without bringing a byte. */
+const MAX_TRIES = 5;
+/** The milliseconds before the second connection; each further one waits twice as long. */
+const FIRST_PAUSE = 500;
+/** The milliseconds without a byte after which a connection counts as broken. */
+const STALL_TIMEOUT = 30_000;
+/** The HTTP statuses that are worth another try. */
+const TEMPORARY = [408, 425, 429, 500, 502, 503, 504];
 
-/** What has come of a file so far. */
-interface Partial extends Coming {
-  /** What tells that the file is still the same. */
+export interface DownloadOptions {
+  url: string;
+  /** The SHA-256 of the file in hex; undefined for a file that is neither checked nor kept. */
+  sha256: string | undefined;
+  signal: AbortSignal;
+  report: (progress: Progress) => void;
+  /** Is called with the file whenever more of it has come from the server. */
+  onData: (file: PartialFile) => void;
+}
+
+/** A download in progress. */
+interface Download extends PartialFile {
+  /** The ETag or the date of the file, by which a later connection recognises it. */
   tag: string | null;
 }
 
-/** The bytes of a file, whose SHA-256 is in hex; with word of how far it is, and of what has `come`. */
-export async function download(
-  url: string,
-  sha256: string | undefined,
-  report: Report,
-  signal: AbortSignal,
-  come: Come,
-): Promise<Uint8Array> {
-  if (url.startsWith('file:')) return checked(await readFile(new URL(url)).catch(broken(url)), url, sha256);
-  const kept = sha256 && (await cached(sha256));
+/**
+ * Returns the bytes of a file. Throws a `download` error where it cannot be fetched, an `integrity` error where it does
+ * not match its hash, and the signal's reason where that is aborted.
+ */
+export async function download(options: DownloadOptions): Promise<Uint8Array> {
+  const { url, sha256, report } = options;
+  if (url.startsWith('file:')) return checked(await readFile(new URL(url)).catch(throwFailed(url)), url, sha256);
+  const kept = sha256 && (await fromCache(sha256));
   if (kept) {
     report({ phase: 'download', loaded: kept.length, total: kept.length });
     return kept;
   }
-  const bytes = await fetched(url, {}, report, signal, come);
+  const bytes = await fetchAll(options, {});
   try {
     await checked(bytes, url, sha256);
   } catch {
-    // It may be an older file out of the browser's own cache.
-    const fresh = await fetched(url, { cache: 'reload' }, report, signal, come);
+    // The browser's own HTTP cache may have an older file.
+    const fresh = await fetchAll(options, { cache: 'reload' });
     await checked(fresh, url, sha256);
     return keep(fresh, sha256);
   }
   return keep(bytes, sha256);
 }
 
-/** Downloads a file; a connection that breaks is followed by another that goes on where it ended. */
-async function fetched(url: string, init: RequestInit, report: Report, signal: AbortSignal, come: Come): Promise<Uint8Array> {
-  const file: Partial = { chunks: [], loaded: 0, total: undefined, tag: null };
+/** Downloads a file. A connection that breaks is followed by another, which continues where it ended. */
+async function fetchAll({ url, report, signal, onData }: DownloadOptions, init: RequestInit): Promise<Uint8Array> {
+  const file: Download = { chunks: [], loaded: 0, total: undefined, tag: null };
+  const onMore = () => {
+    report({ phase: 'download', loaded: file.loaded, total: file.total });
+    onData(file);
+  };
   for (let tries = 1; ; tries++) {
     const before = file.loaded;
     try {
-      await connect(url, init, file, signal, () => {
-        report({ phase: 'download', loaded: file.loaded, total: file.total });
-        come(file);
-      });
-      return joined(file.chunks);
+      await connect(file, { url, init, signal, onMore });
+      return concatenate(file.chunks);
     } catch (cause) {
       if (signal.aborted || cause instanceof GoogLeNetError) throw cause;
       if (file.loaded > before) tries = 1;
-      if (tries >= TRIES) throw failed(url, reason(cause, file), cause);
-      await pause(PAUSE * 2 ** (tries - 1), signal);
+      if (tries >= MAX_TRIES) throw failed(url, reason(cause, file), cause);
+      await pause(FIRST_PAUSE * 2 ** (tries - 1), signal);
     }
   }
 }
 
-/** Takes what a connection brings. Throws our own error where another connection will not help. */
-async function connect(url: string, init: RequestInit, file: Partial, signal: AbortSignal, more: () => void): Promise<void> {
+/** How to connect, and what to call whenever more has come. */
+interface Connection {
+  url: string;
+  init: RequestInit;
+  signal: AbortSignal;
+  onMore: () => void;
+}
+
+/** Adds what one connection brings to a file. Throws a GoogLeNetError where another connection would not help. */
+async function connect(file: Download, { url, init, signal, onMore }: Connection): Promise<void> {
   const ended = new AbortController();
   const end = () => ended.abort(signal.reason);
   signal.addEventListener('abort', end);
-  const watch = () => setTimeout(() => ended.abort(new Error(`nothing came for ${STALL / 1000} seconds`)), STALL);
-  let timer = watch();
+  const startTimer = () => setTimeout(() => ended.abort(new Error(`nothing came for ${STALL_TIMEOUT / 1000} seconds`)), STALL_TIMEOUT);
+  let timer = startTimer();
   try {
     const headers = new Headers(init.headers);
     if (file.loaded > 0) headers.set('Range', `bytes=${file.loaded}-`);
     const response = await fetch(url, { ...init, headers, signal: ended.signal });
-    if (PASSING.includes(response.status)) throw new Error(`the server answered ${response.status}`);
+    if (TEMPORARY.includes(response.status)) throw new Error(`the server answered ${response.status}`);
     if (!response.ok || !response.body) throw failed(url, `the server answered ${response.status}`);
     begin(response, file);
-    more();
-    for await (const chunk of stream(response.body)) {
+    onMore();
+    for await (const chunk of chunks(response.body)) {
       clearTimeout(timer);
-      timer = watch();
+      timer = startTimer();
       file.chunks.push(chunk);
       file.loaded += chunk.length;
-      more();
+      onMore();
     }
   } finally {
     clearTimeout(timer);
@@ -101,25 +115,25 @@ async function connect(url: string, init: RequestInit, file: Partial, signal: Ab
   if (file.total !== undefined && file.loaded < file.total) throw new Error('the connection broke');
 }
 
-/** Makes a file ready for an answer's body: to go on, or to start afresh where the server does not. */
-function begin(response: Response, file: Partial): void {
+/** Prepares a file for the body of a response: it continues, or starts again where the server sends all of the file. */
+function begin(response: Response, file: Download): void {
   const tag = response.headers.get('etag') ?? response.headers.get('last-modified');
   const [, from] = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '') ?? [];
-  // A site that is not this page's may hide the header.
-  const follows = response.status === 206 && (from === undefined || Number(from) === file.loaded) && tag === file.tag;
-  if (follows) return;
-  Object.assign(file, { chunks: [], loaded: 0, total: announced(response), tag } satisfies Partial);
+  // The header may be hidden where the server is of another origin.
+  const continues = response.status === 206 && (from === undefined || Number(from) === file.loaded) && tag === file.tag;
+  if (continues) return;
+  Object.assign(file, { chunks: [], loaded: 0, total: announcedLength(response), tag } satisfies Download);
   if (response.status === 206) throw new Error('the file changed while it was downloaded');
 }
 
-/** The length that the server announced; it says nothing where the body is compressed on the way. */
-function announced(response: Response): number | undefined {
+/** Returns the length that the server announces. It is unknown where the body is compressed in transit. */
+function announcedLength(response: Response): number | undefined {
   const length = Number(response.headers.get('content-length'));
   return length > 0 && !response.headers.has('content-encoding') ? length : undefined;
 }
 
-/** A body's chunks. Not every browser can iterate over a stream. */
-async function* stream(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+/** Iterates over the chunks of a body. Not every browser can iterate over the stream itself. */
+async function* chunks(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
   for (;;) {
     const { done, value } = await reader.read();
@@ -128,9 +142,9 @@ async function* stream(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Ar
   }
 }
 
-/** The bytes, if they are what the hash says. */
+/** Returns the bytes if they match the hash; throws an `integrity` error otherwise. */
 async function checked(bytes: Uint8Array, url: string, sha256: string | undefined): Promise<Uint8Array> {
-  // Browsers have no digest on pages that came unencrypted, where it would prove nothing.
+  // On pages that were not sent over an encrypted connection there is no digest, and it would prove nothing.
   if (sha256 === undefined || !globalThis.crypto?.subtle) return bytes;
   const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>);
   const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
@@ -139,16 +153,17 @@ async function checked(bytes: Uint8Array, url: string, sha256: string | undefine
   throw new GoogLeNetError({ code: 'integrity', detail: url, message });
 }
 
-/** A cache's key is an address; this one is asked of no server. */
+/** Returns the cache's key of a file. It has the form of an address, from which nothing is ever fetched. */
 const key = (sha256: string) => `https://googlenet-web.invalid/sha256/${sha256.toLowerCase()}`;
 
-/** The cache, where the browser lets this page have one. */
-async function storage(): Promise<Cache | undefined> {
+/** Opens the cache, where the browser lets this page have one. */
+async function openCache(): Promise<Cache | undefined> {
   return globalThis.caches?.open(CACHE).catch(() => undefined);
 }
 
-async function cached(sha256: string): Promise<Uint8Array | undefined> {
-  const cache = await storage();
+/** Returns a file from the cache. One that does not match its hash is removed. */
+async function fromCache(sha256: string): Promise<Uint8Array | undefined> {
+  const cache = await openCache();
   const response = await cache?.match(key(sha256)).catch(() => undefined);
   if (!response) return undefined;
   try {
@@ -159,16 +174,17 @@ async function cached(sha256: string): Promise<Uint8Array | undefined> {
   }
 }
 
-/** Keeps the bytes, if there is room, while the network is loaded. */
+/** Writes a file with a hash into the cache, if there is room. Returns the bytes without waiting for that. */
 function keep(bytes: Uint8Array, sha256: string | undefined): Uint8Array {
   const put = async () => {
     const headers = { 'content-length': String(bytes.length) };
-    await (await storage())?.put(key(sha256!), new Response(bytes as Uint8Array<ArrayBuffer>, { headers }));
+    await (await openCache())?.put(key(sha256!), new Response(bytes as Uint8Array<ArrayBuffer>, { headers }));
   };
   if (sha256) void put().catch(() => {});
   return bytes;
 }
 
+/** Waits for some milliseconds. Rejects with the signal's reason where that is aborted. */
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
@@ -179,12 +195,13 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function reason(cause: unknown, { loaded }: Partial): string {
+function reason(cause: unknown, { loaded }: Download): string {
   const why = cause instanceof Error ? cause.message : String(cause);
   return loaded > 0 ? `${why} after ${loaded} bytes` : why;
 }
 
-const broken = (url: string) => (cause: unknown) => {
+/** Returns a handler that throws a `download` error instead of the one that it catches. */
+const throwFailed = (url: string) => (cause: unknown) => {
   throw failed(url, cause instanceof Error ? cause.message : String(cause), cause);
 };
 

@@ -1,76 +1,98 @@
-// The engine is built five times: once for the GPU, and for the CPU with and without relaxed SIMD, with and without
-// threads. This fetches the build that is asked for, and no other.
+// The engine's WebAssembly modules. There are five builds: one for the GPU, and four for the CPU, with and without relaxed
+// SIMD and with and without threads. This file fetches the build that is needed, and no other.
 
-import { GoogLeNetError, bad } from '../api/errors.js';
-import { hasRelaxedSimd, hasSimd, hasThreads, spillsTiles } from './features.js';
-import { threaded } from '../worker/threads.js';
-import { readFile } from './node.js';
-import type { Shared } from '../worker/protocol.js';
+import { GoogLeNetError, argumentError } from '../api/errors.js';
 import type { Simd } from '../api/types.js';
 import type { Engine as CpuEngine } from '../wasm/googlenet_cpu.js';
-import type { Engine as GpuEngine, Warm } from '../wasm/googlenet_gpu.js';
+import type { Engine as GpuEngine, Warm as PreparedGpu } from '../wasm/googlenet_gpu.js';
+import type { SharedModule } from '../worker/protocol.js';
+import { importThreaded } from '../worker/threads.js';
+import { compile } from './files.js';
+import { hasRelaxedSimd, hasSimd, hasThreads, spillsRegisterTiles } from './features.js';
 
-export type { CpuEngine, GpuEngine, Warm };
+export type { CpuEngine, GpuEngine, PreparedGpu };
 
-/** A model on the engine of either module. */
+/** An engine with a loaded model, from either module. */
 export type Engine = CpuEngine | GpuEngine;
 
-/** Has helper workers started. Resolves when all have arrived, or those that will. */
-export type Summon = (shared: Shared, count: number) => Promise<void>;
+/** Starts helper workers. Resolves once each has arrived or failed. */
+export type Summon = (shared: SharedModule, count: number) => Promise<void>;
 
-/** A model's file, and what of it to load. */
-export interface ModelBytes {
+/** A model file and how to load it. */
+export interface ModelFile {
   bytes: Uint8Array;
+  /** Whether to load the auxiliary heads. */
   heads: boolean;
-  /** The names of its classes where the file has none, one a line. */
+  /** The names of the classes, one on a line, for a file that has none. */
   labels: string | undefined;
-  /** Whether branches will be weighed. */
+  /** Whether branches are going to be scaled. */
   ablation: boolean;
 }
 
 /** How to use a GPU. */
 export interface GpuOptions {
-  /** Whether a CPU that plays a GPU is refused. */
+  /** Whether a software adapter is refused. */
   auto: boolean;
-  /** A GPU that was opened before. */
-  warm: Warm | undefined;
+  /** A GPU that was opened before; undefined to open one. */
+  prepared: PreparedGpu | undefined;
+  /** Whether the GPU's results are checked first; undefined for the engine's default. */
   check: boolean | undefined;
   f16: boolean;
 }
 
 /** The module for the CPU. */
 export interface CpuModule {
-  load(model: ModelBytes): Promise<CpuEngine>;
-  /** Shares an engine's work among this many threads, or as many as can be had. */
+  load(model: ModelFile): Promise<CpuEngine>;
+  /** Shares an engine's work among this many threads, or as many as could be started. */
   share(engine: CpuEngine, threads: number): Promise<void>;
 }
 
 /** The module for the GPU. */
 export interface GpuModule {
-  load(model: ModelBytes, options: GpuOptions): Promise<GpuEngine>;
-  /** Opens the GPU and compiles its shaders. */
-  warm: typeof Warm.open;
+  load(model: ModelFile, options: GpuOptions): Promise<GpuEngine>;
+  /** Opens the GPU and compiles its shaders, with `f16` for half precision. */
+  prepare(f16: boolean): Promise<PreparedGpu>;
 }
 
-export interface Wanted {
+/** The properties of the CPU module to fetch. */
+export interface CpuOptions {
   simd: Simd;
   threads: number;
-  /** The folder of the modules, where they do not lie beside this script. */
+  /** The folder of the modules; undefined where they are where the bundler has put them. */
   wasmUrl: string | undefined;
 }
 
-/** The greatest number of threads by default: the engine's steps are too short to be shared among more. */
-const MOST_THREADS = 8;
+/** The greatest default number of threads: the engine's steps are too short to be shared among more. */
+const MAX_DEFAULT_THREADS = 8;
 
-/** As many threads as are asked for; by default one a core, at most eight. */
-export function wanted(threads: number | undefined): number {
-  if (threads === undefined) return Math.min(globalThis.navigator?.hardwareConcurrency || 1, MOST_THREADS);
+/** Returns the number of threads to use. Default: one for each core, at most eight. */
+export function threadCount(threads: number | undefined): number {
+  if (threads === undefined) return Math.min(globalThis.navigator?.hardwareConcurrency || 1, MAX_DEFAULT_THREADS);
   if (Number.isInteger(threads) && threads > 0) return threads;
-  throw bad(`There cannot be ${threads} threads.`);
+  throw argumentError(`There cannot be ${threads} threads.`);
 }
 
-/** The engine for the GPU. */
-export async function gpuModule(wasmUrl: string | undefined): Promise<GpuModule> {
+/** Says whether an engine runs on a GPU. */
+export function isOnGpu(engine: Engine): engine is GpuEngine {
+  return 'tune' in engine;
+}
+
+/** Says whether an engine's kernels can be tuned: it runs on a hardware GPU. */
+export function isTunable(engine: Engine): engine is GpuEngine {
+  return isOnGpu(engine) && engine.can_tune();
+}
+
+/** Frees an engine. One with a run that never ended stays, since that run still holds it. */
+export function release(engine: Engine | undefined): void {
+  try {
+    engine?.free();
+  } catch (error) {
+    console.warn('GoogLeNet could not free an engine:', error);
+  }
+}
+
+/** Fetches the module for the GPU. */
+export async function fetchGpuModule(wasmUrl: string | undefined): Promise<GpuModule> {
   const url = new URL('../wasm/googlenet_gpu_bg.wasm', import.meta.url);
   const [{ default: init, Engine, Warm }, module] = await Promise.all([
     import('../wasm/googlenet_gpu.js'),
@@ -78,20 +100,23 @@ export async function gpuModule(wasmUrl: string | undefined): Promise<GpuModule>
   ]);
   await init({ module_or_path: module });
   return {
-    load: ({ bytes, heads, labels, ablation }, { auto, warm, check, f16 }) =>
-      Engine.on_gpu(bytes, auto, heads, labels, ablation, warm, check, f16),
-    warm: Warm.open,
+    load: ({ bytes, heads, labels, ablation }, { auto, prepared, check, f16 }) =>
+      Engine.on_gpu(bytes, auto, heads, labels, ablation, prepared, check, f16),
+    prepare: (f16) => Warm.open(f16),
   };
 }
 
-/** The engine for the CPU that suits this browser best; on one thread where nobody can be summoned. */
-export async function cpuModule({ simd, threads, wasmUrl }: Wanted, summon: Summon | undefined): Promise<CpuModule> {
-  const relaxed = isRelaxed(simd);
+/**
+ * Fetches the module for the CPU that is fastest in this browser. Without `summon` no helper workers can be started, and
+ * the module is one without threads.
+ */
+export async function fetchCpuModule({ simd, threads, wasmUrl }: CpuOptions, summon: Summon | undefined): Promise<CpuModule> {
+  const relaxed = usesRelaxedSimd(simd);
   if (threads > 1 && summon && hasThreads()) {
     try {
-      return await shared(relaxed, wasmUrl, summon);
+      return await fetchThreadedModule(relaxed, wasmUrl, summon);
     } catch (error) {
-      // Above all where the browser has no room for a memory that can be shared.
+      // Usually the browser has no room for the address space of a shared memory.
       console.warn('GoogLeNet goes on with one thread:', error);
     }
   }
@@ -103,14 +128,34 @@ export async function cpuModule({ simd, threads, wasmUrl }: Wanted, summon: Summ
     compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}`, wasmUrl),
   ]);
   await init({ module_or_path: module });
-  return { load: (model) => load(Engine, model), share: async () => {} };
+  return { load: (model) => loadOnCpu(Engine, model), share: async () => {} };
 }
 
-function load(of: typeof CpuEngine, { bytes, heads, labels, ablation }: ModelBytes): Promise<CpuEngine> {
-  return of.on_cpu(bytes, heads, labels, ablation);
+/** Fetches the module for the CPU whose memory workers can share. */
+async function fetchThreadedModule(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<CpuModule> {
+  const url = relaxed
+    ? new URL('../wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
+    : new URL('../wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
+  const [{ default: init, Engine }, module] = await Promise.all([
+    importThreaded(relaxed),
+    compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
+  ]);
+  const { memory } = await init({ module_or_path: module });
+  return {
+    load: (model) => loadOnCpu(Engine, model),
+    share: async (engine, threads) => {
+      await summon({ relaxed, module, memory }, threads - 1);
+      engine.set_threads(threads);
+    },
+  };
 }
 
-function isRelaxed(simd: Simd): boolean {
+function loadOnCpu(engine: typeof CpuEngine, { bytes, heads, labels, ablation }: ModelFile): Promise<CpuEngine> {
+  return engine.on_cpu(bytes, heads, labels, ablation);
+}
+
+/** Decides whether to use relaxed SIMD. Throws a `no-simd` error where the browser lacks what is needed. */
+function usesRelaxedSimd(simd: Simd): boolean {
   if (!hasSimd()) {
     const message = 'This browser has no WebAssembly SIMD, which the engine needs. Browsers since 2023 have it.';
     throw new GoogLeNetError({ code: 'no-simd', message });
@@ -119,63 +164,5 @@ function isRelaxed(simd: Simd): boolean {
     const message = 'This browser has no relaxed SIMD, which was asked for. Ask for "auto" or "plain".';
     throw new GoogLeNetError({ code: 'no-simd', detail: 'relaxed', message });
   }
-  return simd === 'relaxed' || (simd !== 'plain' && hasRelaxedSimd() && !spillsTiles());
-}
-
-/** The engine on a memory that workers can share. */
-async function shared(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<CpuModule> {
-  const url = relaxed
-    ? new URL('../wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
-    : new URL('../wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
-  const [{ default: init, Engine }, module] = await Promise.all([
-    threaded(relaxed),
-    compile(url, `googlenet_cpu${relaxed ? '_relaxed' : ''}_threads`, wasmUrl),
-  ]);
-  const { memory } = await init({ module_or_path: module });
-  return {
-    load: (model) => load(Engine, model),
-    share: async (engine, threads) => {
-      await summon({ relaxed, module, memory }, threads - 1);
-      engine.set_threads(threads);
-    },
-  };
-}
-
-/** A module from where bundlers have put it, or from the folder that an application names. */
-export function compile(bundled: URL, name: string, wasmUrl: string | undefined): Promise<WebAssembly.Module> {
-  return part(bundled, `${name}_bg.wasm`, wasmUrl, async (response) => {
-    // Not every server knows the type.
-    const streams = response.headers.get('content-type')?.startsWith('application/wasm');
-    return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
-  });
-}
-
-/** The names of ImageNet's classes, one a line. */
-export function imagenet(wasmUrl: string | undefined): Promise<string> {
-  const url = new URL('../wasm/imagenet_labels.txt', import.meta.url);
-  return part(url, 'imagenet_labels.txt', wasmUrl, (response) => response.text());
-}
-
-/** Addresses of the engine's files that were fetched. */
-export const files: string[] = [];
-
-/** What a file of the engine holds. */
-async function part<T>(
-  bundled: URL,
-  name: string,
-  wasmUrl: string | undefined,
-  read: (response: Response) => Promise<T>,
-): Promise<T> {
-  const url = wasmUrl === undefined ? bundled : new URL(name, wasmUrl);
-  try {
-    const response = url.protocol === 'file:' ? new Response(await readFile(url)) : await fetch(url);
-    if (!response.ok) throw new Error(`the server answered ${response.status}`);
-    const held = await read(response);
-    if (!files.includes(url.href)) files.push(url.href);
-    return held;
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `The engine could not be loaded from ${url}: ${why}. wasmUrl says where its files are.`;
-    throw new GoogLeNetError({ code: 'download', detail: url.href, message }, { cause });
-  }
+  return simd === 'relaxed' || (simd !== 'plain' && hasRelaxedSimd() && !spillsRegisterTiles());
 }

@@ -1,10 +1,10 @@
-// What is different in Node, whose fetch reads no files. Asked for at run time, so that no bundler looks for it.
+// Reads files in Node, whose fetch does not. The module is looked up at run time, so that no bundler includes it.
 
 interface Process {
   getBuiltinModule?(name: 'node:fs/promises'): { readFile(url: URL): Promise<Uint8Array<ArrayBuffer>> };
 }
 
-/** A file's bytes. */
+/** Reads a file by its `file:` address. Throws outside of Node. */
 export async function readFile(url: URL): Promise<Uint8Array<ArrayBuffer>> {
   const { process } = globalThis as { process?: Process };
   const files = process?.getBuiltinModule?.('node:fs/promises');

@@ -1,63 +1,65 @@
-// The two ways to a session: across a worker's boundary, and on the calling thread.
+// The two ways to run a session: in a worker, and on the calling thread.
 
 import { failure } from '../api/errors.js';
 import { absolute } from '../api/models.js';
-import type { Failure, Message, Reply, Shared } from './protocol.js';
+import type { Failure, Message, Reply, SharedModule } from './protocol.js';
 
+/** A connection to a session. */
 export interface Channel {
-  post(message: Message, moved: Transferable[]): void;
+  post(message: Message, transfer: Transferable[]): void;
+  /** Ends the session and frees what it holds. */
   close(): void;
 }
 
 type Listener = (reply: Reply) => void;
 
-/** A session on the calling thread. */
-export async function here(listener: Listener): Promise<Channel> {
+/** Runs a session on the calling thread. */
+export async function inThisThread(listener: Listener): Promise<Channel> {
   const { Session } = await import('./session.js');
-  // Answers come later, as a worker's do.
+  // Replies are delivered asynchronously, as those of a worker are.
   const session = new Session((reply) => queueMicrotask(() => listener(reply)));
-  // A panic inside an asynchronous call surfaces here and leaves that call hanging.
-  const fatal = (event: ErrorEvent) => {
+  // A panic inside an asynchronous call of the engine is reported here, and the call itself never ends.
+  const onPanic = (event: ErrorEvent) => {
     if ((event.error as Partial<Failure> | null)?.code !== 'internal') return;
     event.preventDefault();
     listener({ fatal: failure(event.error) });
   };
-  globalThis.addEventListener?.('error', fatal);
+  globalThis.addEventListener?.('error', onPanic);
   return {
     post: (message) => {
       if (!('arrived' in message)) session.receive(message);
     },
     close: () => {
-      globalThis.removeEventListener?.('error', fatal);
+      globalThis.removeEventListener?.('error', onPanic);
       session.free();
     },
   };
 }
 
-/** A session in a worker of its own. */
-export function elsewhere(listener: Listener, workerUrl: string | URL | undefined): Channel {
-  const worker = start(workerUrl);
-  const listening = listens(worker);
-  /** Of the engine in force. Those before them have left with theirs. */
+/** Runs a session in a worker of its own. `workerUrl` is the address of the script. Default: the bundler's. */
+export function inWorker(listener: Listener, workerUrl: string | URL | undefined): Channel {
+  const worker = startWorker(workerUrl);
+  const listening = isListening(worker);
+  /** The helper workers of the engine in use. Those of earlier engines have ended with them. */
   let helpers: Worker[] = [];
   worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
-    if ('summon' in data) void summon(data.summon, data.shared);
+    if ('summon' in data) void startHelpers(data.summon, data.shared);
     else listener(data);
   });
   worker.addEventListener('error', (event) => {
     event.preventDefault();
-    listener({ fatal: fault(`The engine could not start: ${event.message || NOT_FOUND}.`) });
+    listener({ fatal: failure(`The engine could not start: ${event.message || NOT_FOUND}.`) });
   });
 
-  /** Starts helpers for the worker, and tells it when all have arrived, or those that will. */
-  async function summon(count: number, shared: Shared): Promise<void> {
-    helpers = Array.from({ length: count }, () => start(workerUrl));
-    const arrivals = await Promise.all(helpers.map((helper) => arrival(helper, shared)));
+  /** Starts helper workers for the session, and tells it how many have arrived once each has arrived or failed. */
+  async function startHelpers(count: number, shared: SharedModule): Promise<void> {
+    helpers = Array.from({ length: count }, () => startWorker(workerUrl));
+    const arrivals = await Promise.all(helpers.map((helper) => arrives(helper, shared)));
     worker.postMessage({ arrived: arrivals.filter(Boolean).length });
   }
 
-  /** Whether a helper arrives. */
-  function arrival(helper: Worker, shared: Shared): Promise<boolean> {
+  /** Resolves to whether a helper worker has arrived. */
+  function arrives(helper: Worker, shared: SharedModule): Promise<boolean> {
     return new Promise((resolve) => {
       let arrived = false;
       helper.addEventListener('message', ({ data }) => data === 'arrived' && resolve((arrived = true)));
@@ -65,48 +67,50 @@ export function elsewhere(listener: Listener, workerUrl: string | URL | undefine
         event.preventDefault();
         resolve(false);
         const message = `A helper of the engine failed: ${event.message || NOT_FOUND}.`;
-        // Before its arrival nobody counts on it.
-        if (arrived) listener({ fatal: fault(message) });
+        // The engine waits only for helpers that have arrived.
+        if (arrived) listener({ fatal: failure(message) });
         else console.warn(message);
       });
-      void listens(helper).then(() => helper.postMessage(shared));
+      void isListening(helper).then(() => helper.postMessage(shared));
     });
   }
 
   return {
-    post: (message, moved) => void listening.then(() => worker.postMessage(message, moved)),
+    post: (message, transfer) => void listening.then(() => worker.postMessage(message, transfer)),
     close: () => {
       for (const each of [worker, ...helpers]) each.terminate();
     },
   };
 }
 
-/** When a worker listens. Where a bundler has split its script, that is later than its start, and what came is lost. */
-function listens(worker: Worker): Promise<void> {
+/**
+ * Resolves once a worker listens. Where a bundler has split the worker's script, that is some time after its start, and
+ * messages that were posted before are lost.
+ */
+function isListening(worker: Worker): Promise<void> {
   return new Promise((resolve) => worker.addEventListener('message', () => resolve(), { once: true }));
 }
 
 const NOT_FOUND = 'its file could not be loaded; workerUrl says where it is';
 
-const fault = (message: string): Failure => failure(message);
-
 /** Starts a worker with the package's script. */
-function start(workerUrl: string | URL | undefined): Worker {
+function startWorker(workerUrl: string | URL | undefined): Worker {
   const own = import.meta.url;
   const url = workerUrl === undefined ? own : absolute(workerUrl);
   if (url.startsWith('http') && new URL(url).origin !== location.origin) {
-    return foreign(workerUrl === undefined ? new URL('worker.js', own).href : url);
+    return startCrossOrigin(workerUrl === undefined ? new URL('worker.js', own).href : url);
   }
   if (workerUrl !== undefined) return new Worker(url, { type: 'module', name: 'googlenet' });
+  // Bundlers recognise this expression only as it is written here.
   return new Worker(new URL('../worker.ts', import.meta.url), { type: 'module', name: 'googlenet' });
 }
 
-/** A worker's script must be of the page's own site, but it may import another's. */
-function foreign(script: string): Worker {
+/** Starts a worker whose script is on another origin: a script of the page's own origin imports it. */
+function startCrossOrigin(script: string): Worker {
   const blob = new Blob([`import ${JSON.stringify(script)};`], { type: 'text/javascript' });
   const url = URL.createObjectURL(blob);
   const worker = new Worker(url, { type: 'module', name: 'googlenet' });
-  // By its first word the script has been read.
+  // The script has been read by the time of its first message.
   worker.addEventListener('message', () => URL.revokeObjectURL(url), { once: true });
   return worker;
 }

@@ -1,39 +1,44 @@
+// Decodes pictures to RGBA bytes.
+
 import { GoogLeNetError } from '../api/errors.js';
-import type { Picture } from './protocol.js';
 import type { Pixels } from '../api/types.js';
+import type { Picture } from './protocol.js';
 
-// The network sees a few hundred pixels; more than this on a side only costs memory.
-const LONGEST = 4096;
+/** The longest side of a decoded picture: the network sees a few hundred pixels, and more only take memory. */
+const MAX_SIDE = 4096;
 
-/** A picture's RGBA bytes, upright. */
-export async function pixels(picture: Picture): Promise<Pixels> {
-  if (isPixels(picture)) return whole(picture);
+/**
+ * Decodes a picture to RGBA bytes in its upright orientation. A bitmap is closed. Throws an `image` or `download` error
+ * where that is not possible.
+ */
+export async function toPixels(picture: Picture): Promise<Pixels> {
+  if (isPixels(picture)) return checked(picture);
   if (typeof createImageBitmap === 'undefined') throw unreadable('there is no decoder here: hand in RGBA pixels');
-  const drawn = await bitmap(picture);
+  const bitmap = await toBitmap(picture);
   try {
-    const scale = Math.min(1, LONGEST / Math.max(drawn.width, drawn.height));
-    const width = Math.max(1, Math.round(drawn.width * scale));
-    const height = Math.max(1, Math.round(drawn.height * scale));
+    const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
+    const width = Math.max(1, Math.round(bitmap.width * scale));
+    const height = Math.max(1, Math.round(bitmap.height * scale));
     const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
     if (!context) throw unreadable('this browser gives no canvas to a worker');
     context.imageSmoothingQuality = 'high';
-    context.drawImage(drawn, 0, 0, width, height);
+    context.drawImage(bitmap, 0, 0, width, height);
     return context.getImageData(0, 0, width, height);
   } finally {
-    drawn.close();
+    bitmap.close();
   }
 }
 
-/** Whether a picture is pixels already. */
+/** Says whether a picture is RGBA bytes already. */
 export function isPixels(picture: unknown): picture is Pixels {
   const data = (picture as Partial<Pixels> | null)?.data;
   return data instanceof Uint8ClampedArray || data instanceof Uint8Array;
 }
 
-/** A picture as the browser draws it, upright. A bitmap is given back as it is. */
-export async function bitmap(picture: Exclude<Picture, Pixels>): Promise<ImageBitmap> {
+/** Decodes a picture to a bitmap in its upright orientation. A bitmap is returned as it is. */
+export async function toBitmap(picture: Exclude<Picture, Pixels>): Promise<ImageBitmap> {
   if (picture instanceof ImageBitmap) return picture;
-  const blob = await file(picture);
+  const blob = await fetchBlob(picture);
   if (blob.size === 0) throw unreadable('it is empty');
   try {
     return await createImageBitmap(blob, { imageOrientation: 'from-image' });
@@ -42,24 +47,24 @@ export async function bitmap(picture: Exclude<Picture, Pixels>): Promise<ImageBi
   }
 }
 
-/** Pixels as many as their size says. */
-function whole(picture: Pixels): Pixels {
+/** Checks that the number of bytes fits the size. */
+function checked(picture: Pixels): Pixels {
   const { data, width, height } = picture;
   if (Number.isInteger(width) && Number.isInteger(height) && data.length === 4 * width * height) return picture;
   throw unreadable(`${width}x${height} pixels are RGBA bytes of another number than ${data.length}`);
 }
 
-/** A picture's file, from its address. */
-async function file(picture: Blob | string): Promise<Blob> {
+/** Fetches a picture's file, where the picture is an address. */
+async function fetchBlob(picture: Blob | string): Promise<Blob> {
   if (typeof picture !== 'string') return picture;
-  const refused = (why: string, cause?: unknown) => {
+  const failed = (why: string, cause?: unknown) => {
     const message = `The picture could not be fetched from ${picture}: ${why}.`;
     return new GoogLeNetError({ code: 'download', detail: picture, message }, { cause });
   };
   const response = await fetch(picture).catch((cause: unknown) => {
-    throw refused('there is no connection, or its site does not let other pages read it (CORS)', cause);
+    throw failed('there is no connection, or its site does not let other pages read it (CORS)', cause);
   });
-  if (!response.ok) throw refused(`the server answered ${response.status}`);
+  if (!response.ok) throw failed(`the server answered ${response.status}`);
   return response.blob();
 }
 

@@ -1,15 +1,16 @@
-// What a network and the session that owns its engine say to each other, mostly across a worker's boundary.
+// The messages between a network (`api/client.ts`) and the session that owns its engine (`session.ts`), which usually
+// cross the boundary of a worker.
 
+import type { Choice } from '../api/backend.js';
 import type {
-  Ablation, ActivationMap, Answer, Backend, Branch, Crop, Events, Info, Layer, Pixels, Progress, Simd,
-  StepTime,
+  Ablation, ActivationMap, Answer, Branch, Crop, Events, Info, Layer, Pixels, Progress, Simd, StepTime,
 } from '../api/types.js';
 
-/** A picture as it can be posted: a file, its address, a bitmap that is the session's own, or pixels. */
+/** A picture in a form that can be posted: a file, its address, a bitmap that the session then owns, or pixels. */
 export type Picture = Blob | string | ImageBitmap | Pixels;
 
-/** Where a model is, or the model. */
-export type ModelPlace = { url: string; sha256: string | undefined } | Blob | Uint8Array;
+/** A model: its address, or its file. */
+export type ModelLocation = { url: string; sha256: string | undefined } | Blob | Uint8Array;
 
 /** What is known once a network is loaded. */
 export interface Loaded {
@@ -17,23 +18,24 @@ export interface Loaded {
   layers: Layer[];
 }
 
-/** A sheet of tiles: what the GPU has drawn, or RGBA. */
+/** A contact sheet: a bitmap that was drawn on the GPU, or RGBA bytes. */
 export type Sheet = ImageBitmap | { data: Uint8ClampedArray<ArrayBuffer>; width: number; height: number };
 
-/** `draw`'s arguments as the engine takes them. */
+/** The arguments of `draw` as the engine takes them. */
 export interface SheetOptions {
   layer: string;
   image: number;
+  /** The channels to draw; none stands for all. */
   channels: Uint32Array;
   columns: number;
   scale: number;
   gap: number;
   colormap: string;
-  /** Empty for each channel's own range, one number for that of the sheet, or its ends. */
+  /** Empty for each channel's own range, one number for the range of the sheet, or the two ends of the range. */
   range: number[];
 }
 
-/** Why a class: `ActivationMap` and `Contributions` in one. */
+/** The engine's explanation of a class's score: `ActivationMap` and `Contributions` in one. */
 export interface Explanation {
   logit: number;
   bias: number;
@@ -43,40 +45,39 @@ export interface Explanation {
   branches: (Branch & { sum: number; map: number[] })[];
 }
 
-/** Every call to the session: what goes in and what comes back. */
+/** The options of a session, which stay the same for its life. */
+export interface Settings {
+  /** The option `imported`, as JSON. */
+  imported: string;
+  f16: boolean;
+  heads: boolean;
+  ablation: boolean;
+  threads: number | undefined;
+  simd: Simd;
+  tune: boolean;
+  check: boolean | undefined;
+  /** The absolute address of the folder with the wasm files; undefined where they are where the bundler has put them. */
+  wasmUrl: string | undefined;
+}
+
+/** The calls to a session: the arguments and the result of each. */
 export interface Calls {
-  load: {
-    args: {
-      model: ModelPlace;
-      /** As JSON. */
-      imported: string;
-      backend: Backend;
-      f16: boolean;
-      heads: boolean;
-      ablation: boolean;
-      threads: number | undefined;
-      simd: Simd;
-      tune: boolean;
-      check: boolean | undefined;
-      wasmUrl: string | undefined;
-    };
-    result: Loaded;
-  };
-  /** The same model on another backend. */
-  move: { args: { backend: Backend }; result: Info };
-  /** All pictures at once; those that cannot be read have their failure. */
+  load: { args: { model: ModelLocation; backend: Choice; settings: Settings }; result: Loaded };
+  /** Runs the same model on another backend. */
+  move: { args: { backend: Choice }; result: Info };
+  /** Classifies the pictures as one batch. The result of a picture that cannot be read is a failure. */
   classify: { args: { pictures: Picture[]; crop: Crop; top: number }; result: (Answer | Failure)[] };
-  /** Of one picture, what the classifier reads. */
+  /** Returns the input of the classifier for one picture. */
   features: { args: { picture: Picture; crop: Crop }; result: Float32Array };
   run: { args: { values: Float32Array }; result: Record<string, Float32Array> };
-  /** Of the whole batch. */
+  /** Returns a layer's output for the whole batch; `shape` is batch, height, width, channels. */
   read: { args: { layer: string }; result: { data: Float32Array; shape: [number, number, number, number] } };
-  /** Of one picture of the batch, four numbers of each channel, or the values of one. */
+  /** Returns four statistics of each channel for one picture of the batch, or the values of one channel. */
   stats: { args: { layer: string; image: number; channel: number | undefined }; result: { data: Float32Array } };
   draw: { args: SheetOptions; result: Sheet };
   explain: { args: { index: number }; result: Explanation };
   ablate: { args: { gains: Record<string, number>; top: number }; result: Ablation };
-  /** The last run's steps, and whether the next are timed. */
+  /** Returns the times of the last run's steps, and sets whether the following runs are timed. */
   profile: { args: { timed: boolean }; result: StepTime[] };
 }
 
@@ -84,28 +85,35 @@ export type Call = keyof Calls;
 
 export type Request = { [C in Call]: { id: number; call: C; args: Calls[C]['args'] } }[Call];
 
+/** An error as it is posted. */
 export interface Failure {
   code: string;
   detail: string | undefined;
   message: string;
 }
 
-/** What a helper worker is given: the engine's module and its memory. */
-export interface Shared {
+/** What a helper worker needs: the module of the engine, and the memory that the workers share. */
+export interface SharedModule {
   relaxed: boolean;
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
 }
 
-/** What the page says: a call, that nobody waits for it any more, or that the helpers have arrived which were summoned. */
+/**
+ * A message to the session: a call, that the caller no longer waits for a call, or how many of the helper workers that
+ * the session has asked for have arrived.
+ */
 export type Message = Request | { cancel: number } | { arrived: number };
 
-/** `ready`: a worker listens. `summon`: so many helpers are wanted. `fatal`: the session cannot go on. */
+/**
+ * A message from the session: the result, error or progress of a call, or an event. `summon` asks the page to start that
+ * many helper workers. `ready` says that a worker listens. `fatal` says that the session cannot continue.
+ */
 export type Reply =
   | { id: number; result: unknown }
   | { id: number; error: Failure }
   | { id: number; progress: Progress }
   | { event: keyof Events; detail: Events[keyof Events] }
-  | { summon: number; shared: Shared }
+  | { summon: number; shared: SharedModule }
   | { ready: true }
   | { fatal: Failure };
