@@ -1,6 +1,8 @@
+// The alert: an error in its place on the page.
+
 import { byId } from './dom';
-import * as prepare from './prepare';
-import { sentence } from './words';
+import { sentence } from './format';
+import * as preprocessing from './preprocessing';
 
 const box = byId('alert', HTMLElement);
 const text = byId('alert-text', HTMLElement);
@@ -15,24 +17,25 @@ again.addEventListener('click', () => {
   what?.();
 });
 
-/** Says that a file needs a word more, and asks for it. */
-export function ask(words: string, then: Parameters<typeof prepare.ask>[0]): void {
+/** Says that a model file does not state its preprocessing, and asks for it. `then` is called with the answer. */
+export function askPreprocessing(words: string, then: Parameters<typeof preprocessing.ask>[0]): void {
   complain(words);
-  prepare.ask((imported) => {
+  preprocessing.ask((imported) => {
     clear();
     then(imported);
   });
 }
 
-/** Says what went wrong, in place, and offers to try again where that may help. */
+/** Shows an error. With `tryAgain` there is a button that tries again. */
 export function complain(error: unknown, tryAgain?: () => void): void {
   text.textContent = sentence(error instanceof Error ? error.message : String(error));
   retry = tryAgain;
   again.hidden = !tryAgain;
-  prepare.hide();
+  preprocessing.hide();
   box.hidden = false;
 }
 
+/** Hides the alert. */
 export function clear(): void {
   box.hidden = true;
   text.textContent = '';

@@ -1,14 +1,16 @@
+// Helpers for elements and templates.
+
 import { noChange, render, type TemplateResult } from 'lit-html';
 import { Directive, directive, type DirectiveParameters, type ElementPart } from 'lit-html/directive.js';
 
-/** An element of index.html by its id. */
+/** Returns the element of index.html with an id. Throws where there is none of that kind. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
   if (!(found instanceof kind)) throw new Error(`index.html has no ${kind.name} #${id}`);
   return found;
 }
 
-/** A template's canvas, to be drawn to before it is put on the page. */
+/** Creates the canvas of a template, so that it can be drawn to before it is on the page. */
 export function canvas(template: TemplateResult): HTMLCanvasElement {
   const made = new DocumentFragment();
   render(template, made);
@@ -26,5 +28,5 @@ class Share extends Directive {
   }
 }
 
-/** Gives a template's element a number for its style. The page's policy allows no style attributes. */
+/** Sets a custom property of a template's element. The page's security policy forbids style attributes. */
 export const share = directive(Share);

@@ -1,12 +1,14 @@
+// The progress bar of loading.
+
 import type { Progress } from 'googlenet-web';
 import { byId } from './dom';
-import { megabytes } from './words';
+import { megabytes } from './format';
 
 const box = byId('loading', HTMLElement);
 const text = byId('loading-text', HTMLElement);
 const bar = byId('bar', HTMLProgressElement);
 
-/** Shows how far the network is. */
+/** Shows the progress of loading. */
 export function progress(at: Progress): void {
   box.hidden = false;
   if (at.phase !== 'download') {
@@ -21,6 +23,7 @@ export function progress(at: Progress): void {
   }
 }
 
+/** Hides the bar. */
 export function done(): void {
   box.hidden = true;
 }

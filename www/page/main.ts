@@ -1,86 +1,87 @@
-// The page: takes files, keeps one network, shows its answer.
+// The page: it takes pictures and models, keeps one network, and shows its answers.
 
 import { GoogLeNet, GoogLeNetError, type Answer, type Backend } from 'googlenet-web';
 import * as alert from './alert';
 import * as answer from './answer';
 import { byId } from './dom';
 import * as engine from './engine';
-import * as film from './film';
-import * as habits from './habits';
+import * as filmstrip from './filmstrip';
+import { engineName } from './format';
 import * as inside from './inside';
+import * as keys from './keys';
 import * as loading from './loading';
-import { NO_MODEL, brought, isModel, served, type Entry } from './models';
+import { NO_MODEL, fromFile, isModel, served, type Entry } from './models';
 import * as offline from './offline';
-import * as prepare from './prepare';
+import * as preprocessing from './preprocessing';
 import * as samples from './samples';
 import * as sources from './sources';
+import * as theme from './theme';
 import * as webcam from './webcam';
 
 const preview = byId('preview', HTMLImageElement);
 const empty = byId('empty', HTMLElement);
 const noModel = byId('no-model', HTMLElement);
 
-/** Milliseconds after which the server is asked whether a model that it is getting has come. */
-const LATER = 5000;
+/** The milliseconds after which the server is asked again whether it has downloaded a model. */
+const POLL_INTERVAL = 5000;
 
 let models: Entry[] = [];
-/** The model in use or on its way, and what it was asked to run on. */
+/** The model in use, and the backend that was chosen. */
 let model: Entry | undefined;
 let backend: Backend = 'auto';
 let net: GoogLeNet | undefined;
-/** The picture to look at, and the last one that could be read. */
+/** The picture to classify, and the last one that could be read. */
 let picture: File | undefined;
 let readable: File | undefined;
-/** Counts pictures and networks: an answer to anything but the latest is not shown. */
+/** Counts pictures and changes of the network. Only the answer for the latest one is shown. */
 let turn = 0;
-/** Networks are loaded one after the other. */
+/** Resolves when all changes of the network so far are done. They are made one by one. */
 let queue = Promise.resolve();
 
-/** Takes what came together: a model, a picture, or several. */
+/** Takes the files of one action: a model, a picture, or several pictures. */
 function take(files: File[]): void {
   alert.clear();
-  const brings = files.find(isModel);
-  if (brings) use(brought(brings));
+  const model = files.find(isModel);
+  if (model) use(fromFile(model));
   const pictures = files.filter((file) => !isModel(file));
-  webcam.off();
-  if (pictures.length > 1) void lookAtAll(pictures);
+  webcam.switchOff();
+  if (pictures.length > 1) void showAll(pictures);
   else if (pictures[0]) {
-    film.clear();
-    look(pictures[0]);
+    filmstrip.clear();
+    show(pictures[0]);
   }
 }
 
-/** Shows a picture, or none, in the stage. */
+/** Displays a picture, or none. */
 function display(file: File | undefined): void {
   if (preview.src) URL.revokeObjectURL(preview.src);
   if (file) preview.src = URL.createObjectURL(file);
   else preview.removeAttribute('src');
   preview.hidden = !file;
   empty.hidden = Boolean(file);
-  film.mark(file);
+  filmstrip.mark(file);
 }
 
-/** Shows a picture and asks the network about it, now or as soon as there is one. */
-function look(file: File): void {
+/** Displays a picture and classifies it, now or as soon as there is a network. */
+function show(file: File): void {
   picture = file;
   display(file);
   void classify();
 }
 
-/** Looks at several pictures, then shows the first of them. */
-async function lookAtAll(files: File[]): Promise<void> {
+/** Classifies several pictures, then shows the first of them. */
+async function showAll(files: File[]): Promise<void> {
   const mine = ++turn;
-  // A network that is on its way is waited for.
   await queue;
-  if (!net) return look(files[0]!);
+  if (!net) return show(files[0]!);
   inside.hide();
-  const first = await film.run(files, (file) => net!.classify(file, { top: answer.TOP })) ?? readable;
-  // What came meanwhile stays.
-  if (first && mine === turn) look(first);
+  const first = await filmstrip.run(files, (file) => net!.classify(file, { top: answer.TOP })) ?? readable;
+  // A picture that has come meanwhile stays.
+  if (first && mine === turn) show(first);
 }
 
-/** Everything the model knows, ranked: the page shows the first, and finds the others. */
-function ask(of: GoogLeNet, source: File | HTMLCanvasElement): Promise<Answer> {
+/** Returns the answer with all classes: the page shows the first ones, and searches the others. */
+function answerFor(of: GoogLeNet, source: File | HTMLCanvasElement): Promise<Answer> {
   return of.classify(source, { top: of.info.classes });
 }
 
@@ -90,27 +91,27 @@ async function classify(): Promise<void> {
   answer.busy(true);
   inside.leave();
   try {
-    const result = await ask(net, picture);
+    const result = await answerFor(net, picture);
     if (mine !== turn) return;
     readable = picture;
     answer.show(result);
-    inside.seen(net, picture, result);
+    inside.show(net, picture, result);
   } catch (error) {
     if (mine !== turn) return;
     answer.busy(false);
     alert.complain(error);
     if (error instanceof GoogLeNetError && error.code === 'image' && picture !== readable) {
-      // What was there before stays, also in the network, which may have run others meanwhile.
+      // The picture before stays. The network may have run others meanwhile, and runs it again.
       picture = readable;
       display(picture);
       if (!net.closed) void classify();
     }
-    startAfresh();
+    restart();
   }
 }
 
-/** After a fault of the engine's: without the picture that brought it about. */
-function startAfresh(): void {
+/** Loads the network again after a fatal error, without the picture that caused it. */
+function restart(): void {
   if (!net?.closed || !model) return;
   picture = readable = undefined;
   display(undefined);
@@ -119,26 +120,26 @@ function startAfresh(): void {
   use(model);
 }
 
-/** A frame of the webcam. */
-async function watch(frame: HTMLCanvasElement): Promise<void> {
+/** Classifies a frame of the webcam. */
+async function showFrame(frame: HTMLCanvasElement): Promise<void> {
   await queue;
   if (!net) return;
   const mine = ++turn;
   empty.hidden = preview.hidden = true;
-  const result = await ask(net, frame);
+  const result = await answerFor(net, frame);
   if (mine !== turn) return;
   answer.show(result, true);
-  await inside.live(net, frame, result);
+  await inside.showFrame(net, frame, result);
 }
 
-/** Loads a model; the one in use stays until the new one is ready, and if it never is. */
+/** Loads a model. The one in use stays until the new one is ready, and where loading fails. */
 function use(entry: Entry): void {
   change(
     async () => {
       const next = await load(entry, backend, loading.progress).catch((error: unknown) => {
-        if (!prepare.needed(error)) throw error;
+        if (!preprocessing.isMissing(error)) throw error;
         const words = `Another framework wrote ${entry.name}, which does not say how pictures were prepared for its network`;
-        alert.ask(words, (imported) => use({ ...entry, imported }));
+        alert.askPreprocessing(words, (imported) => use({ ...entry, imported }));
       });
       if (!next) return;
       net?.free();
@@ -147,7 +148,7 @@ function use(entry: Entry): void {
       if (!models.some(({ id }) => id === entry.id)) models.push(entry);
       else models = models.map((known) => (known.id === entry.id ? entry : known));
       next.on('devicelost', ({ message, info }) => {
-        alert.complain(new Error(`The GPU was lost (${message}). It goes on, on the ${info.backend === 'webgpu' ? 'GPU' : 'CPU'}`));
+        alert.complain(new Error(`The GPU was lost (${message}). It goes on, on the ${engineName(info)}`));
         if (net !== next) return;
         engine.describe(info);
         keepFiles(next);
@@ -157,17 +158,18 @@ function use(entry: Entry): void {
   );
 }
 
+/** Loads a model on a backend. */
 function load(entry: Entry, on: Backend, onProgress?: typeof loading.progress): Promise<GoogLeNet> {
   return GoogLeNet.load({ model: entry.source, imported: entry.imported, heads: engine.withHeads(), ablation: true, backend: on, onProgress });
 }
 
-/** The same model on the other engine, to compare the two. */
-function another(): Promise<GoogLeNet> {
+/** Loads the same model on the other engine, so that the two can be compared. */
+function loadOnOther(): Promise<GoogLeNet> {
   if (!net || !model) throw new Error('there is no network yet');
-  return load(model, net.info.backend === 'webgpu' ? 'cpu' : 'gpu');
+  return load(model, engineName(net.info) === 'GPU' ? 'cpu' : 'gpu');
 }
 
-/** Moves the network to another backend, or stays where it is. */
+/** Moves the network to another backend. It stays where it is if that fails. */
 function move(to: Backend): void {
   alert.clear();
   change(async () => {
@@ -182,70 +184,72 @@ function move(to: Backend): void {
   });
 }
 
-/** Changes the network, one change at a time, and looks at the picture again. */
-function change(how: () => Promise<void>, again?: () => void): void {
+/** Changes the network, after the changes before, and classifies the picture again. `retry` tries the change again. */
+function change(how: () => Promise<void>, retry?: () => void): void {
   queue = queue.then(async () => {
     noModel.hidden = true;
     try {
       await how();
       if (net) {
         engine.describe(net.info);
-        answer.knows(net.info.labels);
+        answer.listClasses(net.info.labels);
         samples.offer(net.info.labels);
         keepFiles(net);
       }
-      if (!webcam.on()) void classify();
+      if (!webcam.isOn()) void classify();
     } catch (error) {
-      const passes = error instanceof GoogLeNetError && /^(download|integrity)$/.test(error.code);
-      alert.complain(error, passes ? again : undefined);
+      const isTemporary = error instanceof GoogLeNetError && /^(download|integrity)$/.test(error.code);
+      alert.complain(error, isTemporary ? retry : undefined);
     }
     loading.done();
     engine.choose(backend);
     engine.offer(models, model?.id);
-    sayWhetherThereIsAModel();
+    showWhetherThereIsAModel();
   });
 }
 
-/** Keeps the engine's files for a visit without a network. Where the browser keeps nothing there is nothing to say. */
+/** Keeps the engine's files for a visit without an internet connection. Where that fails, nothing is reported. */
 function keepFiles({ info }: GoogLeNet): void {
   offline.keep(info.files).catch(() => {});
 }
 
-/** Offers a model that the server gets while the page is open. */
+/** Offers a model that the server downloads while the page is open. */
 function offerLater(): void {
   setTimeout(async () => {
     const now = await served().catch(() => undefined);
     const fresh = now?.models.filter(({ id }) => !models.some((known) => known.id === id)) ?? [];
     models.push(...fresh);
     if (fresh.length > 0) engine.offer(models, model?.id);
-    // A server that does not answer may be started again.
+    // A server that does not answer may be started again later.
     if (now?.expected ?? true) offerLater();
-  }, LATER);
+  }, POLL_INTERVAL);
 }
 
-function sayWhetherThereIsAModel(): void {
+/** Says so where there is no model. */
+function showWhetherThereIsAModel(): void {
   noModel.hidden = net !== undefined;
   noModel.textContent = net ? '' : NO_MODEL;
 }
 
+/** Starts the page: connects its parts, and loads the first model. */
 async function start(): Promise<void> {
   answer.blank();
-  habits.theme();
-  habits.keys(inside.key);
-  inside.listen({ answered: answer.show, complain: alert.complain, another });
-  answer.listen(inside.ask);
-  prepare.listen();
-  film.listen(look);
-  webcam.listen(watch, (last) => (last ? look(last) : display(picture)), alert.complain);
-  engine.listen(
-    move,
-    (id) => {
+  theme.connect();
+  keys.connect(inside.pressKey);
+  inside.connect({ showAnswer: answer.show, complain: alert.complain, loadOnOther });
+  answer.connect(inside.explain);
+  preprocessing.connect();
+  filmstrip.connect(show);
+  webcam.connect({ onFrame: showFrame, onEnd: (last) => (last ? show(last) : display(picture)), onError: alert.complain });
+  engine.connect({
+    onBackend: move,
+    onModel: (id) => {
       const entry = models.find((known) => known.id === id);
       alert.clear();
       if (entry) use(entry);
     },
-    () => model && use(model),
-  );
+    onHeads: () => model && use(model),
+  });
   const wanted = new URLSearchParams(location.search);
   engine.choose(wanted.get('backend') as Backend | null ?? 'auto');
   backend = engine.chosen();
@@ -254,8 +258,8 @@ async function start(): Promise<void> {
   if (index.expected) offerLater();
   const first = models.find(({ id }) => id === wanted.get('model')) ?? models[0];
   if (first) use(first);
-  else sayWhetherThereIsAModel();
-  sources.listen(take, alert.complain);
+  else showWhetherThereIsAModel();
+  sources.connect(take, alert.complain);
 }
 
 void start();

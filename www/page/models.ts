@@ -1,20 +1,22 @@
+// The models that the page offers.
+
 import type { Imported, Model } from 'googlenet-web';
 
-/** A model one can choose. */
+/** A model that can be chosen. */
 export interface Entry {
   id: string;
   name: string;
   source: Model;
-  /** What its file does not say. */
+  /** What its file does not state. */
   imported?: Imported;
 }
 
-/** What to say where there is none. */
+/** The text where there is no model. */
 export const NO_MODEL =
   'There is no model here yet. Drop a GoogLeNet as a .safetensors file on this page, or put one into www/models and start again.';
 
-/** What the files of models are called: ours, and those the importers read. */
-const FILES = ['.safetensors', '.h5', '.keras', '.onnx', '.caffemodel'];
+/** The file name endings of models. */
+const ENDINGS = ['.safetensors', '.h5', '.keras', '.onnx', '.caffemodel'];
 
 /** A file's address and hash. */
 interface Served {
@@ -22,14 +24,14 @@ interface Served {
   sha256: string;
 }
 
-/** `models/index.json`. */
+/** The content of `models/index.json`. */
 interface Index {
   models: ({ id: string; name: string; noHeads?: Served } & Served)[];
-  /** Whether the server is getting another one. */
+  /** Whether the server is downloading another one. */
   expected?: boolean;
 }
 
-/** The models that are served beside the page, and whether another one may follow. */
+/** Fetches the list of the models that are served beside the page, and whether another one may follow. */
 export async function served(): Promise<{ models: Entry[]; expected: boolean }> {
   const response = await fetch('models/index.json');
   if (!response.ok) return { models: [], expected: false };
@@ -38,12 +40,13 @@ export async function served(): Promise<{ models: Entry[]; expected: boolean }> 
   return { models: models.map(entry), expected };
 }
 
-/** A model file that a person brought. */
-export function brought(file: File): Entry {
+/** Returns the entry of a model file that the user has dropped or picked. */
+export function fromFile(file: File): Entry {
   return { id: `file:${file.name}`, name: file.name, source: file };
 }
 
+/** Says whether a file is a model, by its name. */
 export function isModel(file: File): boolean {
   const name = file.name.toLowerCase();
-  return FILES.some((ending) => name.endsWith(ending));
+  return ENDINGS.some((ending) => name.endsWith(ending));
 }

@@ -1,11 +1,11 @@
-// The page without a network.
+// Keeps the page's files for visits without an internet connection.
 
-/** Addresses that the service worker keeps already. */
+/** The addresses that the service worker keeps already. */
 const kept = new Set<string>();
 
 /**
- * Keeps what the page is made of, and the engine's files it has used so far, for the next visit. The weights keep
- * themselves. Comes last, since it is no part of what the visit is for; may be called again when other files were used.
+ * Keeps the page, and the engine's files that were used so far, for the next visit. (The package keeps the weights.) This
+ * is called last, since this visit does not need it, and again when other files were used.
  */
 export async function keep(used: string[]): Promise<void> {
   if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return;
@@ -16,6 +16,6 @@ export async function keep(used: string[]): Promise<void> {
   if (!navigator.serviceWorker.controller) {
     await new Promise((resolve) => navigator.serviceWorker.addEventListener('controllerchange', resolve, { once: true }));
   }
-  // Through the service worker now, which keeps them.
+  // The service worker handles these requests, and keeps the files.
   await Promise.all(fresh.map((address) => fetch(address)));
 }

@@ -1,11 +1,11 @@
-// The sample pictures, which depend on the model: one that it cannot name would be a poor example.
+// The sample pictures. Only those that show a class of the model are offered.
 
 import { byId } from './dom';
 
 const group = byId('samples', HTMLElement);
 const second = byId('second-sample', HTMLSelectElement);
 
-/** Offers the samples that show one of these classes, and no others. */
+/** Offers the samples that show one of these classes. */
 export function offer(labels: readonly string[]): void {
   const known = new Set(labels.flatMap(classNames));
   const offered = new Set<string>();
@@ -16,13 +16,13 @@ export function offer(labels: readonly string[]): void {
   }
   group.hidden = offered.size === 0;
   for (const option of second.options) {
-    // Safari shows options that are hidden.
+    // Safari shows hidden options, so that they are also disabled.
     option.hidden = option.disabled = option.value !== '' && !offered.has(option.value);
   }
   if (second.selectedOptions[0]?.disabled) second.value = '';
 }
 
-/** All names in a class's label, or in a list of classes: ImageNet's labels hold synonyms. */
+/** Splits a label, or a list of classes, into names. ImageNet's labels contain synonyms. */
 function classNames(label: string): string[] {
   return label.toLowerCase().split(', ');
 }

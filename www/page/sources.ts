@@ -1,22 +1,22 @@
-// The ways a picture comes to the page: dropped, picked, pasted, from an address, or a sample.
+// The sources of pictures: dropping, picking, pasting, an address, and the samples.
 
 import { byId } from './dom';
 
 const NOT_A_FILE = 'What was dropped is not a file. Save the picture first, then drop the file.';
 const NO_PICTURE_COPIED = 'There is no picture in the clipboard. Copy one first, then paste.';
 
-/** Where files were fetched that came from an address. */
+/** The addresses of files that were fetched. */
 const addresses = new WeakMap<File, string>();
 
 type Take = (files: File[]) => void;
 type Refuse = (why: unknown) => void;
 
-/** Calls back with the files that come together, and with a sentence where something came that is none. */
-export function listen(take: Take, refuse: Refuse): void {
-  drops(take, refuse);
-  pastes(take, refuse);
-  picks(byId('file', HTMLInputElement), take);
-  picks(byId('folder-file', HTMLInputElement), (files) => take(files.filter(({ type }) => type.startsWith('image/'))));
+/** Connects the sources. `take` is called with the files of one action, and `refuse` with an error. */
+export function connect(take: Take, refuse: Refuse): void {
+  connectDrop(take, refuse);
+  connectPaste(take, refuse);
+  connectPicker(byId('file', HTMLInputElement), take);
+  connectPicker(byId('folder-file', HTMLInputElement), (files) => take(files.filter(({ type }) => type.startsWith('image/'))));
   byId('stage', HTMLElement).addEventListener('click', () => byId('file', HTMLInputElement).click());
   byId('folder', HTMLButtonElement).addEventListener('click', () => byId('folder-file', HTMLInputElement).click());
 
@@ -39,16 +39,16 @@ export function listen(take: Take, refuse: Refuse): void {
   });
 
   const linked = new URLSearchParams(location.hash.slice(1)).get('picture');
-  // Once everything listens.
+  // All other parts of the page are connected by the time this runs.
   if (linked && (/^https?:/.test(linked) || /^samples\/[\w.-]+$/.test(linked))) setTimeout(() => void open(linked));
 }
 
-/** The address a picture came from, if it came from one. */
+/** Returns the address that a picture was fetched from, if it was. */
 export function addressOf(picture: unknown): string | undefined {
   return picture instanceof File ? addresses.get(picture) : undefined;
 }
 
-/** Fetches a picture; what goes wrong is told in a sentence. */
+/** Fetches a picture. Throws an error whose message can be shown. */
 export async function fetched(address: string): Promise<File> {
   if (!URL.canParse(address, document.baseURI)) throw new Error(`"${address}" is not an address`);
   const url = new URL(address, document.baseURI);
@@ -69,16 +69,18 @@ export async function fetched(address: string): Promise<File> {
   return file;
 }
 
-function picks(picker: HTMLInputElement, take: Take): void {
+/** Connects a file input. */
+function connectPicker(picker: HTMLInputElement, take: Take): void {
   picker.addEventListener('change', () => {
     const files = [...(picker.files ?? [])];
-    // So that the same file can be chosen again.
+    // Otherwise choosing the same file again would fire no event.
     picker.value = '';
     if (files.length > 0) take(files);
   });
 }
 
-function pastes(take: Take, refuse: Refuse): void {
+/** Connects pasting, and the button for it. */
+function connectPaste(take: Take, refuse: Refuse): void {
   addEventListener('paste', (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length === 0) return;
@@ -98,10 +100,10 @@ function pastes(take: Take, refuse: Refuse): void {
   });
 }
 
-/** Anywhere on the window. */
-function drops(take: Take, refuse: Refuse): void {
+/** Connects dropping, anywhere on the window. */
+function connectDrop(take: Take, refuse: Refuse): void {
   const curtain = byId('curtain', HTMLElement);
-  // Every element the pointer crosses fires enter and leave; the drag is over when they cancel out.
+  // Each element under the pointer fires an enter and a leave event; the drag has left the window when they balance.
   let depth = 0;
   const show = (by: number) => {
     depth = by === 0 ? 0 : Math.max(0, depth + by);
@@ -119,7 +121,7 @@ function drops(take: Take, refuse: Refuse): void {
   addEventListener('drop', async (event) => {
     event.preventDefault();
     show(0);
-    // Both must be read before the event ends.
+    // Both lists are empty once the event handler has returned.
     const files = [...(event.dataTransfer?.files ?? [])];
     const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
     const folders = entries.filter((entry) => entry?.isDirectory) as FileSystemDirectoryEntry[];
@@ -134,11 +136,11 @@ function drops(take: Take, refuse: Refuse): void {
   });
 }
 
-/** All files in a folder and the folders in it. */
+/** Lists all files in a folder and its subfolders. */
 async function filesIn(folder: FileSystemDirectoryEntry): Promise<File[]> {
   const reader = folder.createReader();
   const found: File[] = [];
-  // It gives a hundred or so at a time, and none at the end.
+  // The reader returns about a hundred entries at a time, and none at the end.
   for (;;) {
     const entries = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (entries.length === 0) return found;

@@ -1,4 +1,4 @@
-// The webcam: one frame after the other, as fast as they are answered; what comes meanwhile is dropped.
+// The webcam. Frames are classified one by one; those that come meanwhile are skipped.
 
 import { byId } from './dom';
 
@@ -9,44 +9,51 @@ const rate = byId('rate', HTMLElement);
 let stream: MediaStream | undefined;
 const frame = document.createElement('canvas');
 
-/**
- * Calls back with each frame, the next only once the last is dealt with; with the last frame as a file when the
- * webcam is switched off; and with what went wrong.
- */
-export function listen(seen: (frame: HTMLCanvasElement) => Promise<void>, ended: (last: File | undefined) => void, refuse: (why: Error) => void): void {
+/** The callbacks of the webcam. */
+interface Callbacks {
+  /** Is called with a frame. The next frame is taken when this has ended. */
+  onFrame: (frame: HTMLCanvasElement) => Promise<void>;
+  /** Is called with the last frame when the webcam is switched off. */
+  onEnd: (last: File | undefined) => void;
+  onError: (error: Error) => void;
+}
+
+/** Connects the webcam's button. */
+export function connect({ onFrame, onEnd, onError }: Callbacks): void {
   button.addEventListener('click', async () => {
-    if (stream) return stop(ended);
+    if (stream) return stop(onEnd);
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: 'environment' } });
     } catch (cause) {
-      return refuse(new Error(reason(cause), { cause }));
+      return onError(new Error(reason(cause), { cause }));
     }
-    stream.getVideoTracks()[0]?.addEventListener('ended', () => stop(ended));
+    stream.getVideoTracks()[0]?.addEventListener('ended', () => stop(onEnd));
     video.srcObject = stream;
     video.hidden = false;
     rate.hidden = false;
     label(true);
     try {
       await video.play();
-      await loop(stream, seen);
+      await loop(stream, onFrame);
     } catch (cause) {
-      stop(ended);
-      refuse(cause instanceof Error ? cause : new Error(String(cause)));
+      stop(onEnd);
+      onError(cause instanceof Error ? cause : new Error(String(cause)));
     }
   });
 }
 
-/** Whether it is on. */
-export function on(): boolean {
+/** Says whether the webcam is on. */
+export function isOn(): boolean {
   return stream !== undefined;
 }
 
-/** Switches it off, without a last frame. */
-export function off(): void {
+/** Switches the webcam off, without calling back. */
+export function switchOff(): void {
   if (stream) stop(() => {});
 }
 
-async function loop(mine: MediaStream, seen: (frame: HTMLCanvasElement) => Promise<void>): Promise<void> {
+/** Takes frames as long as this stream is the webcam's, and shows their rate. */
+async function loop(mine: MediaStream, onFrame: (frame: HTMLCanvasElement) => Promise<void>): Promise<void> {
   let then = performance.now();
   let mean = 0;
   while (stream === mine) {
@@ -56,7 +63,7 @@ async function loop(mine: MediaStream, seen: (frame: HTMLCanvasElement) => Promi
     frame.width = video.videoWidth;
     frame.height = video.videoHeight;
     frame.getContext('2d', { willReadFrequently: true })?.drawImage(video, 0, 0);
-    await seen(frame);
+    await onFrame(frame);
     const now = performance.now();
     mean = mean === 0 ? now - then : mean * 0.8 + (now - then) * 0.2;
     then = now;
@@ -64,15 +71,15 @@ async function loop(mine: MediaStream, seen: (frame: HTMLCanvasElement) => Promi
   }
 }
 
-function stop(ended: (last: File | undefined) => void): void {
+function stop(onEnd: (last: File | undefined) => void): void {
   for (const track of stream?.getTracks() ?? []) track.stop();
   stream = undefined;
   video.srcObject = null;
   video.hidden = true;
   rate.hidden = true;
   label(false);
-  if (frame.width === 0) return ended(undefined);
-  frame.toBlob((blob) => ended(blob ? new File([blob], 'webcam.png', { type: 'image/png' }) : undefined));
+  if (frame.width === 0) return onEnd(undefined);
+  frame.toBlob((blob) => onEnd(blob ? new File([blob], 'webcam.png', { type: 'image/png' }) : undefined));
 }
 
 function label(live: boolean): void {

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { argv } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { puppets } from './engines.mjs';
-import { launchQuietly, serve, settled, visit } from './support.mjs';
+import { launchQuietly, serve, settled, tabPanels, visit } from './support.mjs';
 
 const minutes = Number(argv[2] ?? 30);
 const seed = Number(argv[3] ?? 1);
@@ -71,7 +71,7 @@ const ACTIONS = {
   look: () => look(any(SAMPLES)),
   again: () => look(current ?? 'cat'),
   module: async () => page.click(`#map [data-at="${any(['inception_3a', 'inception_4c', 'inception_5b', 'conv1/7x7_s2'])}"]`),
-  tab: () => page.click(`#tab-${any(['why', 'ablation', 'times', 'all-layers', 'costs', 'compare'])}`),
+  tab: async () => page.click(`[role=tab][aria-controls="${any(await tabPanels(page))}"]`),
   weigh: async () => {
     await page.evaluate((at) => [...document.querySelectorAll('#lanes input[type=checkbox]')].at(at)?.click(), Math.floor(random() * 4));
   },

@@ -180,7 +180,12 @@ export async function downloaded(page, button) {
 /** A picture that the page offers. */
 export const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
 
-/** What fills a tab that is filled on request. */
+/** The panels of the page's tabs, in the order of their buttons. */
+export function tabPanels(page) {
+  return page.$$eval('[role=tab]', (tabs) => tabs.map((tab) => tab.getAttribute('aria-controls')));
+}
+
+/** Fills a tab that stays empty until the user asks for its content, by the id of its panel. */
 const FILL = {
   ablation: async (page) => {
     await page.click('#matrix-run');
@@ -196,13 +201,13 @@ const FILL = {
   },
 };
 
-/** Opens one tab after the other, fills them unless they are, and calls back at each. */
+/** Opens each tab, fills it unless it is `filled`, and calls back with the id of its panel and its index. */
 export async function walkTabs(page, look, { filled = false } = {}) {
-  for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
-    await page.click(`#tab-${tab}`);
-    if (!filled) await FILL[tab]?.(page);
+  for (const [index, panel] of (await tabPanels(page)).entries()) {
+    await page.click(`[role=tab][aria-controls="${panel}"]`);
+    if (!filled) await FILL[panel]?.(page);
     await settled(page);
-    await look(tab);
+    await look(panel, index);
   }
 }
 

@@ -1,14 +1,15 @@
-// The chosen module's branches, each a sheet of channel tiles, with a switch and a gain.
+// The contact sheets of the chosen module's branches, each with a switch and a gain.
 
 import type { ChannelStats, Colormap, DrawOptions, GoogLeNet, Layer } from 'googlenet-web';
 import { html, nothing, render, type TemplateResult } from 'lit-html';
 import { live } from 'lit-html/directives/live.js';
 import { byId, canvas, share } from '../dom';
-import { frame, overlay, type Shown } from './picture';
+import type { IsCurrent } from '../tabs/tab';
+import { frame, overlay, type Picture } from './overlay';
 import { npy, save, savePng } from './save';
-import { descending, extent } from './values';
+import { descending, extent } from './statistics';
 
-/** How a sheet is drawn. */
+/** The options of the form, by which sheets are drawn. */
 interface Look {
   sort: 'index' | 'mean' | 'max' | 'contribution';
   colormap: Colormap;
@@ -16,7 +17,7 @@ interface Look {
   show: 'branches' | 'reduce';
 }
 
-/** A sheet on the page, and which channel stands where. */
+/** A contact sheet on the page: `order` has the channel of each tile. */
 interface Sheet {
   layer: Layer;
   canvas: HTMLCanvasElement;
@@ -26,13 +27,14 @@ interface Sheet {
   range: NonNullable<DrawOptions['range']>;
 }
 
-/** What a module's sheets depend on besides how they are drawn. */
+/** What the sheets of a module depend on besides the form. */
 export interface Context {
   gains: Record<string, number>;
-  /** Whether it is known exactly what each channel of a layer contributes to a class. */
+  /** Says whether the channels of a layer contribute directly to the score. */
   contributes: (layer: Layer) => boolean;
-  /** What it contributes to the chosen one. */
+  /** Returns the contributions of a layer's channels to the score of the chosen class. */
   contribution: (layer: Layer) => Promise<ArrayLike<number>>;
+  isCurrent: IsCurrent;
 }
 
 const lanes = byId('lanes', HTMLElement);
@@ -45,24 +47,35 @@ const facts = byId('tile-facts', HTMLElement);
 const bins = byId('tile-bins', HTMLElement);
 const field = byId('tile-field', HTMLElement);
 
-/** A branch's last layer, whose gain can be set. */
+/** Matches the last layer of a branch, whose gain can be set. */
 const BRANCH = /^inception_\w+\/(1x1|3x3|5x5|pool_proj)$/;
 
 let sheets: Sheet[] = [];
+/** The chosen tile: its sheet, and its index there. */
 let chosen: { sheet: Sheet; at: number } | undefined;
-/** What lies in the large tile, to draw a cell's field on. */
+/** The map in the large tile, on which receptive fields are drawn. */
 let shown: { sheet: Sheet; map: HTMLCanvasElement; values: Float32Array } | undefined;
 let network: GoogLeNet | undefined;
-let backdrop: () => Shown | undefined = () => undefined;
+let backdrop: () => Picture | undefined = () => undefined;
 
-/** Calls back when a sheet must be drawn anew, and with a branch's new gain. */
-export function listen(redraw: () => void, gain: (branch: string, value: number) => void, picture: typeof backdrop): void {
-  backdrop = picture;
-  form.addEventListener('change', redraw);
+/** The callbacks of the sheets. */
+interface Callbacks {
+  /** Is called when the sheets must be drawn again. */
+  onLook: () => void;
+  /** Is called with the new gain of a branch. */
+  onGain: (branch: string, value: number) => void;
+  /** Returns the picture on which the large tile is drawn. */
+  shown: () => Picture | undefined;
+}
+
+/** Connects the form, the sheets and the buttons that save. */
+export function connect({ onLook, onGain, shown }: Callbacks): void {
+  backdrop = shown;
+  form.addEventListener('change', onLook);
   form.addEventListener('submit', (event) => event.preventDefault());
   lanes.addEventListener('input', ({ target }) => {
     if (!(target instanceof HTMLInputElement) || !target.dataset.branch) return;
-    gain(target.dataset.branch, target.type === 'checkbox' ? Number(target.checked) : Number(target.value));
+    onGain(target.dataset.branch, target.type === 'checkbox' ? Number(target.checked) : Number(target.value));
   });
   large.addEventListener('pointermove', (event) => showField(event));
   large.addEventListener('pointerleave', () => showField(undefined));
@@ -79,36 +92,35 @@ export function listen(redraw: () => void, gain: (branch: string, value: number)
   });
 }
 
-/** The branches of a module whose gains can be set, in order. */
-export function branchesOf(net: GoogLeNet, at: string): string[] {
-  return net.layers.find(({ layer }) => layer === `${at}/output`)?.inputs ?? [];
+/** Returns the last layers of a module's branches, in order; none for a layer outside of the modules. */
+export function branchesOf(net: GoogLeNet, module: string): string[] {
+  return net.layers.find(({ layer }) => layer === `${module}/output`)?.inputs ?? [];
 }
 
-/** Draws a module, or one layer; `still` says whether that is still wanted. */
-export async function show(net: GoogLeNet, at: string, context: Context, still: () => boolean): Promise<void> {
+/** Draws the sheets of a module, or of a layer outside of the modules. */
+export async function show(net: GoogLeNet, module: string, context: Context): Promise<void> {
   network = net;
-  const layers = layersOf(net, at, looks().show);
-  offer(layers.every(context.contributes));
-  const look = looks();
+  const layers = layersOf(net, module, readForm().show);
+  offerContribution(layers.every(context.contributes));
+  const look = readForm();
   const stats = new Map(layers.map(({ layer }) => [layer, once(() => net.stats(layer))]));
   const range = look.range === 'module' ? extent(await Promise.all([...stats.values()].map((of) => of()))) : look.range;
   const next: Sheet[] = [];
   for (const layer of layers) {
-    const order = await ordered(layer, look.sort, stats.get(layer.layer)!, context);
-    const sheet = blank(layer, order, range);
+    const order = await sorted(layer, { by: look.sort, stats: stats.get(layer.layer)!, context });
+    const sheet = createSheet(layer, order, range);
     const { columns, scale } = sheet;
     await net.draw(sheet.canvas, { layer: layer.layer, channels: order, columns, scale, colormap: look.colormap, range });
-    if (!still()) return;
+    if (!context.isCurrent()) return;
     next.push(sheet);
   }
   await replace(next, context.gains);
 }
 
-/** Puts new sheets where others were. */
+/** Puts new sheets in the place of the old ones, and keeps the focus and the chosen channel. */
 async function replace(next: Sheet[], gains: Record<string, number>): Promise<void> {
   const before = chosen;
   sheets = next;
-  // Where a sheet has the focus, the one in its place gets it.
   const focused = lanes.contains(document.activeElement) ? document.activeElement!.id : '';
   render(sheets.map((sheet) => lane(sheet, gains)), lanes);
   lanes.classList.toggle('single', sheets.length === 1);
@@ -120,16 +132,18 @@ async function replace(next: Sheet[], gains: Record<string, number>): Promise<vo
   else if (first) await choose(first, 0);
 }
 
-function looks(): Look {
+/** Reads the form. */
+function readForm(): Look {
   return Object.fromEntries(new FormData(form)) as unknown as Look;
 }
 
-/** Offers to sort by contribution, or not. */
-function offer(contribution: boolean): void {
+/** Offers the order by contribution, or removes that offer. */
+function offerContribution(contribution: boolean): void {
   byContribution.disabled = !contribution;
   if (byContribution.disabled && byContribution.selected) sort.value = 'index';
 }
 
+/** Returns the layers of a module that have sheets: its branches, or its other layers. */
 function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
   const output = net.layers.find(({ layer }) => layer === `${at}/output`);
   if (!output) return net.layers.filter(({ layer }) => layer === at);
@@ -138,22 +152,30 @@ function layersOf(net: GoogLeNet, at: string, show: Look['show']): Layer[] {
   return net.layers.filter(({ module, layer }) => module === at && layer !== output.layer && !branches.some((b) => b.layer === layer));
 }
 
-/** The channels' numbers in the order in which they are shown. */
-async function ordered(layer: Layer, by: Look['sort'], stats: () => Promise<ChannelStats>, { contribution }: Context): Promise<number[]> {
-  if (by === 'contribution') return descending(await contribution(layer));
+/** What the order of a layer's channels depends on. */
+interface Order {
+  by: Look['sort'];
+  stats: () => Promise<ChannelStats>;
+  context: Context;
+}
+
+/** Returns the indices of a layer's channels in the order in which they are shown. */
+async function sorted(layer: Layer, { by, stats, context }: Order): Promise<number[]> {
+  if (by === 'contribution') return descending(await context.contribution(layer));
   if (by !== 'index') return descending((await stats())[by]);
   return Array.from({ length: layer.shape[2] }, (_, channel) => channel);
 }
 
+/** Returns a layer's name without its module. */
 function shortName({ layer }: Layer): string {
   return layer.replace(/^inception_\w+\//, '');
 }
 
 /**
- * A sheet that is not drawn yet: a grid whose cells are drawn. A screen reader finds the one that is chosen inside the
- * canvas (https://www.w3.org/WAI/ARIA/apg/patterns/grid/).
+ * Creates an empty sheet. For screen readers it is a grid (https://www.w3.org/WAI/ARIA/apg/patterns/grid/), of which the
+ * canvas contains only the chosen cell.
  */
-function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
+function createSheet(layer: Layer, order: number[], range: Sheet['range']): Sheet {
   const [, width] = layer.shape;
   const columns = Math.ceil(Math.sqrt(order.length));
   const sheet: Sheet = {
@@ -166,12 +188,12 @@ function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
       aria-label="Channels of ${layer.layer}"
       aria-rowcount=${Math.ceil(order.length / columns)}
       aria-colcount=${columns}
-      @pointermove=${(event: PointerEvent) => void choose(sheet, under(sheet, event))}
+      @pointermove=${(event: PointerEvent) => void choose(sheet, tileAt(sheet, event))}
       @click=${(event: MouseEvent) => {
-        void choose(sheet, under(sheet, event));
+        void choose(sheet, tileAt(sheet, event));
         sheet.canvas.focus({ preventScroll: true });
       }}
-      @keydown=${(event: KeyboardEvent) => walk(sheet, event)}
+      @keydown=${(event: KeyboardEvent) => moveByKey(sheet, event)}
     ></canvas>`),
     order,
     columns,
@@ -182,7 +204,7 @@ function blank(layer: Layer, order: number[], range: Sheet['range']): Sheet {
   return sheet;
 }
 
-/** Which of a sheet's cells is the one that is reached by keys, and what is said of it. */
+/** Describes the chosen cell of a sheet for screen readers. */
 function describe({ canvas, columns, order }: Sheet, at: number, words: string): void {
   const id = `${canvas.id}-cell`;
   canvas.setAttribute('aria-activedescendant', id);
@@ -209,8 +231,8 @@ function lane({ layer, canvas }: Sheet, gains: Record<string, number>): Template
   </figure>`;
 }
 
-/** Arrow keys walk the tiles, from sheet to sheet at the edges; all sheets are one tab stop. */
-function walk(sheet: Sheet, event: KeyboardEvent): void {
+/** Moves from tile to tile by the arrow keys, and to the next sheet at the edge. All sheets are one tab stop. */
+function moveByKey(sheet: Sheet, event: KeyboardEvent): void {
   const { columns, order } = sheet;
   const here = chosen?.sheet === sheet ? chosen.at : 0;
   const last = order.length - 1;
@@ -228,8 +250,8 @@ function walk(sheet: Sheet, event: KeyboardEvent): void {
   } else if (to >= 0 && to <= last) void choose(sheet, to);
 }
 
-/** Which tile the pointer is over. */
-function under({ canvas, columns, order, layer, scale }: Sheet, { offsetX, offsetY }: PointerEvent | MouseEvent): number {
+/** Returns the index of the tile under the pointer. */
+function tileAt({ canvas, columns, order, layer, scale }: Sheet, { offsetX, offsetY }: PointerEvent | MouseEvent): number {
   const zoom = canvas.width / canvas.clientWidth;
   const [column, row] = [
     Math.floor((offsetX * zoom) / (layer.shape[1] * scale + 1)),
@@ -238,7 +260,7 @@ function under({ canvas, columns, order, layer, scale }: Sheet, { offsetX, offse
   return Math.min(order.length - 1, Math.max(0, row * columns + Math.min(column, columns - 1)));
 }
 
-/** Shows one channel large, over the picture, with its numbers. */
+/** Chooses a tile: shows its channel enlarged over the picture, with its statistics. */
 async function choose(sheet: Sheet, wanted: number): Promise<void> {
   const at = Math.min(sheet.order.length - 1, Math.max(0, wanted));
   if (chosen?.sheet === sheet && chosen.at === at) return;
@@ -250,15 +272,15 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   let values: Float32Array;
   try {
     if (!network) return;
-    const drawn = network.draw(map, { layer, channels: [channel], columns: 1, colormap: looks().colormap, range });
+    const drawn = network.draw(map, { layer, channels: [channel], columns: 1, colormap: readForm().colormap, range });
     [values] = await Promise.all([network.channel(layer, channel), drawn]);
   } catch {
-    // The network is gone; the next one draws its own.
+    // The network was freed, and the next one draws its own sheets.
     return;
   }
   if (chosen !== mine) return;
   shown = { sheet, map, values };
-  overlay(large, backdrop(), map, 0.65);
+  overlay(large, { picture: backdrop(), map, alpha: 0.65 });
   showField(undefined);
   const [low, high, mean] = [Math.min(...values), Math.max(...values), values.reduce((a, b) => a + b, 0) / values.length];
   const peak = values.indexOf(high);
@@ -271,7 +293,7 @@ async function choose(sheet: Sheet, wanted: number): Promise<void> {
   tile.hidden = false;
 }
 
-/** Frames what the cell under the pointer sees of the picture; without one, says how much any cell sees. */
+/** Frames the receptive field of the cell under the pointer; without a pointer, says how large it is for any cell. */
 function showField(pointer: PointerEvent | undefined): void {
   if (!shown || !network) return;
   const { sheet: { layer }, map, values } = shown;
@@ -279,7 +301,7 @@ function showField(pointer: PointerEvent | undefined): void {
   const [height, width] = layer.shape;
   const [tall, wide] = layer.field;
   const all = tall >= size && wide >= size;
-  overlay(large, backdrop(), map, 0.65);
+  overlay(large, { picture: backdrop(), map, alpha: 0.65 });
   if (!pointer) {
     field.textContent = `A cell sees ${all ? 'the whole image' : `${tall}x${wide} of ${size}x${size} pixels`}.`;
     return;
@@ -289,13 +311,13 @@ function showField(pointer: PointerEvent | undefined): void {
   const [top, left] = [layer.start[0] + row * layer.jump[0], layer.start[1] + column * layer.jump[1]];
   const within = (at: number) => Math.min(size, Math.max(0, at));
   const [above, below, before, after] = [within(top), within(top + tall), within(left), within(left + wide)];
-  frame(large, before / size, above / size, (after - before) / size, (below - above) / size);
+  frame(large, { left: before / size, top: above / size, width: (after - before) / size, height: (below - above) / size });
   const whole = after - before === size && below - above === size;
   const sees = whole ? 'the whole image' : `rows ${above} to ${below - 1}, columns ${before} to ${after - 1}`;
   field.textContent = `Row ${row}, column ${column}: ${values[row * width + column]!.toFixed(3)}; sees ${sees}.`;
 }
 
-/** How many cells have about which value. */
+/** Draws a histogram of a channel's values. */
 function histogram(values: Float32Array, low: number, high: number): void {
   const counts = new Array<number>(24).fill(0);
   for (const value of values) {
@@ -307,11 +329,13 @@ function histogram(values: Float32Array, low: number, high: number): void {
   bins.setAttribute('aria-label', `Histogram of ${values.length} values from ${low.toFixed(3)} to ${high.toFixed(3)}`);
 }
 
+/** Returns a file name for a layer. */
 function file({ layer }: Layer): string {
   return layer.replace(/\W+/g, '-');
 }
 
-function once<T>(what: () => Promise<T>): () => Promise<T> {
+/** Returns a function that calls another one only the first time, and keeps its result. */
+function once<T>(compute: () => Promise<T>): () => Promise<T> {
   let result: Promise<T> | undefined;
-  return () => (result ??= what());
+  return () => (result ??= compute());
 }

@@ -1,44 +1,53 @@
-// The network's map, from its own layers: the stem, nine modules of four lanes, the head.
+// The map of the network, drawn from its layers: the stem, nine modules of four branches, and the classifier.
 
 import type { GoogLeNet, Layer, StepTime } from 'googlenet-web';
 import { html, nothing, render, type TemplateResult } from 'lit-html';
 import { live } from 'lit-html/directives/live.js';
 import { byId, canvas, share } from '../dom';
-import { percent } from '../words';
+import { percent } from '../format';
+import type { IsCurrent } from '../tabs/tab';
 
 const map = byId('map', HTMLElement);
 
-/** Calls back with the module or layer that a person chooses, and with a branch's new gain. */
-export function listen(choose: (at: string) => void, weigh: (branch: string, gain: number) => void): void {
+/** The callbacks of the map. */
+interface Callbacks {
+  /** Is called with the module or layer that the user chooses. */
+  onChoice: (at: string) => void;
+  /** Is called with the new gain of a branch. */
+  onGain: (branch: string, gain: number) => void;
+}
+
+/** Connects the map. */
+export function connect({ onChoice, onGain }: Callbacks): void {
   map.addEventListener('click', ({ target }) => {
     if (!(target instanceof Element) || target.closest('input')) return;
     const at = target.closest<HTMLElement>('[data-at]') ?? target.closest('.module')?.querySelector<HTMLElement>('[data-at]');
-    if (at?.dataset.at !== undefined) choose(at.dataset.at);
+    if (at?.dataset.at !== undefined) onChoice(at.dataset.at);
   });
   map.addEventListener('change', ({ target }) => {
-    if (target instanceof HTMLInputElement && target.dataset.branch) weigh(target.dataset.branch, Number(target.checked));
+    if (target instanceof HTMLInputElement && target.dataset.branch) onGain(target.dataset.branch, Number(target.checked));
   });
 }
 
-/** What can be chosen, in order. */
+/** Returns the modules and layers that can be chosen, in order. */
 export function nodes(net: GoogLeNet): string[] {
   return net.layers.filter(isNode).map(({ layer, module }) => module ?? layer);
 }
 
-/** A module is shown by its output; an auxiliary head's layers are no part of the way to the answer. */
+/** Says whether a layer is shown: a module by its output, and no layer of an auxiliary head. */
 function isNode({ layer, module }: Layer): boolean {
   return module ? layer.endsWith('/output') : !/^loss[12]/.test(layer);
 }
 
-/** What the map shows. */
+/** What the map depends on. */
 export interface State {
-  /** Counts the pictures: another is drawn anew. */
+  /** The number of the picture, by which another picture is recognised. */
   picture: number;
   gains: Record<string, number>;
   times: StepTime[];
 }
 
-/** A branch in the map, with its strongest channel and its share of what the module hands on as they were last drawn. */
+/** A branch in the map: its strongest channel and its share of the module's output, as they were last drawn. */
 interface Lane {
   layer: Layer;
   thumb: HTMLCanvasElement;
@@ -46,14 +55,14 @@ interface Lane {
   part: number | undefined;
 }
 
-/** A module in the map, or a layer that is in none. */
+/** A module in the map, or a layer outside of the modules. */
 interface Place {
   at: string;
   layer: Layer;
   lanes: Lane[];
-  /** What hovering over it tells. */
+  /** The text that is shown while the pointer is over it. */
   facts: string;
-  /** Of what state it was drawn. */
+  /** The state in which it was last drawn: the picture, and the gains in it and upstream. */
   drawn: string;
 }
 
@@ -63,10 +72,10 @@ let chosen = '';
 let gains: Record<string, number> = {};
 
 /**
- * Brings the map up to date; each lane has its strongest channel, its share of what the module hands on, and a switch.
- * A module is drawn anew only where the picture is another, or a gain in it or upstream of it.
+ * Updates the map. Each branch has its strongest channel, its share of the module's output, and a switch. A module is
+ * drawn again only where the picture has changed, or a gain in it or upstream of it.
  */
-export async function show(net: GoogLeNet, { picture, gains: now, times }: State, still: () => boolean): Promise<void> {
+export async function show(net: GoogLeNet, { picture, gains: now, times }: State, isCurrent: IsCurrent): Promise<void> {
   if (net !== network) build(net);
   const places = columns.flat();
   for (const place of places) place.facts = facts(net, place, times);
@@ -76,13 +85,13 @@ export async function show(net: GoogLeNet, { picture, gains: now, times }: State
     state += place.layer.inputs.map((branch) => ` ${now[branch] ?? 1}`).join('');
     if (place.drawn === state) continue;
     await draw(net, place);
-    if (!still()) return;
+    if (!isCurrent()) return;
     place.drawn = state;
     update();
   }
 }
 
-/** The map of a network that has run nothing. */
+/** Creates the map of a network that has not run yet. */
 function build(net: GoogLeNet): void {
   network = net;
   columns = [];
@@ -98,7 +107,7 @@ function build(net: GoogLeNet): void {
   }
 }
 
-/** Marks what is chosen, and which branches are off. */
+/** Marks the chosen module or layer, and the branches that are off. */
 export function mark(at: string, now: Record<string, number>): void {
   [chosen, gains] = [at, now];
   update();
@@ -118,11 +127,11 @@ function node({ at, layer: { layer, module, shape }, lanes, facts }: Place): Tem
   `;
 }
 
-/** Only the chosen module's switches are in the tab order. */
+/** Draws a branch. Only the switches of the chosen module are tab stops. */
 function lane({ layer: { layer, branch }, thumb, best, part }: Lane, module: string | null): TemplateResult {
   const on = gains[layer] !== 0;
-  const told = part === undefined ? nothing : `${layer}: channel ${best} is its strongest; ${percent(part)} of what ${module} hands on`;
-  return html`<div class=${on ? 'lane-row' : 'lane-row off'} title=${told} ${share('--part', part ?? 0)}>
+  const title = part === undefined ? nothing : `${layer}: channel ${best} is its strongest; ${percent(part)} of ${module}'s output`;
+  return html`<div class=${on ? 'lane-row' : 'lane-row off'} title=${title} ${share('--part', part ?? 0)}>
     ${thumb}
     <span class="lane-share">
       <span class="lane-name">${branch}</span>
@@ -133,23 +142,24 @@ function lane({ layer: { layer, branch }, thumb, best, part }: Lane, module: str
   </div>`;
 }
 
-/** Brings what is chosen into sight, where the map is wider than the window. */
+/** Scrolls to a module or layer, where the map is wider than the window. */
 export function reveal(at: string): void {
   map.querySelector(`[data-at="${CSS.escape(at)}"]`)?.closest('li')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
 }
 
+/** Returns the text that is shown while the pointer is over a module or layer. */
 function facts(net: GoogLeNet, { at, layer }: Place, times: StepTime[]): string {
   const { module, kind, shape, field } = layer;
   const own = module ? net.layers.filter((l) => l.module === module) : [layer];
   const total = (of: 'macs' | 'params') => own.reduce((sum, l) => sum + l[of], 0).toLocaleString('en');
   const ms = times.filter((step) => own.some((l) => l.layer === step.node)).reduce((sum, step) => sum + step.ms, 0);
-  const all = [`${at}: ${kind}`, `gives ${shape.join('x')}`, `${total('params')} parameters`, `${total('macs')} multiply-adds`];
+  const all = [`${at}: ${kind}`, `output ${shape.join('x')}`, `${total('params')} parameters`, `${total('macs')} multiply-adds`];
   all.push(`sees ${field.join('x')} pixels of ${net.info.size}x${net.info.size}`);
   if (ms > 0) all.push(`${ms.toFixed(2)} ms`);
   return all.join('\n');
 }
 
-/** Draws each lane's strongest channel, and finds its share. */
+/** Draws the strongest channel of each branch, and computes the branch's share of the module's output. */
 async function draw(net: GoogLeNet, { layer: { layer }, lanes }: Place): Promise<void> {
   const { mean: strength, max: most } = await net.stats(layer);
   const total = strength.reduce((a, b) => a + b, 0);

@@ -1,8 +1,8 @@
-// Files for the person to keep.
+// Saves files and copies text for the user.
 
 import type { Activation } from 'googlenet-web';
 
-/** Hands a file to the browser's downloads. */
+/** Downloads a file. */
 export function save(blob: Blob, name: string): void {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(blob);
@@ -11,12 +11,12 @@ export function save(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** Hands over what a canvas shows. */
+/** Downloads a canvas as a PNG file. */
 export function savePng(canvas: HTMLCanvasElement, name: string): void {
   canvas.toBlob((blob) => blob && save(blob, `${name}.png`));
 }
 
-/** Copies text; the button says what came of it. */
+/** Copies text to the clipboard. The button says whether that worked. */
 export function copy(text: string, button: HTMLButtonElement): void {
   navigator.clipboard.writeText(text).then(
     () => (button.textContent = 'Copied'),
@@ -24,7 +24,7 @@ export function copy(text: string, button: HTMLButtonElement): void {
   );
 }
 
-/** A tensor as NumPy's format 1.0 has it: the header's length makes the data begin at a multiple of 64. */
+/** Encodes a tensor in version 1.0 of NumPy's format. The header is padded so that the data begin at a multiple of 64. */
 export function npy({ data, shape }: Activation): Blob {
   const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(', ')}), }`;
   const padded = header.padEnd(Math.ceil((10 + header.length + 1) / 64) * 64 - 10 - 1) + '\n';

@@ -1,13 +1,14 @@
-// Why a class: where in the picture its score comes from, and from which channels.
+// The tab "Contributions": where in the picture a class's score comes from, and from which channels.
 
-import type { ActivationMap, GoogLeNet } from 'googlenet-web';
+import type { ActivationMap } from 'googlenet-web';
 import { html, render } from 'lit-html';
 import { guard } from 'lit-html/directives/guard.js';
 import { byId, share } from '../dom';
-import { names, signed } from '../words';
-import { overlay, type Shown } from '../inside/picture';
+import { names, signed } from '../format';
+import { overlay } from '../inside/overlay';
 import { savePng } from '../inside/save';
-import { descending } from '../inside/values';
+import { descending } from '../inside/statistics';
+import type { IsCurrent, Tab, View } from './tab';
 
 const select = byId('class', HTMLSelectElement);
 const part = byId('part', HTMLSelectElement);
@@ -16,42 +17,51 @@ const sums = byId('sums', HTMLElement);
 const best = byId('best', HTMLCanvasElement);
 const bestNames = byId('best-names', HTMLElement);
 
+/** The number of channels that are shown. */
 const CHANNELS = 8;
 
-export function listen(change: () => void): void {
-  select.addEventListener('change', change);
-  part.addEventListener('change', change);
-  byId('save-heat', HTMLButtonElement).addEventListener('click', () => {
-    savePng(heat, 'heat-map');
-  });
-}
+let view: View;
 
-/** Offers the classes, and chooses one. */
-export function offer(labels: string[], index: number): void {
-  // A thousand, and only another model has others.
+export const contributions: Tab = {
+  panel: 'why',
+  label: 'Contributions',
+  connect: (section) => {
+    view = section;
+    select.addEventListener('change', () => view.showClass());
+    part.addEventListener('change', () => view.showClass());
+    byId('save-heat', HTMLButtonElement).addEventListener('click', () => savePng(heat, 'heat-map'));
+  },
+  showPicture: draw,
+};
+
+/** Offers the classes of a model, and chooses one. */
+export function offerClasses(labels: string[], index: number): void {
+  // There may be a thousand options, which change only with the model.
   render(guard(labels, () => labels.map((label, at) => html`<option value=${at}>${names(label)[0]}</option>`)), select);
   select.value = String(index);
 }
 
-/** Chooses a class, as if by hand. */
-export function choose(index: number): void {
+/** Chooses a class by its index. */
+export function chooseClass(index: number): void {
   select.value = String(index);
 }
 
-export function chosen(): number {
+/** Returns the index of the chosen class. */
+export function chosenClass(): number {
   return Number(select.value);
 }
 
-export async function show(net: GoogLeNet, picture: Shown | undefined, still: () => boolean): Promise<void> {
-  const index = chosen();
+async function draw(isCurrent: IsCurrent): Promise<void> {
+  const { net } = view;
+  const index = chosenClass();
   const map = await net.cam(index);
   const { logit, bias, channels, branches } = await net.contributions(index);
   const last = net.layers.findLast(({ module }) => module !== null)?.layer ?? '';
   const order = descending(channels).slice(0, CHANNELS);
   const sheet = document.createElement('canvas');
   await net.draw(sheet, { layer: last, channels: order, columns: CHANNELS, scale: 8 });
-  if (!still()) return;
-  overlay(heat, picture, colours(map, part.value), 1);
+  if (!isCurrent()) return;
+  overlay(heat, { picture: view.shown(), map: heatMap(map, part.value), alpha: 1 });
   heat.hidden = false;
   heat.setAttribute('aria-label', `Where in the picture the score of ${names(net.info.labels[index] ?? '')[0]} comes from`);
   best.width = sheet.width;
@@ -68,14 +78,14 @@ export async function show(net: GoogLeNet, picture: Shown | undefined, still: ()
   render(html`${rows.map(row)}<div class="sum total"><dt>score</dt><dd>${number(logit)}</dd></div>`, sums);
 }
 
-/** The map as colours: red for it, blue against it, clear where there is nothing either way. */
-function colours({ data, shape: [height, width], branches }: ActivationMap, which: string): HTMLCanvasElement {
+/** Draws a class activation map, or that of one branch: positive values red, negative ones blue, zero transparent. */
+function heatMap({ data, shape: [height, width], branches }: ActivationMap, which: string): HTMLCanvasElement {
   const values = branches.find(({ branch }) => branch === which)?.data ?? data;
-  // One scale for all, so that branches can be compared.
+  // All branches have the scale of the whole map, so that they can be compared.
   const most = data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
   const image = new ImageData(width, height);
   values.forEach((value, cell) => {
-    // Squared, so that what matters most stands out.
+    // The square makes the greatest values stand out.
     const share = Math.min(1, Math.abs(value) / most) ** 2;
     image.data.set([...(value > 0 ? [214, 40, 40] : [40, 90, 214]), Math.round(share * 200)], cell * 4);
   });

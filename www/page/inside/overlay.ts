@@ -1,10 +1,17 @@
-// The picture under a map.
+// Draws maps and frames over the picture.
 
 /** A picture as the page shows it: a loaded image, or a frame of the webcam. */
-export type Shown = HTMLImageElement | HTMLCanvasElement;
+export type Picture = HTMLImageElement | HTMLCanvasElement;
 
-/** A map over the square of the picture that the network saw. */
-export function overlay(canvas: HTMLCanvasElement, picture: Shown | undefined, map: HTMLCanvasElement, alpha: number): void {
+/** A map, its opacity, and the picture below it, if that can be drawn. */
+interface Layers {
+  picture: Picture | undefined;
+  map: HTMLCanvasElement;
+  alpha: number;
+}
+
+/** Draws a map over the square of the picture that the network sees. */
+export function overlay(canvas: HTMLCanvasElement, { picture, map, alpha }: Layers): void {
   const context = canvas.getContext('2d');
   if (!context) return;
   const { width, height } = canvas;
@@ -20,15 +27,23 @@ export function overlay(canvas: HTMLCanvasElement, picture: Shown | undefined, m
   context.globalAlpha = 1;
 }
 
-/** A frame around a part, in shares of the whole. */
-export function frame(canvas: HTMLCanvasElement, left: number, top: number, across: number, down: number): void {
+/** A rectangle, in fractions of the canvas's size. */
+interface Rectangle {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+/** Draws a frame around a part of a canvas. */
+export function frame(canvas: HTMLCanvasElement, part: Rectangle): void {
   const context = canvas.getContext('2d');
   if (!context) return;
   const { width, height } = canvas;
-  // Light on dark, so that it is seen on any picture.
+  // White on black is visible on any picture.
   for (const [colour, line] of [['#000', 4], ['#fff', 2]] as const) {
     context.strokeStyle = colour;
     context.lineWidth = line;
-    context.strokeRect(left * width + 1, top * height + 1, across * width - 2, down * height - 2);
+    context.strokeRect(part.left * width + 1, part.top * height + 1, part.width * width - 2, part.height * height - 2);
   }
 }

@@ -1,4 +1,4 @@
-// A network from another framework whose file does not say how its pictures were prepared: whoever trained it knows.
+// The form that asks how pictures were preprocessed for the network of another framework, whose file does not state it.
 
 import type { Imported } from 'googlenet-web';
 import { byId } from './dom';
@@ -8,8 +8,8 @@ const how = byId('prepare-how', HTMLSelectElement);
 const mean = byId('prepare-mean', HTMLInputElement);
 const labels = byId('prepare-labels', HTMLInputElement);
 
-/** What the values of the choice stand for. */
-const WAYS: Record<string, Imported> = {
+/** The preprocessing of each choice, except the one with a mean. */
+const CHOICES: Record<string, Imported> = {
   raw: { mean: [0, 0, 0] },
   unit: { mean: [0, 0, 0], scale: 1 / 255 },
   signed: { mean: [1, 1, 1], scale: 1 / 127.5 },
@@ -17,27 +17,29 @@ const WAYS: Record<string, Imported> = {
 
 let then: ((imported: Imported) => void) | undefined;
 
-/** Whether somebody has brought a file that cannot be used without this. */
-export function needed(error: unknown): boolean {
+/** Says whether loading failed because the preprocessing is not known. */
+export function isMissing(error: unknown): boolean {
   const { code, detail } = (error ?? {}) as { code?: string; detail?: string };
   return code === 'import' && detail === 'preprocessing';
 }
 
-/** Asks, and calls back with the answer. */
+/** Shows the form. `callback` is called with the answer. */
 export function ask(callback: (imported: Imported) => void): void {
   then = callback;
   form.hidden = false;
 }
 
+/** Hides the form. */
 export function hide(): void {
   form.hidden = true;
 }
 
-export function listen(): void {
-  const means = () => (mean.disabled = how.value !== 'mean');
-  how.addEventListener('change', means);
+/** Connects the form. */
+export function connect(): void {
+  const updateMean = () => (mean.disabled = how.value !== 'mean');
+  how.addEventListener('change', updateMean);
   mean.addEventListener('input', () => mean.setCustomValidity(''));
-  means();
+  updateMean();
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
     const numbers = mean.value.split(/[,;\s]+/).filter(Boolean).map(Number);
@@ -46,9 +48,9 @@ export function listen(): void {
       mean.reportValidity();
       return;
     }
-    const way = WAYS[how.value] ?? { mean: numbers as [number, number, number] };
+    const preprocessing = CHOICES[how.value] ?? { mean: numbers as [number, number, number] };
     const names = (await labels.files?.[0]?.text())?.trimEnd().split(/\r?\n/).map((name) => name.trim());
     form.hidden = true;
-    then?.(names ? { ...way, labels: names } : way);
+    then?.(names ? { ...preprocessing, labels: names } : preprocessing);
   });
 }

@@ -1,12 +1,12 @@
-// Several pictures at once: a strip of them with their answers, and all answers as CSV.
+// The filmstrip: several pictures with their answers, which can be saved as CSV.
 
 import type { Answer } from 'googlenet-web';
 import { html, render, type TemplateResult } from 'lit-html';
 import { byId } from './dom';
+import { names, percent } from './format';
 import { save } from './inside/save';
-import { names, percent } from './words';
 
-/** A picture of the strip, and what came of it. */
+/** A picture with its answer or its error. */
 interface Frame {
   file: File;
   answer?: Answer;
@@ -20,26 +20,27 @@ const count = byId('film-count', HTMLElement);
 const stop = byId('film-stop', HTMLButtonElement);
 const csv = byId('film-csv', HTMLButtonElement);
 
-/** More than these stand in the CSV only. */
-const SHOWN = 300;
-const COLUMNS = 5;
+/** The greatest number of pictures in the strip. The others are only in the CSV. */
+const MAX_SHOWN = 300;
+/** The number of classes in the CSV. */
+const CSV_CLASSES = 5;
 
 let frames: Frame[] = [];
-/** Those that the strip shows, with the addresses of their pictures. */
+/** The frames in the strip, with the addresses of their pictures. */
 let thumbs: { frame: Frame; src: string }[] = [];
-/** The picture that is shown large. */
+/** The picture that is shown enlarged. */
 let large: File | undefined;
 let running: AbortController | undefined;
 let onChoice: (file: File) => void = () => {};
 
-/** Calls back with the picture that a person chooses. */
-export function listen(choose: (file: File) => void): void {
+/** Connects the strip. `choose` is called with the picture that the user chooses. */
+export function connect(choose: (file: File) => void): void {
   onChoice = choose;
   stop.addEventListener('click', () => running?.abort());
   csv.addEventListener('click', () => save(new Blob([table(frames)], { type: 'text/csv' }), 'googlenet.csv'));
 }
 
-/** Takes the strip away. */
+/** Hides the strip, and ends its run. */
 export function clear(): void {
   running?.abort();
   for (const { src } of thumbs) URL.revokeObjectURL(src);
@@ -48,18 +49,18 @@ export function clear(): void {
   box.hidden = true;
 }
 
-/** Marks the picture that is shown large. */
+/** Marks the picture that is shown enlarged. */
 export function mark(file: File | undefined): void {
   large = file;
   draw();
 }
 
-/** Looks at one picture after the other, until all are done or it is stopped. Gives the first that could be read. */
+/** Classifies the pictures one by one, until all are done or the user stops. Resolves to the first that could be read. */
 export async function run(files: File[], classify: (file: File) => Promise<Answer>): Promise<File | undefined> {
   clear();
   const mine = (running = new AbortController());
   frames = files.map((file) => ({ file }));
-  thumbs = frames.slice(0, SHOWN).map((frame) => ({ frame, src: URL.createObjectURL(frame.file) }));
+  thumbs = frames.slice(0, MAX_SHOWN).map((frame) => ({ frame, src: URL.createObjectURL(frame.file) }));
   draw();
   box.hidden = false;
   csv.hidden = true;
@@ -80,8 +81,8 @@ export async function run(files: File[], classify: (file: File) => Promise<Answe
   if (running !== mine) return undefined;
   running = undefined;
   const done = frames.filter(({ answer }) => answer).length;
-  const bad = frames.filter(({ error }) => error).length;
-  count.textContent = `${done} of ${files.length} pictures${bad > 0 ? `, ${bad} unreadable` : ''}`;
+  const failed = frames.filter(({ error }) => error).length;
+  count.textContent = `${done} of ${files.length} pictures${failed > 0 ? `, ${failed} unreadable` : ''}`;
   bar.hidden = true;
   stop.hidden = true;
   csv.hidden = false;
@@ -108,11 +109,11 @@ function thumb({ file, answer, error }: Frame, src: string): TemplateResult {
   </li>`;
 }
 
-/** Comma-separated values (RFC 4180): a row a picture, its likeliest classes, or what was wrong with it. */
+/** Returns comma-separated values (RFC 4180): a row for each picture with its most probable classes, or its error. */
 export function table(all: Frame[]): string {
-  const head = ['file', ...Array.from({ length: COLUMNS }, (_, at) => [`class_${at + 1}`, `probability_${at + 1}`]).flat(), 'error'];
+  const head = ['file', ...Array.from({ length: CSV_CLASSES }, (_, at) => [`class_${at + 1}`, `probability_${at + 1}`]).flat(), 'error'];
   const rows = all.map(({ file, answer, error }) => {
-    const cells = Array.from({ length: COLUMNS }, (_, at) => answer?.top[at]);
+    const cells = Array.from({ length: CSV_CLASSES }, (_, at) => answer?.top[at]);
     const path = file.webkitRelativePath || file.name;
     return [path, ...cells.flatMap((one) => (one ? [one.label, one.probability.toPrecision(6)] : ['', ''])), error ?? ''];
   });
@@ -120,7 +121,7 @@ export function table(all: Frame[]): string {
 }
 
 function quoted(text: string): string {
-  // A spreadsheet would run what begins like a formula.
+  // A spreadsheet would evaluate a cell that begins like a formula.
   const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
