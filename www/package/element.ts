@@ -42,8 +42,9 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
  * The custom element `<googlenet-classifier>`.
  *
  * Attributes: `model` (an address, or `cifar10`), `backend`, `threads`, `top`, `crop`, `wasm-url`, `model-url` and
- * `worker-url` are the options of {@link GoogLeNet.load} and {@link GoogLeNet.classify}. `src` is the address of a picture.
- * `inspect` shows the branches of an inception module. `lazy` downloads the network only with the first picture.
+ * `worker-url` are the options of {@link GoogLeNet.load} and {@link GoogLeNet.classify}. `src` is the address of a
+ * picture. `inspect` shows the branches of an inception module. `lazy` downloads the network only with the first
+ * picture.
  *
  * Parts: `frame`, `drop`, `hint`, `picture`, `answer`, `status`, `progress`, `list`, `class`, `name`, `share`, `track`,
  * `fill`, `branches`, `module`, `select`, `lanes`, `branch`, `caption`, `tiles`. Custom properties: `--googlenet-ink`,

@@ -3,7 +3,7 @@
 import { failure } from './api/errors.js';
 import type { Message, Reply, SharedModule } from './worker/protocol.js';
 import { Session } from './worker/session.js';
-import { runHelper, summonHelpers } from './worker/threads.js';
+import { runHelper, requestHelpers } from './worker/threads.js';
 
 const begin = ({ data }: MessageEvent<Message | SharedModule>) => {
   if ('memory' in data) void runHelper(data).catch(reportError);
@@ -15,7 +15,7 @@ self.postMessage({ ready: true } satisfies Reply);
 /** Runs a session, whose first message has come already. */
 function runSession(first: Message): void {
   const post = (reply: Reply, transfer: Transferable[] = []) => self.postMessage(reply, { transfer });
-  const session = new Session(post, summonHelpers);
+  const session = new Session(post, requestHelpers);
   const receive = (message: Message) => {
     if (!('arrived' in message)) session.receive(message);
   };

@@ -55,7 +55,9 @@ export function mark(file: File | undefined): void {
   draw();
 }
 
-/** Classifies the pictures one by one, until all are done or the user stops. Resolves to the first that could be read. */
+/**
+ * Classifies the pictures one by one, until all are done or the user stops. Resolves to the first that could be read.
+ */
 export async function run(files: File[], classify: (file: File) => Promise<Answer>): Promise<File | undefined> {
   clear();
   const mine = (running = new AbortController());

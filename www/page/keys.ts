@@ -8,7 +8,10 @@ const BUTTONS: Record<string, string> = { '?': 'show-keys', o: 'file', v: 'paste
 /** The inputs in which keys are typed. */
 const TEXT_INPUTS = 'input:not([type=checkbox], [type=radio], [type=file]), select, textarea';
 
-/** Connects the keys and the dialog that lists them. `pressKey` handles any other key, and returns whether it has a meaning. */
+/**
+ * Connects the keys and the dialog that lists them. `pressKey` handles any other key, and returns whether it has a
+ * meaning.
+ */
 export function connect(pressKey: (key: string) => boolean): void {
   const dialog = byId('keys', HTMLDialogElement);
   byId('show-keys', HTMLButtonElement).addEventListener('click', () => dialog.showModal());

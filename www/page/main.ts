@@ -148,7 +148,7 @@ function use(entry: Entry): void {
       if (!models.some(({ id }) => id === entry.id)) models.push(entry);
       else models = models.map((known) => (known.id === entry.id ? entry : known));
       next.on('devicelost', ({ message, info }) => {
-        alert.complain(new Error(`The GPU was lost (${message}). It goes on, on the ${engineName(info)}`));
+        alert.complain(new Error(`The GPU was lost (${message}). The network now runs on the ${engineName(info)}`));
         if (net !== next) return;
         engine.describe(info);
         keepFiles(next);

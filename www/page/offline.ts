@@ -4,8 +4,8 @@
 const kept = new Set<string>();
 
 /**
- * Keeps the page, and the engine's files that were used so far, for the next visit. (The package keeps the weights.) This
- * is called last, since this visit does not need it, and again when other files were used.
+ * Keeps the page, and the engine's files that were used so far, for the next visit. (The package keeps the weights.)
+ * This is called last, since this visit does not need it, and again when other files were used.
  */
 export async function keep(used: string[]): Promise<void> {
   if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return;

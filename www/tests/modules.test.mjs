@@ -46,7 +46,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
     await page.click('[data-sample="samples/cat.jpg"]');
     await answered(page, 'cat', 180_000);
     await page.waitForSelector('#facts[data-backend=cpu]');
-    assert.match(await page.textContent('#alert-text'), /The GPU was lost.*It goes on, on the CPU/);
+    assert.match(await page.textContent('#alert-text'), /The GPU was lost.*The network now runs on the CPU/);
     assert.ok(asked.some((name) => name.startsWith('googlenet_cpu')), String(asked));
     // It goes on there, and with what builds on the last picture.
     await settled(page);

@@ -179,8 +179,8 @@ export class GoogLeNet {
   }
 
   /**
-   * Returns the mean, the maximum and the minimum of each channel of a layer's output for the last picture, and the share
-   * of zeros in it. They are computed where the network runs, so that less data is copied than by
+   * Returns the mean, the maximum and the minimum of each channel of a layer's output for the last picture, and the
+   * share of zeros in it. They are computed where the network runs, so that less data is copied than by
    * {@link GoogLeNet.activation}.
    *
    * @param layer - The name of any of `net.layers`.
@@ -193,8 +193,8 @@ export class GoogLeNet {
   }
 
   /**
-   * Returns one channel of a layer's output for the last picture: the values of its map, row by row. Only this channel is
-   * copied.
+   * Returns one channel of a layer's output for the last picture: the values of its map, row by row. Only this channel
+   * is copied.
    *
    * @param layer - The name of any of `net.layers`.
    * @param channel - The channel's index.
@@ -222,7 +222,7 @@ export class GoogLeNet {
     const { width, height } = drawn;
     Object.assign(canvas, { width, height });
     const context = canvas.getContext('2d') as CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D | null;
-    if (!context) throw argumentError('The canvas has a context already that is not 2d.');
+    if (!context) throw argumentError('The canvas has a context that is not 2d.');
     if ('data' in drawn) return context.putImageData(new ImageData(drawn.data, width, height), 0, 0);
     context.drawImage(drawn, 0, 0);
     drawn.close();
@@ -230,8 +230,8 @@ export class GoogLeNet {
 
   /**
    * Returns the class activation map for the last picture: where in the picture the class's score comes from. It is
-   * exact, since GoogLeNet ends in a global average pooling and one dense layer: the mean of the map and the bias add up
-   * to the logit.
+   * exact, since GoogLeNet ends in a global average pooling and one dense layer: the mean of the map and the bias add
+   * up to the logit.
    *
    * @param classIndex - The class's index in `info.labels`.
    */
@@ -244,8 +244,8 @@ export class GoogLeNet {
   }
 
   /**
-   * Returns the contribution of each channel of the last module to a class's score for the last picture. The bias and all
-   * contributions add up to the logit.
+   * Returns the contribution of each channel of the last module to a class's score for the last picture. The bias and
+   * all contributions add up to the logit.
    *
    * @param classIndex - The class's index in `info.labels`.
    */
@@ -257,12 +257,12 @@ export class GoogLeNet {
 
   /**
    * Runs the last picture again with the outputs of branches multiplied by gains: 0 switches a branch off, 1 leaves it
-   * unchanged. The gain of a branch that is not named is 1. Only what lies downstream of a changed gain is run; the first
-   * call runs everything, unless the network was loaded with the option `ablation`. The gains stay in force for all
-   * following calls until the next call of this method: `ablate({})` restores the network.
+   * unchanged. The gain of a branch that is not named is 1. Only what lies downstream of a changed gain is run; the
+   * first call runs everything, unless the network was loaded with the option `ablation`. The gains stay in force for
+   * all following calls until the next call of this method: `ablate({})` restores the network.
    *
-   * @param gains - The gains by the name of each branch's last layer, e.g. `{ "inception_3a/1x1": 0 }`; the others end in
-   * `/3x3`, `/5x5` and `/pool_proj`.
+   * @param gains - The gains by the name of each branch's last layer, e.g. `{ "inception_3a/1x1": 0 }`; the others end
+   * in `/3x3`, `/5x5` and `/pool_proj`.
    */
   async ablate(gains: Record<string, number>, { top = 5, signal }: Omit<ClassifyOptions, 'crop'> = {}): Promise<Ablation> {
     return this.#call('ablate', { gains, top }, { signal });
@@ -271,7 +271,8 @@ export class GoogLeNet {
   /**
    * Runs the network on its input tensor, without preprocessing.
    *
-   * @param values - One picture or several, each in the order height, width, channels, as preprocessing would return them.
+   * @param values - One picture or several, each in the order height, width, channels, as preprocessing would return
+   * them.
    * @returns The probabilities of each head, by its name.
    */
   run(values: Float32Array): Promise<Record<string, Float32Array>> {
@@ -344,7 +345,7 @@ export class GoogLeNet {
   #receive(reply: Reply): void {
     if ('fatal' in reply) return this.#close(reply.fatal);
     if ('event' in reply) return this.#dispatch(reply.event, reply.detail);
-    if ('summon' in reply || 'ready' in reply) return;
+    if ('helpers' in reply || 'ready' in reply) return;
     const pending = this.#pending.get(reply.id);
     if (!pending) return;
     if ('progress' in reply) return pending.onProgress?.(reply.progress);

@@ -15,8 +15,8 @@ const NO_IMAGENET =
   'and say in which folder it is with modelUrl.';
 
 /**
- * Returns the model that the options ask for: its bytes, or its address. Addresses are made absolute here, since a worker
- * resolves relative ones against its own script.
+ * Returns the model that the options ask for: its bytes, or its address. Addresses are made absolute here, since a
+ * worker resolves relative ones against its own script.
  */
 export function locateModel({ model = 'cifar10', heads = true, modelUrl }: LoadOptions): ModelLocation {
   if (model instanceof Blob || model instanceof Uint8Array) return model;

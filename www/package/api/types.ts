@@ -3,8 +3,8 @@
 import type { GoogLeNetError } from './errors.js';
 
 /**
- * The backend to run on: `auto` uses WebGPU where there is a hardware GPU, and WebAssembly otherwise. `gpu` and `cpu` are
- * other names of `webgpu` and `wasm`.
+ * The backend to run on: `auto` uses WebGPU where there is a hardware GPU, and WebAssembly otherwise. `gpu` and `cpu`
+ * are other names of `webgpu` and `wasm`.
  */
 export type Backend = 'auto' | 'webgpu' | 'wasm' | 'gpu' | 'cpu';
 
@@ -133,8 +133,8 @@ export interface LoadOptions {
    */
   f16?: boolean;
   /**
-   * Whether the auxiliary heads are loaded, where the model has them. Without them there is less to run, and the bundled
-   * model takes 12 MB instead of 21 MB to download. Default: true.
+   * Whether the auxiliary heads are loaded, where the model has them. Without them there is less to run, and the
+   * bundled model takes 12 MB instead of 21 MB to download. Default: true.
    */
   heads?: boolean;
   /**
@@ -150,14 +150,14 @@ export interface LoadOptions {
    */
   tune?: boolean;
   /**
-   * Whether the GPU must first compute a part of a test picture as the CPU does; there are drivers that compute wrongly.
-   * Where the results differ, `auto` uses the CPU, and `webgpu` fails with the code `no-gpu`. Default: hardware is
-   * checked, and a software adapter is not.
+   * Whether the GPU must first compute a part of a test picture as the CPU does; there are drivers that compute
+   * wrongly. Where the results differ, `auto` uses the CPU, and `webgpu` fails with the code `no-gpu`. Default:
+   * hardware is checked, and a software adapter is not.
    */
   check?: boolean;
   /**
-   * The instruction set of the wasm backend, for measurements. Default: relaxed SIMD where the browser supports it and it
-   * is faster, which is not the case in Node before version 24.
+   * The instruction set of the wasm backend, for measurements. Default: relaxed SIMD where the browser supports it and
+   * it is faster, which is not the case in Node before version 24.
    */
   simd?: Simd;
   /** Is called with the progress of loading. */
@@ -235,7 +235,9 @@ export interface Info {
   size: number;
   /** The number of parameters. */
   parameters: number;
-  /** The addresses of the engine's files that were fetched, except its scripts. A page can keep them for offline use. */
+  /**
+   * The addresses of the engine's files that were fetched, except its scripts. A page can keep them for offline use.
+   */
   files: string[];
   /** How long loading took. */
   ms: LoadTimes;
@@ -353,8 +355,8 @@ export interface DrawOptions {
   /** How values are mapped to colours. Default: `viridis`. */
   colormap?: Colormap;
   /**
-   * The values at the ends of the colour map: the range of each channel, the range of all drawn channels, or two values.
-   * The latter makes several sheets comparable; `net.stats` has the range of each channel. Default: `channel`.
+   * The values at the ends of the colour map: the range of each channel, the range of all drawn channels, or two
+   * values. The latter makes several sheets comparable; `net.stats` has the range of each channel. Default: `channel`.
    */
   range?: 'channel' | 'sheet' | readonly [low: number, high: number];
   /** The index of the picture in the last batch. Default: 0. */
@@ -415,7 +417,9 @@ export interface StepTime {
   ms: number;
   /** The algorithm, on the wasm backend. */
   algorithm?: string;
-  /** The multiply-adds that the algorithm executes for a picture; the layer's `macs` are those of direct convolution. */
+  /**
+   * The multiply-adds that the algorithm executes for a picture; the layer's `macs` are those of direct convolution.
+   */
   executed?: number;
 }
 
@@ -430,8 +434,8 @@ export interface DeviceLost {
 /** The events of a network, for `net.on`. */
 export interface Events {
   /**
-   * The GPU was lost, failed, or did not answer for 20 s. By then the network has been set up again on `info.backend`, it
-   * has run the last picture again, and the call in progress is answered.
+   * The GPU was lost, failed, or did not answer for 20 s. By then the network has been set up again on `info.backend`,
+   * it has run the last picture again, and the call in progress is answered.
    */
   devicelost: DeviceLost;
 }

@@ -5,7 +5,7 @@ import { withRetries } from '../recovery/retry.js';
 import type { Settings } from '../worker/protocol.js';
 import type { Decision } from './adapter.js';
 import { fetchCpuModule, fetchGpuModule, isOnGpu, threadCount } from './engines.js';
-import type { CpuModule, Engine, GpuModule, ModelFile, PreparedGpu, Summon } from './engines.js';
+import type { CpuModule, Engine, GpuModule, ModelFile, PreparedGpu, StartHelpers } from './engines.js';
 import { fetchImagenetLabels } from './files.js';
 import { convertModel } from './importers.js';
 
@@ -24,7 +24,7 @@ export interface Opened {
 
 export class EngineLoader {
   readonly #settings: Settings;
-  readonly #summon: Summon | undefined;
+  readonly #startHelpers: StartHelpers | undefined;
   readonly #threads: number;
   /** The modules, once one was needed. */
   #cpu: Promise<CpuModule> | undefined;
@@ -34,17 +34,17 @@ export class EngineLoader {
   /** The model file that was uploaded to the prepared GPU as a whole. */
   #uploaded: Uint8Array | undefined;
 
-  /** Without `summon` no helper workers can be started, and the engine has one thread. */
-  constructor(settings: Settings, summon: Summon | undefined) {
+  /** Without `startHelpers` no helper workers can be started, and the engine has one thread. */
+  constructor(settings: Settings, startHelpers: StartHelpers | undefined) {
     this.#settings = settings;
-    this.#summon = summon;
+    this.#startHelpers = startHelpers;
     const threads = threadCount(settings.threads);
-    this.#threads = summon ? threads : 1;
+    this.#threads = startHelpers ? threads : 1;
   }
 
   /**
-   * Begins to fetch the module of the chosen backend and to open the GPU. Resolves to the GPU, or to undefined where there
-   * is none or it fails; opening an engine then reports why.
+   * Begins to fetch the module of the chosen backend and to open the GPU. Resolves to the GPU, or to undefined where
+   * there is none or it fails; opening an engine then reports why.
    */
   prepare(decision: Promise<Decision>): Promise<PreparedGpu | undefined> {
     const prepared = decision.then(async ({ backend }) => {
@@ -129,7 +129,7 @@ export class EngineLoader {
   /** Returns the module for the CPU. It is fetched again where that has failed. */
   #cpuModule(): Promise<CpuModule> {
     const { simd, wasmUrl } = this.#settings;
-    this.#cpu ??= fetchCpuModule({ simd, threads: this.#threads, wasmUrl }, this.#summon);
+    this.#cpu ??= fetchCpuModule({ simd, threads: this.#threads, wasmUrl }, this.#startHelpers);
     this.#cpu.catch(() => (this.#cpu = undefined));
     return this.#cpu;
   }

@@ -1,5 +1,5 @@
-// The engine's WebAssembly modules. There are five builds: one for the GPU, and four for the CPU, with and without relaxed
-// SIMD and with and without threads. This file fetches the build that is needed, and no other.
+// The engine's WebAssembly modules. There are five builds: one for the GPU, and four for the CPU, with and without
+// relaxed SIMD and with and without threads. This file fetches the build that is needed, and no other.
 
 import { GoogLeNetError, argumentError } from '../api/errors.js';
 import type { Simd } from '../api/types.js';
@@ -16,7 +16,7 @@ export type { CpuEngine, GpuEngine, PreparedGpu };
 export type Engine = CpuEngine | GpuEngine;
 
 /** Starts helper workers. Resolves once each has arrived or failed. */
-export type Summon = (shared: SharedModule, count: number) => Promise<void>;
+export type StartHelpers = (shared: SharedModule, count: number) => Promise<void>;
 
 /** A model file and how to load it. */
 export interface ModelFile {
@@ -107,17 +107,17 @@ export async function fetchGpuModule(wasmUrl: string | undefined): Promise<GpuMo
 }
 
 /**
- * Fetches the module for the CPU that is fastest in this browser. Without `summon` no helper workers can be started, and
- * the module is one without threads.
+ * Fetches the module for the CPU that is fastest in this browser. Without `startHelpers` no helper workers can be
+ * started, and the module is one without threads.
  */
-export async function fetchCpuModule({ simd, threads, wasmUrl }: CpuOptions, summon: Summon | undefined): Promise<CpuModule> {
+export async function fetchCpuModule({ simd, threads, wasmUrl }: CpuOptions, startHelpers: StartHelpers | undefined): Promise<CpuModule> {
   const relaxed = usesRelaxedSimd(simd);
-  if (threads > 1 && summon && hasThreads()) {
+  if (threads > 1 && startHelpers && hasThreads()) {
     try {
-      return await fetchThreadedModule(relaxed, wasmUrl, summon);
+      return await fetchThreadedModule(relaxed, wasmUrl, startHelpers);
     } catch (error) {
       // Usually the browser has no room for the address space of a shared memory.
-      console.warn('GoogLeNet goes on with one thread:', error);
+      console.warn('GoogLeNet continues with one thread:', error);
     }
   }
   const url = relaxed
@@ -132,7 +132,7 @@ export async function fetchCpuModule({ simd, threads, wasmUrl }: CpuOptions, sum
 }
 
 /** Fetches the module for the CPU whose memory workers can share. */
-async function fetchThreadedModule(relaxed: boolean, wasmUrl: string | undefined, summon: Summon): Promise<CpuModule> {
+async function fetchThreadedModule(relaxed: boolean, wasmUrl: string | undefined, startHelpers: StartHelpers): Promise<CpuModule> {
   const url = relaxed
     ? new URL('../wasm/googlenet_cpu_relaxed_threads_bg.wasm', import.meta.url)
     : new URL('../wasm/googlenet_cpu_threads_bg.wasm', import.meta.url);
@@ -144,7 +144,7 @@ async function fetchThreadedModule(relaxed: boolean, wasmUrl: string | undefined
   return {
     load: (model) => loadOnCpu(Engine, model),
     share: async (engine, threads) => {
-      await summon({ relaxed, module, memory }, threads - 1);
+      await startHelpers({ relaxed, module, memory }, threads - 1);
       engine.set_threads(threads);
     },
   };

@@ -38,8 +38,8 @@ export function hasThreads(): boolean {
 }
 
 /**
- * Says whether this is a version of V8 that keeps the accumulators of relaxed SIMD's register tiles, which have six rows,
- * in memory: a run takes 58 ms there instead of 38 ms with plain SIMD's tiles of four rows.
+ * Says whether this is a version of V8 that keeps the accumulators of relaxed SIMD's register tiles, which have six
+ * rows, in memory: a run takes 58 ms there instead of 38 ms with plain SIMD's tiles of four rows.
  */
 export function spillsRegisterTiles(): boolean {
   const { process, navigator } = globalThis as { process?: { versions?: { v8?: string } }; navigator?: { userAgent?: string } };

@@ -9,8 +9,8 @@ export const fetchedFiles: string[] = [];
 /**
  * Fetches and compiles a module.
  *
- * `bundled` is its address as the bundler knows it. With `wasmUrl` the file `${name}_bg.wasm` is fetched from that folder
- * instead. Throws a `download` error where that fails.
+ * `bundled` is its address as the bundler knows it. With `wasmUrl` the file `${name}_bg.wasm` is fetched from that
+ * folder instead. Throws a `download` error where that fails.
  */
 export function compile(bundled: URL, name: string, wasmUrl: string | undefined): Promise<WebAssembly.Module> {
   return fetchFile({
@@ -50,7 +50,7 @@ async function fetchFile<T>({ bundled, name, wasmUrl, read }: EngineFile<T>): Pr
     return content;
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `The engine could not be loaded from ${url}: ${why}. wasmUrl says where its files are.`;
+    const message = `The engine could not be loaded from ${url}: ${why}. Set wasmUrl to the folder of its files.`;
     throw new GoogLeNetError({ code: 'download', detail: url.href, message }, { cause });
   }
 }

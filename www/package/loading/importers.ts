@@ -6,8 +6,8 @@ import { compile } from './files.js';
  * Converts a model file of Keras, Caffe or ONNX to a safetensors file. The importers' module is large, and is fetched
  * only here.
  *
- * `name` is the file's name, and `imported` is the option of that name as JSON. Throws an `import` error for a file that
- * no importer can read.
+ * `name` is the file's name, and `imported` is the option of that name as JSON. Throws an `import` error for a file
+ * that no importer can read.
  */
 export async function convertModel(
   bytes: Uint8Array,

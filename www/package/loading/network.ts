@@ -7,7 +7,7 @@ import type { Calls, Loaded, ModelLocation } from '../worker/protocol.js';
 import { chooseBackend, type Decision } from './adapter.js';
 import { download } from './download.js';
 import { EngineLoader, FOREIGN, type Opened } from './engine-loader.js';
-import { isTunable, release, type Engine, type Summon } from './engines.js';
+import { isTunable, release, type Engine, type StartHelpers } from './engines.js';
 import { fetchedFiles } from './files.js';
 import { GpuStream } from './stream-to-gpu.js';
 
@@ -15,7 +15,7 @@ type Report = (progress: Progress) => void;
 
 export interface NetworkOptions {
   /** Starts helper workers; undefined where that is not possible. */
-  summon: Summon | undefined;
+  startHelpers: StartHelpers | undefined;
   /** Aborts a download. */
   signal: AbortSignal;
   /** Is called with each engine before it comes into use. */
@@ -62,7 +62,7 @@ export class Network {
   async load({ model, backend, settings }: Calls['load']['args'], report: Report): Promise<Loaded> {
     const start = performance.now();
     const elapsed = () => performance.now() - start;
-    const loader = (this.#loader = new EngineLoader(settings, this.#options.summon));
+    const loader = (this.#loader = new EngineLoader(settings, this.#options.startHelpers));
     const deciding = chooseBackend(backend);
     const stream = new GpuStream(loader.prepare(deciding), { heads: settings.heads, auto: backend === 'auto' });
     try {

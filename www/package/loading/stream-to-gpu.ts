@@ -48,7 +48,9 @@ export class GpuStream {
     this.#continue();
   }
 
-  /** Finishes the upload in progress, and uploads nothing after that. Resolves to whether the GPU has all of the file. */
+  /**
+   * Finishes the upload in progress, and uploads nothing after that. Resolves to whether the GPU has all of the file.
+   */
   async end(): Promise<boolean> {
     this.#ended = true;
     await this.#last;

@@ -43,7 +43,7 @@ export function inWorker(listener: Listener, workerUrl: string | URL | undefined
   /** The helper workers of the engine in use. Those of earlier engines have ended with them. */
   let helpers: Worker[] = [];
   worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
-    if ('summon' in data) void startHelpers(data.summon, data.shared);
+    if ('helpers' in data) void startHelpers(data.helpers, data.shared);
     else listener(data);
   });
   worker.addEventListener('error', (event) => {
@@ -91,7 +91,7 @@ function isListening(worker: Worker): Promise<void> {
   return new Promise((resolve) => worker.addEventListener('message', () => resolve(), { once: true }));
 }
 
-const NOT_FOUND = 'its file could not be loaded; workerUrl says where it is';
+const NOT_FOUND = 'its file could not be loaded; set workerUrl to its address';
 
 /** Starts a worker with the package's script. */
 function startWorker(workerUrl: string | URL | undefined): Worker {

@@ -39,7 +39,7 @@ export function toBitmap({ device, pixels, pitch, width, height }: SheetOnGpu): 
     device.queue.submit([encoder.finish()]);
     return canvas.transferToImageBitmap();
   } catch (error) {
-    console.warn('GoogLeNet reads its tiles back:', error);
+    console.warn('GoogLeNet reads contact sheets back from the GPU:', error);
     context = null;
     return undefined;
   } finally {

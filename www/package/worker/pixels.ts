@@ -13,14 +13,14 @@ const MAX_SIDE = 4096;
  */
 export async function toPixels(picture: Picture): Promise<Pixels> {
   if (isPixels(picture)) return checked(picture);
-  if (typeof createImageBitmap === 'undefined') throw unreadable('there is no decoder here: hand in RGBA pixels');
+  if (typeof createImageBitmap === 'undefined') throw unreadable('there is no decoder here, so that only RGBA pixels can be read');
   const bitmap = await toBitmap(picture);
   try {
     const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
     const width = Math.max(1, Math.round(bitmap.width * scale));
     const height = Math.max(1, Math.round(bitmap.height * scale));
     const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
-    if (!context) throw unreadable('this browser gives no canvas to a worker');
+    if (!context) throw unreadable('this browser provides no canvas in workers');
     context.imageSmoothingQuality = 'high';
     context.drawImage(bitmap, 0, 0, width, height);
     return context.getImageData(0, 0, width, height);
@@ -43,7 +43,7 @@ export async function toBitmap(picture: Exclude<Picture, Pixels>): Promise<Image
   try {
     return await createImageBitmap(blob, { imageOrientation: 'from-image' });
   } catch {
-    throw unreadable('it is no picture this browser can read; JPEG, PNG, WebP, GIF and AVIF are');
+    throw unreadable('it is not a picture that this browser can read, as JPEG, PNG, WebP, GIF and AVIF are');
   }
 }
 
@@ -51,7 +51,7 @@ export async function toBitmap(picture: Exclude<Picture, Pixels>): Promise<Image
 function checked(picture: Pixels): Pixels {
   const { data, width, height } = picture;
   if (Number.isInteger(width) && Number.isInteger(height) && data.length === 4 * width * height) return picture;
-  throw unreadable(`${width}x${height} pixels are RGBA bytes of another number than ${data.length}`);
+  throw unreadable(`${width}x${height} pixels need 4 bytes each, and there are ${data.length}`);
 }
 
 /** Fetches a picture's file, where the picture is an address. */

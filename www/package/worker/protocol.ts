@@ -56,7 +56,9 @@ export interface Settings {
   simd: Simd;
   tune: boolean;
   check: boolean | undefined;
-  /** The absolute address of the folder with the wasm files; undefined where they are where the bundler has put them. */
+  /**
+   * The absolute address of the folder with the wasm files; undefined where they are where the bundler has put them.
+   */
   wasmUrl: string | undefined;
 }
 
@@ -106,14 +108,14 @@ export interface SharedModule {
 export type Message = Request | { cancel: number } | { arrived: number };
 
 /**
- * A message from the session: the result, error or progress of a call, or an event. `summon` asks the page to start that
- * many helper workers. `ready` says that a worker listens. `fatal` says that the session cannot continue.
+ * A message from the session: the result, error or progress of a call, or an event. `helpers` asks the page to start
+ * that many helper workers. `ready` says that a worker listens. `fatal` says that the session cannot continue.
  */
 export type Reply =
   | { id: number; result: unknown }
   | { id: number; error: Failure }
   | { id: number; progress: Progress }
   | { event: keyof Events; detail: Events[keyof Events] }
-  | { summon: number; shared: SharedModule }
+  | { helpers: number; shared: SharedModule }
   | { ready: true }
   | { fatal: Failure };

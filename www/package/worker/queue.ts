@@ -6,8 +6,8 @@ export class Queue {
   #last: Promise<void> = Promise.resolve();
 
   /**
-   * Adds a task, and resolves or rejects as it does. The next task begins when this one has ended, or as soon as this one
-   * calls `release`.
+   * Adds a task, and resolves or rejects as it does. The next task begins when this one has ended, or as soon as this
+   * one calls `release`.
    */
   add<T>(task: (release: () => void) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {

@@ -1,7 +1,7 @@
 // A session owns an engine and answers calls. It usually runs in a worker, and otherwise on the calling thread.
 
 import { failure } from '../api/errors.js';
-import { isOnGpu, type Summon } from '../loading/engines.js';
+import { isOnGpu, type StartHelpers } from '../loading/engines.js';
 import { Network } from '../loading/network.js';
 import { Recovery } from '../recovery/recovery.js';
 import { Classifier } from './classifier.js';
@@ -30,12 +30,12 @@ export class Session {
   /** The ids of calls that the caller no longer waits for. */
   readonly #cancelled = new Set<number>();
 
-  /** `post` sends a reply. `summon` starts helper workers; without it the session is on the calling thread. */
-  constructor(post: Post, summon?: Summon) {
+  /** `post` sends a reply. `startHelpers` starts helper workers; without it the session is on the calling thread. */
+  constructor(post: Post, startHelpers?: StartHelpers) {
     this.#post = post;
-    this.#isInWorker = summon !== undefined;
+    this.#isInWorker = startHelpers !== undefined;
     const queue = this.#queue;
-    const network = new Network({ summon, signal: this.#ended.signal, beforeUse: (engine) => this.#tuner.recall(engine) });
+    const network = new Network({ startHelpers, signal: this.#ended.signal, beforeUse: (engine) => this.#tuner.recall(engine) });
     const recovery = new Recovery(network, (detail) => post({ event: 'devicelost', detail }));
     this.#network = network;
     this.#tuner = new Tuner(network, queue);
@@ -79,8 +79,8 @@ export class Session {
   }
 
   /**
-   * Adds runs of an engine on the CPU to the queue, for the time until the first picture. Only a worker does this, since
-   * the calling thread must not be blocked.
+   * Adds runs of an engine on the CPU to the queue, for the time until the first picture. Only a worker does this,
+   * since the calling thread must not be blocked.
    */
   #warmUp(): void {
     if (!this.#isInWorker || !this.#network.isLoaded || isOnGpu(this.#network.engine)) return;

@@ -1,5 +1,5 @@
-// Helper workers, the threads of the wasm backend: they run the engine's module on the engine's memory, and end with the
-// engine. The page starts them, since a worker that starts workers sometimes hangs in Firefox (seen in version 153,
+// Helper workers, the threads of the wasm backend: they run the engine's module on the engine's memory, and end with
+// the engine. The page starts them, since a worker that starts workers sometimes hangs in Firefox (seen in version 153,
 // without any WebAssembly, in about one of ten times).
 
 import type { Message, Reply, SharedModule } from './protocol.js';
@@ -16,7 +16,7 @@ export function importThreaded(relaxed: boolean): Promise<typeof import('../wasm
 }
 
 /** Asks the page to start helper workers. Resolves once each has arrived or failed, or after a timeout. */
-export function summonHelpers(shared: SharedModule, count: number): Promise<void> {
+export function requestHelpers(shared: SharedModule, count: number): Promise<void> {
   return new Promise((resolve) => {
     const listen = ({ data }: MessageEvent<Message>) => {
       if ('arrived' in data) done();
@@ -28,7 +28,7 @@ export function summonHelpers(shared: SharedModule, count: number): Promise<void
     };
     const timeout = setTimeout(done, ARRIVAL_TIMEOUT);
     self.addEventListener('message', listen);
-    self.postMessage({ summon: count, shared } satisfies Reply);
+    self.postMessage({ helpers: count, shared } satisfies Reply);
   });
 }
 

@@ -1,5 +1,5 @@
-// Measures which kernels are fastest on this machine's GPU, once nothing has been asked for a while, and keeps the result
-// for the next visit.
+// Measures which kernels are fastest on this machine's GPU, once nothing has been asked for a while, and keeps the
+// result for the next visit.
 
 import type { Info } from '../api/types.js';
 import { isTunable, type Engine } from '../loading/engines.js';

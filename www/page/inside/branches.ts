@@ -172,8 +172,8 @@ function shortName({ layer }: Layer): string {
 }
 
 /**
- * Creates an empty sheet. For screen readers it is a grid (https://www.w3.org/WAI/ARIA/apg/patterns/grid/), of which the
- * canvas contains only the chosen cell.
+ * Creates an empty sheet. For screen readers it is a grid (https://www.w3.org/WAI/ARIA/apg/patterns/grid/), of which
+ * the canvas contains only the chosen cell.
  */
 function createSheet(layer: Layer, order: number[], range: Sheet['range']): Sheet {
   const [, width] = layer.shape;

@@ -24,7 +24,9 @@ export function copy(text: string, button: HTMLButtonElement): void {
   );
 }
 
-/** Encodes a tensor in version 1.0 of NumPy's format. The header is padded so that the data begin at a multiple of 64. */
+/**
+ * Encodes a tensor in version 1.0 of NumPy's format. The header is padded so that the data begin at a multiple of 64.
+ */
 export function npy({ data, shape }: Activation): Blob {
   const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (${shape.join(', ')}), }`;
   const padded = header.padEnd(Math.ceil((10 + header.length + 1) / 64) * 64 - 10 - 1) + '\n';

@@ -28,8 +28,8 @@ function draw({ layers }: GoogLeNet): void {
 }
 
 /**
- * Returns the cost of the same convolution on the module's input. The window's size follows from the number of parameters:
- * a filter has a weight for each input channel and window position, and a bias.
+ * Returns the cost of the same convolution on the module's input. The window's size follows from the number of
+ * parameters: a filter has a weight for each input channel and window position, and a bias.
  */
 function directCost({ shape, params }: Layer, reduce: Layer, input: Layer): { macs: number; params: number } {
   const [height, width, channels] = shape;

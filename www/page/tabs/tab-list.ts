@@ -1,4 +1,5 @@
-// The row of tab buttons (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/): it is one tab stop, and arrow keys move in it.
+// The row of tab buttons (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/): it is one tab stop, and arrow keys move in
+// it.
 
 import { html, render } from 'lit-html';
 import { byId } from '../dom';

@@ -9,7 +9,9 @@ export type IsCurrent = () => boolean;
 /** Something that runs on the network and shows its result. */
 export type Task = (isCurrent: IsCurrent) => Promise<void>;
 
-/** What a tab knows of the section, and what it can ask for. Its properties exist once a picture has been classified. */
+/**
+ * What a tab knows of the section, and what it can ask for. Its properties exist once a picture has been classified.
+ */
 export interface View {
   readonly net: GoogLeNet;
   readonly picture: File | HTMLCanvasElement;
@@ -50,6 +52,8 @@ export interface Tab {
   showPicture?(isCurrent: IsCurrent): Promise<void>;
   /** Draws what follows from the chosen module. Is called only while the tab is open. */
   showModule?(isCurrent: IsCurrent): Promise<void>;
-  /** Undoes what work in progress has changed in the network. Is called when another picture is about to be classified. */
+  /**
+   * Undoes what work in progress has changed in the network. Is called when another picture is about to be classified.
+   */
   interrupt?(): void;
 }
