@@ -12,8 +12,8 @@ const IMAGES = ['HTMLImageElement', 'SVGImageElement'];
 
 /**
  * Returns a picture that can be posted. A bitmap in the result is a copy of the source and may be transferred. Throws
- * an `image` error where an element shows no picture, and an `argument` error for anything that is not a {@link
- * Source}.
+ * an `image` error where an element shows no picture, and an `argument` error for anything that is not
+ * a {@link Source}.
  */
 export async function toPicture(source: Source): Promise<Picture> {
   if (typeof source === 'string' || source instanceof URL) return absolute(source);
