@@ -17,6 +17,7 @@ const STALL_TIMEOUT = 30_000;
 /** The HTTP statuses that are worth another try. */
 const TEMPORARY = [408, 425, 429, 500, 502, 503, 504];
 
+/** What to download, and what to call meanwhile. */
 export interface DownloadOptions {
   url: string;
   /** The SHA-256 of the file in hex; undefined for a file that is neither checked nor kept. */

@@ -22,6 +22,7 @@ export interface Opened {
   reason: string | undefined;
 }
 
+/** Fetches the modules that a session needs, and opens engines with them. */
 export class EngineLoader {
   readonly #settings: Settings;
   readonly #startHelpers: StartHelpers | undefined;

@@ -13,6 +13,7 @@ import { GpuStream } from './stream-to-gpu.js';
 
 type Report = (progress: Progress) => void;
 
+/** What a network needs of its session. */
 export interface NetworkOptions {
   /** Starts helper workers; undefined where that is not possible. */
   startHelpers: StartHelpers | undefined;
@@ -22,6 +23,7 @@ export interface NetworkOptions {
   beforeUse: (engine: Engine) => Promise<void>;
 }
 
+/** Loads a model, and keeps the one engine in use. */
 export class Network {
   readonly #options: NetworkOptions;
   #loader: EngineLoader | undefined;
@@ -31,6 +33,7 @@ export class Network {
   #isOnHardware = false;
   #ms: Info['ms'] = { download: 0, compile: 0, ready: 0 };
 
+  /** Creates a network without a model; {@link Network.load} loads one. */
   constructor(options: NetworkOptions) {
     this.#options = options;
   }

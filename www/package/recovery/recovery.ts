@@ -18,6 +18,7 @@ const SOFTWARE_TIMEOUT = 300_000;
 /** The bytes of pictures that are kept for the case that the GPU is lost. */
 const MAX_KEPT_BYTES = 100 << 20;
 
+/** Runs work on a network's engine, and repeats it on another engine where the GPU fails. */
 export class Recovery {
   readonly #network: Network;
   readonly #onLost: (detail: DeviceLost) => void;

@@ -3,6 +3,7 @@
 import { failure } from '../api/errors.js';
 import type { Failure } from '../worker/protocol.js';
 
+/** The attempts of {@link withRetries}. */
 export interface Attempts<T> {
   /** The first attempt, on the GPU. */
   run: () => Promise<T>;

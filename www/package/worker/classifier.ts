@@ -16,9 +16,12 @@ interface Options {
   release?: () => void;
 }
 
-/** A run that has started; the engine returns its promise in an array, so that it is not awaited with the start. */
+/**
+ * A run that has started. The engine returns its promise in an array, so that starting it does not await the answers.
+ */
 type Started = [answers: Promise<Answer[]>];
 
+/** Classifies pictures, and lets the runs of successive calls overlap. */
 export class Classifier {
   readonly #network: Network;
   readonly #recovery: Recovery;
@@ -28,6 +31,7 @@ export class Classifier {
   /** The number of runs that have started and are not answered yet. */
   #pendingRuns = 0;
 
+  /** `queue` gets the pictures again whose run has failed. */
   constructor({ network, recovery, queue }: { network: Network; recovery: Recovery; queue: Queue }) {
     this.#network = network;
     this.#recovery = recovery;

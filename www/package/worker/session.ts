@@ -13,8 +13,10 @@ import { Tuner } from './tuner.js';
 /** The number of runs before the first picture on the CPU, after which browsers have compiled the code for speed. */
 const WARM_UPS = 3;
 
+/** Sends a reply, and transfers parts of it. */
 type Post = (reply: Reply, transfer?: Transferable[]) => void;
 
+/** Takes calls, and answers each one by its handler in the order of the queue. */
 export class Session {
   readonly #post: Post;
   readonly #isInWorker: boolean;
@@ -61,6 +63,7 @@ export class Session {
     void this.#queue.add(async () => this.#network.free());
   }
 
+  /** Runs the handler of a call, and sends its result or its error. */
   async #answer({ id, call, args }: Request, release: () => void): Promise<void> {
     // Every other call refers to the last picture, which must be answered first.
     if (call !== 'classify') await this.#classifier.finish();

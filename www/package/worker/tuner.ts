@@ -10,6 +10,7 @@ import { readTuning, writeTuning } from './tuning-store.js';
 /** The milliseconds without a call after which kernels are measured. */
 const IDLE = 1500;
 
+/** Measures kernels once, and sets engines to the fastest ones. */
 export class Tuner {
   readonly #network: Network;
   readonly #queue: Queue;
@@ -17,6 +18,7 @@ export class Tuner {
   #wanted = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
+  /** `queue` gets the measurement as a task, so that it does not overlap with a call. */
   constructor(network: Network, queue: Queue) {
     this.#network = network;
     this.#queue = queue;
