@@ -22,15 +22,17 @@ const PEERS_GPU = [
   other('litert', 'litert.js', '@litertjs/core', 'webgpu'),
 ];
 
-/** Milliseconds between a runtime's turn and the next one's. */
+/** The milliseconds between the turns of two runtimes. */
 const PAUSE = 150;
-/** Runs of the limit's loop that do not count, and those before a run of a network, a tenth of which they take. */
+/**
+ * The runs of the limit's loop that are not counted, and those before a run of a network, of which they take a tenth.
+ */
 const SLOWER = 20;
 const LIMITS = 9;
 
-/** By the name under which the driver asks for them. */
+/** The runtimes by the names under which the driver asks for them. */
 const GROUPS = {
-  // Messages to a worker that answers at once: what every other row contains.
+  // The time of messages to a worker that answers at once, which every other row includes.
   nothing: [other('nothing', 'nothing', 'googlenet-web', 'wasm')],
   all: [...OURS, ...PEERS],
   ours: OURS,
@@ -43,9 +45,9 @@ type Group = keyof typeof GROUPS;
 let runtimes: Runtime[] = [];
 const nets: Net[] = [];
 
-/** Inputs by seed, layout and size: made before any clock runs. */
+/** The inputs by seed, layout and size, which are made before any clock runs. */
 const inputs = new Map<string, Float32Array>();
-/** Answers of the first runtime, which the others' are compared with. */
+/** The answers of the first runtime, with which the others are compared. */
 const answers = new Map<number, Float32Array>();
 
 function choose(group: Group) {
@@ -62,7 +64,7 @@ function close(id: number): void {
   delete nets[id];
 }
 
-/** What opening takes, and the first run. */
+/** The times of opening a runtime, and of its first run. */
 async function opened(id: number, variant: Variant): Promise<{ load_ms: number; first_ms: number }> {
   input(runtimes[id]!, variant, 1);
   const start = performance.now();
@@ -72,10 +74,10 @@ async function opened(id: number, variant: Variant): Promise<{ load_ms: number; 
   return { load_ms: ready - start, first_ms: performance.now() - ready };
 }
 
-/** Milliseconds from opening a runtime to its first picture: a person takes at least as long to choose one. */
+/** The milliseconds from opening a runtime to its first picture: a user takes at least as long to choose one. */
 const CHOOSING = 1000;
 
-/** Milliseconds of the first run of a runtime that was opened a while before, so many times. */
+/** Measures the first run of a runtime that was opened a while before, several times, in milliseconds. */
 async function firsts(id: number, variant: Variant, count: number): Promise<number[]> {
   const values = input(runtimes[id]!, variant, 1);
   const times: number[] = [];
@@ -94,7 +96,7 @@ async function run(id: number, variant: Variant, seed = 1): Promise<Float32Array
   return nets[id]!.run(input(runtimes[id]!, variant, seed));
 }
 
-/** Noise of the range that the network was trained on, or near it. */
+/** Returns noise in the range on which the network was trained, or near it. */
 function input({ layout, size, batch }: Runtime, variant: Variant, seed: number): Float32Array {
   const key = [variant, seed, layout, size, batch].join();
   const known = inputs.get(key);
@@ -113,8 +115,8 @@ function input({ layout, size, batch }: Runtime, variant: Variant, seed: number)
 }
 
 /**
- * How far a runtime's answer is from the first one's, as a part of its greatest probability; and how far its
- * answer to another input is, which must be seen to be another.
+ * Returns the greatest difference between a runtime's answer and that of the first runtime, as a part of its greatest
+ * probability; and, as a negative control, the difference between its answers for two inputs.
  */
 async function compare(id: number, variant: Variant): Promise<{ away: number; control: number }> {
   const [answer, stranger] = [await run(id, variant, 1), await run(id, variant, 2)];
@@ -127,28 +129,29 @@ function distance(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Infinity;
   const worst = actual.reduce((most, value, i) => {
     const away = Math.abs(value - expected[i]!);
-    // NaN is infinitely far from anything.
+    // The distance of NaN from anything is infinite.
     return Math.max(most, Number.isNaN(away) ? Infinity : away);
   }, 0);
   return worst / Math.max(...expected);
 }
 
-/** What the page's WebGPU adapter says of itself. */
+/** Returns the properties of the page's WebGPU adapter. */
 async function adapter(): Promise<string> {
   const info = (await navigator.gpu?.requestAdapter())?.info;
   const said = [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(' ');
   return info ? said || 'unnamed' : 'none';
 }
 
-/** Milliseconds of a runtime's runs: of those after a pause, and of those after another run. */
+/** The milliseconds of a runtime's runs: of those after a pause, and of those after another run. */
 interface Times {
   rested: number[];
   steady: number[];
 }
 
 /**
- * Each round has a turn of each runtime that is open, and another is first each time: after a pause, in which threads that
- * wait for work come to rest and leave the cores to the next, a run, and then as many as are asked for, one after the other.
+ * Runs rounds, in which each open runtime has a turn; each round begins with another runtime. A turn is a pause, in
+ * which threads that wait for work go to sleep and leave the cores to the next runtime, a run, and then the given
+ * number of runs one after the other.
  */
 async function rounds(variant: Variant, count: number, steady = 0): Promise<Times[]> {
   const times = runtimes.map((): Times => ({ rested: [], steady: [] }));
@@ -170,13 +173,13 @@ async function rounds(variant: Variant, count: number, steady = 0): Promise<Time
 
 type Loop = (count: number) => number;
 
-/** The loop of a module of `peak.mjs`. */
+/** Loads the loop of a module of `peak.mjs`. */
 async function compiled(bytes: number[]): Promise<Loop> {
   const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
   return instance.exports['run'] as Loop;
 }
 
-/** GFLOP/s of some of its turns, so many times. */
+/** Measures the GFLOP/s of some turns of the loop, several times. */
 function rates(loop: Loop, flops: number, times: number): number[] {
   const count = 100_000;
   return Array.from({ length: times }, () => {
@@ -186,12 +189,12 @@ function rates(loop: Loop, flops: number, times: number): number[] {
   });
 }
 
-/** GFLOP/s of a module of `peak.mjs`, without the first, which are of slower code. */
+/** Measures the GFLOP/s of a module of `peak.mjs`, without the first turns, whose code is slower. */
 async function peak(bytes: number[], flops: number): Promise<number[]> {
   return rates(await compiled(bytes), flops, SLOWER + 40).slice(SLOWER);
 }
 
-/** What a visit to a page with this runtime alone costs, in milliseconds. */
+/** Measures a visit to a page with this runtime alone, in milliseconds. */
 async function visit(group: Group, id: number, variant: Variant) {
   choose(group);
   const making = performance.now();
@@ -207,7 +210,7 @@ async function visit(group: Group, id: number, variant: Variant) {
     await nets[id]!.run(values);
     later.push(performance.now() - start);
   }
-  // The clock starts with the navigation; making the input is none of the runtime's.
+  // The clock starts with the navigation; the time to make the input is not the runtime's.
   return {
     load: opened - opening,
     first: answered - opened,
@@ -216,14 +219,14 @@ async function visit(group: Group, id: number, variant: Variant) {
   };
 }
 
-/** Multiply-adds of a run of ours. */
+/** Returns the multiply-adds of a run of our engine. */
 async function macs(id: number): Promise<number> {
   return ((await nets[id]!.macs?.()) ?? 0) * runtimes[id]!.batch;
 }
 
 /**
- * What each step of a runtime takes, run by run, where it can tell; and the machine's limit before each run, in GFLOP/s:
- * what else a shared machine does holds back both.
+ * Measures each step of a runtime, run by run, where it times its steps; and the machine's limit before each run, in
+ * GFLOP/s. Other work on a shared machine lowers both.
  */
 async function steps(id: number, variant: Variant, runs: number, bytes: number[], flops: number) {
   const net = nets[id]!;
