@@ -4,22 +4,33 @@ import { OURS, OURS_GPU, SCALE } from './ours';
 import * as peer from './peer';
 import type { Net, Runtime, Step, Variant } from './runtime';
 
-function other(framework: peer.Framework, name: string, of: string, on: peer.On, threads = 1): Runtime {
+/** A runtime that ours is compared with. */
+interface Peer {
+  framework: peer.Framework;
+  name: string;
+  /** The npm package whose version is reported. */
+  package: string;
+  on: peer.On;
+  /** The number of threads. Default: 1. */
+  threads?: number;
+}
+
+function other({ framework, name, package: npm, on, threads = 1 }: Peer): Runtime {
   const layout = framework === 'onnxruntime' ? 'chw' : 'hwc';
   const open = (variant: Variant) => peer.open(framework, variant, on, threads);
-  return { name, package: of, threads, layout, size: 224, batch: 1, open };
+  return { name, package: npm, threads, layout, size: 224, batch: 1, open };
 }
 
 const PEERS = [1, 2].flatMap((threads) => [
-  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'wasm', threads),
-  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-wasm', 'wasm', threads),
-  other('litert', 'litert.js', '@litertjs/core', 'wasm', threads),
+  other({ framework: 'onnxruntime', name: 'onnxruntime-web', package: 'onnxruntime-web', on: 'wasm', threads }),
+  other({ framework: 'tensorflow', name: 'tensorflow.js', package: '@tensorflow/tfjs-backend-wasm', on: 'wasm', threads }),
+  other({ framework: 'litert', name: 'litert.js', package: '@litertjs/core', on: 'wasm', threads }),
 ]);
 
 const PEERS_GPU = [
-  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'webgpu'),
-  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-webgpu', 'webgpu'),
-  other('litert', 'litert.js', '@litertjs/core', 'webgpu'),
+  other({ framework: 'onnxruntime', name: 'onnxruntime-web', package: 'onnxruntime-web', on: 'webgpu' }),
+  other({ framework: 'tensorflow', name: 'tensorflow.js', package: '@tensorflow/tfjs-backend-webgpu', on: 'webgpu' }),
+  other({ framework: 'litert', name: 'litert.js', package: '@litertjs/core', on: 'webgpu' }),
 ];
 
 /** The milliseconds between the turns of two runtimes. */
@@ -33,7 +44,7 @@ const LIMITS = 9;
 /** The runtimes by the names under which the driver asks for them. */
 const GROUPS = {
   // The time of messages to a worker that answers at once, which every other row includes.
-  nothing: [other('nothing', 'nothing', 'googlenet-web', 'wasm')],
+  nothing: [other({ framework: 'nothing', name: 'nothing', package: 'googlenet-web', on: 'wasm' })],
   all: [...OURS, ...PEERS],
   ours: OURS,
   gpu: [...OURS_GPU, ...PEERS_GPU],

@@ -5,14 +5,14 @@ import { argumentError } from './errors.js';
 import type { Backend, Info } from './types.js';
 
 /** A backend by the engine's name. */
-export type Engine = 'gpu' | 'cpu';
+export type EngineKind = 'gpu' | 'cpu';
 
 /** What a caller asks for, by the engine's names. `auto` leaves the choice to the package. */
-export type Choice = Engine | 'auto';
+export type Choice = EngineKind | 'auto';
 
 const CHOICES: Record<Backend, Choice> = { auto: 'auto', webgpu: 'gpu', gpu: 'gpu', wasm: 'cpu', cpu: 'cpu' };
 
-const NAMES: Record<Engine, Info['backend']> = { gpu: 'webgpu', cpu: 'wasm' };
+const NAMES: Record<EngineKind, Info['backend']> = { gpu: 'webgpu', cpu: 'wasm' };
 
 /** Translates the option `backend`. Throws an `argument` error for a name that does not exist. */
 export function toChoice(backend: Backend): Choice {
@@ -23,6 +23,6 @@ export function toChoice(backend: Backend): Choice {
 }
 
 /** Translates the engine's name of a backend into the one that `info.backend` has. */
-export function toBackend(engine: Engine): Info['backend'] {
+export function toBackend(engine: EngineKind): Info['backend'] {
   return NAMES[engine];
 }

@@ -1,6 +1,6 @@
 // Chooses the backend, before any of the engine's modules is fetched.
 
-import type { Choice, Engine } from '../api/backend.js';
+import type { Choice, EngineKind } from '../api/backend.js';
 import { GoogLeNetError } from '../api/errors.js';
 
 /** The names of adapters that compute on the CPU; `src/gpu/device.rs` has the same list. */
@@ -19,7 +19,7 @@ interface Gpu {
 
 /** The backend to run on. */
 export interface Decision {
-  backend: Engine;
+  backend: EngineKind;
   /** Whether the choice was left to the package, so that the CPU takes over where the GPU cannot be used. */
   auto: boolean;
   /** Why `auto` has not chosen the GPU, as a sentence without its period. */

@@ -1,6 +1,6 @@
 // The network of a session: its model file, and the engine that runs it.
 
-import { toBackend, type Choice, type Engine as EngineName } from '../api/backend.js';
+import { toBackend, type Choice, type EngineKind } from '../api/backend.js';
 import { argumentError, failure } from '../api/errors.js';
 import type { Info, Layer, Progress } from '../api/types.js';
 import type { Calls, Loaded, ModelLocation } from '../worker/protocol.js';
@@ -56,7 +56,7 @@ export class Network {
 
   /** The properties of the network, with the package's names of the backends. */
   get info(): Info {
-    const info = this.engine.info() as Omit<Info, 'backend'> & { backend: EngineName };
+    const info = this.engine.info() as Omit<Info, 'backend'> & { backend: EngineKind };
     const reason = info.backend === 'cpu' ? (this.#opened?.reason ?? info.reason) : info.reason;
     return { ...info, reason, backend: toBackend(info.backend), files: [...fetchedFiles], ms: { ...this.#ms } };
   }

@@ -1,6 +1,7 @@
 // Runs work on the engine in use. Where the GPU fails or does not answer, the network is set up again, and the work is
 // repeated there.
 
+import type { EngineKind } from '../api/backend.js';
 import { failure } from '../api/errors.js';
 import type { DeviceLost } from '../api/types.js';
 import { isOnGpu, type Engine } from '../loading/engines.js';
@@ -73,25 +74,29 @@ export class Recovery {
 
   async #run<T>(work: Work<T>, pictures: number, replay: Work<unknown> | undefined): Promise<T> {
     const { engine } = this.#network;
-    // After a failure while the network is set up again, the event still reports the first failure.
-    let cause = '';
-    const runHere = () => (this.hasFailed(engine) ? Promise.reject(this.#failed!.error) : this.watch(work(engine), pictures));
-    const runOn = async (backend: 'gpu' | 'cpu') => {
+    /** The message of the first failure, which the event reports even where setting the network up again fails once. */
+    let message = '';
+    const runHere = async () => {
+      try {
+        if (this.#failed?.engine === engine) throw this.#failed.error;
+        return await this.watch(work(engine), pictures);
+      } catch (error) {
+        message = failure(error).message;
+        throw error;
+      }
+    };
+    const runOn = async (backend: EngineKind) => {
       const info = await this.#network.restart(backend);
       const { engine } = this.#network;
       if (replay || this.#lastGains) await this.watch((replay ?? work)(engine), pictures);
       if (this.#lastGains) await this.watch(this.#lastGains(engine), pictures);
       const result = await this.watch(work(engine), pictures);
       this.#failed = undefined;
-      this.#onLost({ message: cause, info });
+      this.#onLost({ message, info });
       return result;
     };
     return withRetries({
-      run: () =>
-        runHere().catch((error: unknown) => {
-          cause = failure(error).message;
-          throw error;
-        }),
+      run: runHere,
       runOnNewDevice: () => runOn('gpu'),
       runOnCpu: () => runOn('cpu'),
       // A first failure of another kind than the GPU's is about the arguments.

@@ -369,6 +369,28 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual(found, { found: Array(6).fill(LABEL), left: 11970636 });
   });
 
+  test('loading asks for the adapter once, and `move` refuses a backend that does not exist', SETTING, async () => {
+    const { requests, backend, moved } = await page.evaluate(async () => {
+      const request = GPU.prototype.requestAdapter;
+      let requests = 0;
+      GPU.prototype.requestAdapter = function (...args) {
+        requests++;
+        return request.apply(this, args);
+      };
+      try {
+        const net = await GoogLeNet.load({ worker: false, heads: false });
+        const moved = await refused(net.move('cuda'));
+        const { backend } = net.info;
+        net.free();
+        return { requests, backend, moved };
+      } finally {
+        GPU.prototype.requestAdapter = request;
+      }
+    });
+    // The adapter is software, so that the GPU's module, which asks for it again, is not even fetched.
+    assert.deepEqual([requests, backend, moved.code], [1, 'wasm', 'argument']);
+  });
+
   test('a lost device is made good, and said once', { timeout: 300_000 }, async (t) => {
     const { label, again, events, on } = await page.evaluate(async () => {
       const devices = [];
