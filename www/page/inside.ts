@@ -244,12 +244,14 @@ async function ablate(isCurrent: IsCurrent): Promise<void> {
   const [first] = result.top;
   const [before] = result.before;
   const scaled = Object.keys(gains);
-  const other = before && before.index !== first?.index ? `; the untouched network says ${names(before.label)[0]}, ${percent(before.probability)}` : '';
   restoreButton.hidden = scaled.length === 0;
-  changed.textContent =
-    scaled.length === 0 || !first || !before
-      ? ''
-      : `With ${scaled.map((branch) => `${branch} x${gains[branch]}`).join(', ')}: ${names(first.label)[0]}, ${percent(first.probability)}, untouched ${percent(result.untouched[0] ?? 0)}${other}.`;
+  if (scaled.length === 0 || !first || !before) changed.textContent = '';
+  else {
+    const now = `${names(first.label)[0]}, ${percent(first.probability)}`;
+    const other = before.index === first.index ? '' : `, whose answer is ${names(before.label)[0]}, ${percent(before.probability)}`;
+    const unchanged = `${percent(result.untouched[0] ?? 0)} in the unchanged network${other}`;
+    changed.textContent = `With ${scaled.map((branch) => `${branch} x${gains[branch]}`).join(', ')}: ${now} (${unchanged}).`;
+  }
   await showAll(isCurrent);
 }
 

@@ -41,8 +41,8 @@ let queue = Promise.resolve();
 /** Takes the files of one action: a model, a picture, or several pictures. */
 function take(files: File[]): void {
   alert.clear();
-  const model = files.find(isModel);
-  if (model) use(fromFile(model));
+  const modelFile = files.find(isModel);
+  if (modelFile) use(fromFile(modelFile));
   const pictures = files.filter((file) => !isModel(file));
   webcam.switchOff();
   if (pictures.length > 1) void showAll(pictures);
