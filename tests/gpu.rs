@@ -73,5 +73,5 @@ fn the_package_knows_the_engines_software_adapters() {
     };
     let engine = names("src/gpu/device.rs");
     assert!(engine.contains(&"llvmpipe".to_owned()), "{engine:?}");
-    assert_eq!(names("www/src/adapter.ts"), engine);
+    assert_eq!(names("www/package/loading/adapter.ts"), engine);
 }

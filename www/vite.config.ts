@@ -2,8 +2,8 @@ import { defineConfig, type Plugin } from 'vite';
 import { VitePWA } from 'vite-plugin-pwa';
 
 /**
- * TensorFlow.js hands the source of a function to its threads, where a name from outside it is unknown. It asks
- * `typeof` first; minifying renames the one and drops the other.
+ * TensorFlow.js passes the source of a function to its threads, where names from outside the function are undefined.
+ * The function tests this one with `typeof`; minifying renames the variable and removes the test.
  */
 const tensorflowThreads: Plugin = {
   name: 'tensorflow-threads',
@@ -13,7 +13,7 @@ const tensorflowThreads: Plugin = {
       : undefined,
 };
 
-/** What the page may do. It asks other origins only for a picture whose address a person gives. */
+/** The page's content security policy. Other origins are asked only for pictures whose address the user enters. */
 const POLICY = {
   'default-src': "'none'",
   'script-src': "'self' 'wasm-unsafe-eval'",
@@ -27,7 +27,10 @@ const POLICY = {
   'form-action': "'none'",
 };
 
-/** The policy is part of the page, so that it holds wherever that is served. Not while developing: Vite adds styles. */
+/**
+ * Writes the policy into the page, so that it holds wherever the page is served. It is left out of the development
+ * server, where Vite adds styles.
+ */
 const contentPolicy: Plugin = {
   name: 'content-policy',
   apply: 'build',
@@ -37,7 +40,7 @@ const contentPolicy: Plugin = {
   },
 };
 
-/** The page works without a network after a visit. A new version waits until the old one's pages are closed. */
+/** Makes the page work offline after a visit. A new version waits until all pages of the old one are closed. */
 const offline = VitePWA({
   injectRegister: null,
   registerType: 'prompt',
@@ -54,28 +57,28 @@ const offline = VitePWA({
   workbox: {
     globPatterns: ['**/*.{html,js,css,svg,jpg}'],
     clientsClaim: true,
-    // One page, whatever it is asked to show; and other folders of the server are not it.
+    // The parameters of the address do not change the files; other folders of the server do not belong to the page.
     ignoreURLParametersMatching: [/./],
     navigateFallback: null,
     runtimeCaching: [
       { urlPattern: ({ url, sameOrigin }) => sameOrigin && url.pathname.endsWith('/models/index.json'), handler: 'NetworkFirst' },
-      // Named by their content.
+      // Their names contain the hash of their content.
       { urlPattern: ({ url, sameOrigin }) => sameOrigin && /\/assets\/[^/]+\.(wasm|txt)$/.test(url.pathname), handler: 'CacheFirst' },
     ],
   },
 });
 
 export default defineConfig(({ mode }) => ({
-  // The page may live under any path.
+  // The page may be served under any path.
   base: './',
   root: { tests: 'tests/page', bench: 'bench' }[mode] ?? '.',
   plugins: mode === 'production' ? [contentPolicy, offline] : [],
   build: {
     target: 'es2022',
-    // No data: addresses, so that the policy can hold.
+    // The policy allows no data: addresses.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    // What is bundled asks that its notice goes with it.
+    // The licences of bundled packages require their notices.
     license: { fileName: 'licences.md' },
   },
   worker: { format: 'es', plugins: () => (mode === 'bench' ? [tensorflowThreads] : []) },

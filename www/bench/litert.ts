@@ -10,7 +10,7 @@ export async function load(variant: Variant, on: On, threads: number): Promise<R
   const threaded = threads > 1;
   const script = `${files}litert_wasm${threaded ? '_threaded' : ''}_internal.js`;
   Object.assign(self, {
-    // It loads its script as a classic worker would, and looks for its files beside the worker's own.
+    // LiteRT loads its script as in a classic worker, and looks for its files beside the worker's script.
     importScripts,
     Module: { mainScriptUrlOrBlob: script, locateFile: (file: string) => files + file },
   });
@@ -27,11 +27,11 @@ export async function load(variant: Variant, on: On, threads: number): Promise<R
   };
 }
 
-/** What a module worker lacks. */
+/** The function that module workers lack. */
 function importScripts(url: string): void {
   const request = new XMLHttpRequest();
   request.open('GET', url, false);
   request.send();
-  // Indirect: its declarations become the worker's own, as a script's do.
+  // An indirect eval makes its declarations global, as a script's are.
   (0, eval)(`${request.responseText}\n//# sourceURL=${url}`);
 }

@@ -1,4 +1,4 @@
-// onnxruntime-web's builds without GPU backends and with WebGPU, their files as they are published.
+// onnxruntime-web's builds without GPU backends and with WebGPU, with their files as published.
 
 import type * as Ort from 'onnxruntime-web/wasm';
 import type { On } from './peer';

@@ -1,6 +1,6 @@
-// Our engine through its own API: what an application calls. All that the benchmark knows of it is here.
+// Our engine through its public API. This file is all that the benchmark knows of it.
 
-import { GoogLeNet, type StepTime } from '../src/index.js';
+import { GoogLeNet, type StepTime } from '../package/index.js';
 import { model, type Net, type Runtime, type Step } from './runtime';
 
 const NAMES = { plain: 'googlenet-web simd', relaxed: 'googlenet-web relaxed' };
@@ -58,7 +58,7 @@ export const OURS_GPU: Runtime[] = [
 
 export const OURS: Runtime[] = [1, 2].flatMap((threads) => [ours('plain', threads), ours('relaxed', threads)]);
 
-/** Batches and sizes whose time should grow as the work does. */
+/** Batch sizes and input sizes, whose times should grow with the work. */
 export const SCALE: Runtime[] = [
   ...[1, 2, 4, 8].map((batch) => ours('relaxed', 1, 224, batch)),
   ...[320, 448].map((size) => ours('relaxed', 1, size)),

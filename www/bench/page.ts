@@ -4,34 +4,47 @@ import { OURS, OURS_GPU, SCALE } from './ours';
 import * as peer from './peer';
 import type { Net, Runtime, Step, Variant } from './runtime';
 
-function other(framework: peer.Framework, name: string, of: string, on: peer.On, threads = 1): Runtime {
+/** A runtime that ours is compared with. */
+interface Peer {
+  framework: peer.Framework;
+  name: string;
+  /** The npm package whose version is reported. */
+  package: string;
+  on: peer.On;
+  /** The number of threads. Default: 1. */
+  threads?: number;
+}
+
+function other({ framework, name, package: npm, on, threads = 1 }: Peer): Runtime {
   const layout = framework === 'onnxruntime' ? 'chw' : 'hwc';
   const open = (variant: Variant) => peer.open(framework, variant, on, threads);
-  return { name, package: of, threads, layout, size: 224, batch: 1, open };
+  return { name, package: npm, threads, layout, size: 224, batch: 1, open };
 }
 
 const PEERS = [1, 2].flatMap((threads) => [
-  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'wasm', threads),
-  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-wasm', 'wasm', threads),
-  other('litert', 'litert.js', '@litertjs/core', 'wasm', threads),
+  other({ framework: 'onnxruntime', name: 'onnxruntime-web', package: 'onnxruntime-web', on: 'wasm', threads }),
+  other({ framework: 'tensorflow', name: 'tensorflow.js', package: '@tensorflow/tfjs-backend-wasm', on: 'wasm', threads }),
+  other({ framework: 'litert', name: 'litert.js', package: '@litertjs/core', on: 'wasm', threads }),
 ]);
 
 const PEERS_GPU = [
-  other('onnxruntime', 'onnxruntime-web', 'onnxruntime-web', 'webgpu'),
-  other('tensorflow', 'tensorflow.js', '@tensorflow/tfjs-backend-webgpu', 'webgpu'),
-  other('litert', 'litert.js', '@litertjs/core', 'webgpu'),
+  other({ framework: 'onnxruntime', name: 'onnxruntime-web', package: 'onnxruntime-web', on: 'webgpu' }),
+  other({ framework: 'tensorflow', name: 'tensorflow.js', package: '@tensorflow/tfjs-backend-webgpu', on: 'webgpu' }),
+  other({ framework: 'litert', name: 'litert.js', package: '@litertjs/core', on: 'webgpu' }),
 ];
 
-/** Milliseconds between a runtime's turn and the next one's. */
+/** The milliseconds between the turns of two runtimes. */
 const PAUSE = 150;
-/** Runs of the limit's loop that do not count, and those before a run of a network, a tenth of which they take. */
+/**
+ * The runs of the limit's loop that are not counted, and those before a run of a network, of which they take a tenth.
+ */
 const SLOWER = 20;
 const LIMITS = 9;
 
-/** By the name under which the driver asks for them. */
+/** The runtimes by the names under which the driver asks for them. */
 const GROUPS = {
-  // Messages to a worker that answers at once: what every other row contains.
-  nothing: [other('nothing', 'nothing', 'googlenet-web', 'wasm')],
+  // The time of messages to a worker that answers at once, which every other row includes.
+  nothing: [other({ framework: 'nothing', name: 'nothing', package: 'googlenet-web', on: 'wasm' })],
   all: [...OURS, ...PEERS],
   ours: OURS,
   gpu: [...OURS_GPU, ...PEERS_GPU],
@@ -43,9 +56,9 @@ type Group = keyof typeof GROUPS;
 let runtimes: Runtime[] = [];
 const nets: Net[] = [];
 
-/** Inputs by seed, layout and size: made before any clock runs. */
+/** The inputs by seed, layout and size, which are made before any clock runs. */
 const inputs = new Map<string, Float32Array>();
-/** Answers of the first runtime, which the others' are compared with. */
+/** The answers of the first runtime, with which the others are compared. */
 const answers = new Map<number, Float32Array>();
 
 function choose(group: Group) {
@@ -62,7 +75,7 @@ function close(id: number): void {
   delete nets[id];
 }
 
-/** What opening takes, and the first run. */
+/** The times of opening a runtime, and of its first run. */
 async function opened(id: number, variant: Variant): Promise<{ load_ms: number; first_ms: number }> {
   input(runtimes[id]!, variant, 1);
   const start = performance.now();
@@ -72,10 +85,10 @@ async function opened(id: number, variant: Variant): Promise<{ load_ms: number; 
   return { load_ms: ready - start, first_ms: performance.now() - ready };
 }
 
-/** Milliseconds from opening a runtime to its first picture: a person takes at least as long to choose one. */
+/** The milliseconds from opening a runtime to its first picture: a user takes at least as long to choose one. */
 const CHOOSING = 1000;
 
-/** Milliseconds of the first run of a runtime that was opened a while before, so many times. */
+/** Measures the first run of a runtime that was opened a while before, several times, in milliseconds. */
 async function firsts(id: number, variant: Variant, count: number): Promise<number[]> {
   const values = input(runtimes[id]!, variant, 1);
   const times: number[] = [];
@@ -94,7 +107,7 @@ async function run(id: number, variant: Variant, seed = 1): Promise<Float32Array
   return nets[id]!.run(input(runtimes[id]!, variant, seed));
 }
 
-/** Noise of the range that the network was trained on, or near it. */
+/** Returns noise in the range on which the network was trained, or near it. */
 function input({ layout, size, batch }: Runtime, variant: Variant, seed: number): Float32Array {
   const key = [variant, seed, layout, size, batch].join();
   const known = inputs.get(key);
@@ -113,8 +126,8 @@ function input({ layout, size, batch }: Runtime, variant: Variant, seed: number)
 }
 
 /**
- * How far a runtime's answer is from the first one's, as a part of its greatest probability; and how far its
- * answer to another input is, which must be seen to be another.
+ * Returns the greatest difference between a runtime's answer and that of the first runtime, as a part of its greatest
+ * probability; and, as a negative control, the difference between its answers for two inputs.
  */
 async function compare(id: number, variant: Variant): Promise<{ away: number; control: number }> {
   const [answer, stranger] = [await run(id, variant, 1), await run(id, variant, 2)];
@@ -127,28 +140,29 @@ function distance(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Infinity;
   const worst = actual.reduce((most, value, i) => {
     const away = Math.abs(value - expected[i]!);
-    // NaN is infinitely far from anything.
+    // The distance of NaN from anything is infinite.
     return Math.max(most, Number.isNaN(away) ? Infinity : away);
   }, 0);
   return worst / Math.max(...expected);
 }
 
-/** What the page's WebGPU adapter says of itself. */
+/** Returns the properties of the page's WebGPU adapter. */
 async function adapter(): Promise<string> {
   const info = (await navigator.gpu?.requestAdapter())?.info;
   const said = [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(' ');
   return info ? said || 'unnamed' : 'none';
 }
 
-/** Milliseconds of a runtime's runs: of those after a pause, and of those after another run. */
+/** The milliseconds of a runtime's runs: of those after a pause, and of those after another run. */
 interface Times {
   rested: number[];
   steady: number[];
 }
 
 /**
- * Each round has a turn of each runtime that is open, and another is first each time: after a pause, in which threads that
- * wait for work come to rest and leave the cores to the next, a run, and then as many as are asked for, one after the other.
+ * Runs rounds, in which each open runtime has a turn; each round begins with another runtime. A turn is a pause, in
+ * which threads that wait for work go to sleep and leave the cores to the next runtime, a run, and then the given
+ * number of runs one after the other.
  */
 async function rounds(variant: Variant, count: number, steady = 0): Promise<Times[]> {
   const times = runtimes.map((): Times => ({ rested: [], steady: [] }));
@@ -170,13 +184,13 @@ async function rounds(variant: Variant, count: number, steady = 0): Promise<Time
 
 type Loop = (count: number) => number;
 
-/** The loop of a module of `peak.mjs`. */
+/** Loads the loop of a module of `peak.mjs`. */
 async function compiled(bytes: number[]): Promise<Loop> {
   const { instance } = await WebAssembly.instantiate(new Uint8Array(bytes));
   return instance.exports['run'] as Loop;
 }
 
-/** GFLOP/s of some of its turns, so many times. */
+/** Measures the GFLOP/s of some turns of the loop, several times. */
 function rates(loop: Loop, flops: number, times: number): number[] {
   const count = 100_000;
   return Array.from({ length: times }, () => {
@@ -186,12 +200,12 @@ function rates(loop: Loop, flops: number, times: number): number[] {
   });
 }
 
-/** GFLOP/s of a module of `peak.mjs`, without the first, which are of slower code. */
+/** Measures the GFLOP/s of a module of `peak.mjs`, without the first turns, whose code is slower. */
 async function peak(bytes: number[], flops: number): Promise<number[]> {
   return rates(await compiled(bytes), flops, SLOWER + 40).slice(SLOWER);
 }
 
-/** What a visit to a page with this runtime alone costs, in milliseconds. */
+/** Measures a visit to a page with this runtime alone, in milliseconds. */
 async function visit(group: Group, id: number, variant: Variant) {
   choose(group);
   const making = performance.now();
@@ -207,7 +221,7 @@ async function visit(group: Group, id: number, variant: Variant) {
     await nets[id]!.run(values);
     later.push(performance.now() - start);
   }
-  // The clock starts with the navigation; making the input is none of the runtime's.
+  // The clock starts with the navigation; the time to make the input is not the runtime's.
   return {
     load: opened - opening,
     first: answered - opened,
@@ -216,14 +230,14 @@ async function visit(group: Group, id: number, variant: Variant) {
   };
 }
 
-/** Multiply-adds of a run of ours. */
+/** Returns the multiply-adds of a run of our engine. */
 async function macs(id: number): Promise<number> {
   return ((await nets[id]!.macs?.()) ?? 0) * runtimes[id]!.batch;
 }
 
 /**
- * What each step of a runtime takes, run by run, where it can tell; and the machine's limit before each run, in GFLOP/s:
- * what else a shared machine does holds back both.
+ * Measures each step of a runtime, run by run, where it times its steps; and the machine's limit before each run, in
+ * GFLOP/s. Other work on a shared machine lowers both.
  */
 async function steps(id: number, variant: Variant, runs: number, bytes: number[], flops: number) {
   const net = nets[id]!;

@@ -1,16 +1,16 @@
-// The machine's limit: loops of nothing but multiply-adds on registers.
+// The machine's limit: loops that only multiply and add in registers.
 
 import binaryen from 'binaryen';
 
-// 12 chains in flight and their two factors fill 14 of x86's 16 vector registers, and hide the latency of two
-// multiply-adds a cycle; 4 of each a turn make the loop's own instructions few.
+// 12 dependency chains and their two factors fill 14 of x86's 16 vector registers, and hide the latency of two
+// multiply-adds per cycle. With 4 multiply-adds of each chain per turn, the loop's own instructions are few.
 const CHAINS = 12;
 const TURNS = 4;
 
-/** Floating-point operations a turn of the loop. */
+/** The floating-point operations of a turn of the loop. */
 export const FLOPS = CHAINS * TURNS * 4 * 2;
 
-/** A module whose `run(count)` takes so many turns: multiplying and adding at once, or one after the other. */
+/** Builds a module whose `run(count)` does that many turns, with fused multiply-adds or separate ones. */
 export function module(relaxed) {
   const chains = [...Array(CHAINS).keys()];
   const step = (c) =>

@@ -1,10 +1,10 @@
-// A peer in a worker of its own, as ours is: the same two messages a run, the same copies.
+// A peer in a worker of its own, like our engine: it has the same two messages per run, and the same copies.
 
 import type { Net, Variant } from './runtime';
 
 export type Framework = 'nothing' | 'onnxruntime' | 'tensorflow' | 'litert';
 
-/** What a runtime computes on. */
+/** The backend of a runtime. */
 export type On = 'wasm' | 'webgpu';
 
 /** The first message to the worker; the others are inputs. */

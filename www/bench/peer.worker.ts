@@ -1,4 +1,4 @@
-// The worker that a peer runs in. It loads the peer it is told to, and no other.
+// The worker in which a peer runs. It loads only the peer that is named in the first message.
 
 import type { Framework, On, Reply, Start } from './peer';
 import type { Variant } from './runtime';
@@ -7,7 +7,7 @@ export type Run = (input: Float32Array) => Promise<Float32Array>;
 type Load = (variant: Variant, on: On, threads: number) => Promise<Run>;
 
 const LOADERS: Record<Framework, () => Promise<{ load: Load }>> = {
-  // What the page, the worker and the messages cost by themselves.
+  // This measures what the page, the worker and the messages cost by themselves.
   nothing: async () => ({ load: async () => async () => new Float32Array(1000) }),
   onnxruntime: () => import('./onnxruntime'),
   tensorflow: () => import('./tensorflow'),

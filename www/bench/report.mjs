@@ -1,10 +1,10 @@
-// The tables that a person reads, in Markdown, from what was measured.
+// The report in Markdown, from the measurements.
 
 import { readFile } from 'node:fs/promises';
 
 const OURS = 'googlenet-web';
 
-/** With `everyStep`, each step of our runs has a line; without, only their sums do. */
+/** With `everyStep`, each step of our runs has a row; without it, there are only their sums. */
 export function print({ machine, browser, rounds, peak, harness, rows, layers }, everyStep) {
   console.log(`\n${machine}\n${browser}; ${rounds} rounds, every runtime in each: a run after a pause, and two more, which are the median's`);
   console.log(`Limit of one thread, registers only: multiply and add ${rate(peak.mul_add)}, relaxed madd ${rate(peak.relaxed_madd)} GFLOP/s`);
@@ -20,7 +20,7 @@ export function print({ machine, browser, rounds, peak, harness, rows, layers },
   }
 }
 
-/** The fastest of our rows and of the peers', by threads. */
+/** Returns the fastest of our rows and of the peers', for each number of threads. */
 function printTimes(rows) {
   const best = fastest(rows.filter(isOurs));
   const lines = rows.map((row) => {
@@ -70,7 +70,7 @@ function printScale(rows) {
   );
 }
 
-/** Each step's part of the limit: by the multiply-adds it executes, and by those of a direct convolution. */
+/** Compares each step with the limit, by the multiply-adds it executes and by those of a direct convolution. */
 function printLayers(runtime, { limit, steps }, everyStep) {
   const part = (macs, ms) => (macs ? `${((200 * macs) / 1e6 / ms / limit).toFixed(0)} %` : '');
   const line = ({ node, algorithm, ms, min_ms, executed, macs }) => [
@@ -92,7 +92,7 @@ const isConvolution = ({ kind }) => kind === 'conv';
 export const isOurs = (row) => row.runtime.startsWith(OURS);
 const rate = ({ best, median }) => `${best.toFixed(1)} (median ${median.toFixed(1)})`;
 
-/** The row of the least median, for each number of threads. */
+/** Returns the row of the smallest median, for each number of threads. */
 function fastest(rows) {
   const best = new Map();
   for (const row of rows) if (!(best.get(row.threads)?.median_ms <= row.median_ms)) best.set(row.threads, row);
@@ -107,7 +107,7 @@ export function table(head, lines) {
   console.log([first, `| ${widths.map((w, at) => (at === 0 ? '-'.repeat(w) : `${'-'.repeat(w - 1)}:`)).join(' | ')} |`, ...rest].join('\n'));
 }
 
-/** The version of a package that is measured. */
+/** Returns the version of a package that is measured. */
 export async function version(of) {
   const file = of === 'googlenet-web' ? '../package.json' : `../node_modules/${of}/package.json`;
   return JSON.parse(await readFile(new URL(file, import.meta.url), 'utf8')).version;

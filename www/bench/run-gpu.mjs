@@ -7,9 +7,9 @@ import { launchChromium, launchFirefox } from '../tests/support.mjs';
 import { isOurs, median, table, version } from './report.mjs';
 
 const { BENCH_URL, BENCH_JSON, BENCH_BROWSER, BENCH_ROUNDS, BENCH_VARIANT } = process.env;
-/** Rounds unless it is said how many: Chromium's software adapter takes seconds for a picture. */
+/** The default number of rounds: Chromium's software adapter takes seconds for a picture. */
 const ROUNDS = { firefox: 20, chromium: 3 };
-/** What an answer may differ by, as a part of its greatest probability. */
+/** The tolerance of an answer, as a part of its greatest probability. */
 const ALLOWED = 1e-3;
 
 const LAUNCH = { firefox: launchFirefox, chromium: launchChromium };
@@ -34,7 +34,7 @@ for (const name of browsers) {
 }
 await writeFile(BENCH_JSON, JSON.stringify(result, undefined, 1));
 
-/** One row a runtime; of one that does not open, or answers wrongly, the row says why. */
+/** Writes a row for each runtime; for one that does not open, or answers wrongly, the row says why. */
 async function measure(browser, variant, rounds) {
   const page = await browser.newPage();
   page.setDefaultTimeout?.(600_000);

@@ -10,11 +10,11 @@ import { median, print, version } from './report.mjs';
 
 const { CHROMIUM, BENCH_URL, BENCH_JSON, BENCH_ROUNDS, BENCH_VARIANT, BENCH_GROUP: group, BENCH_LAYERS } = process.env;
 const WARM_UPS = 10;
-/** Runs of a turn that count, after one that comes after a pause and is told apart. */
+/** The runs of a turn that are counted, after one that follows a pause and is reported separately. */
 const STEADY = 2;
-/** Visits to a page of a runtime's own; one before them fills the browser's cache. */
+/** The visits to a page of each runtime; one before them fills the browser's cache. */
 const VISITS = 3;
-/** What an answer may differ by, as a part of its greatest probability. */
+/** The tolerance of an answer, as a part of its greatest probability. */
 const ALLOWED = 1e-3;
 
 const rounds = Number(BENCH_ROUNDS);
@@ -86,8 +86,8 @@ async function measure(variant, result) {
 }
 
 /**
- * The steps of those that can tell them, on one thread: more would make shares of one thread's limit no shares. With
- * medians, least times, and the limit as it was between the runs.
+ * Measures the steps of the runtimes that time them, with medians, minima, and the limit between the runs. There is one
+ * thread, since the limit is that of one thread.
  */
 async function layers(page, rows, variant) {
   const all = {};
@@ -104,15 +104,15 @@ async function layers(page, rows, variant) {
   return all;
 }
 
-/** A module's rate in this page. */
+/** Measures a module's rate in this page. */
 async function peak(page, relaxed) {
   const rates = await page.evaluate(([bytes, flops]) => window.bench.peak(bytes, flops), [module(relaxed), FLOPS]);
   return { best: Math.max(...rates), median: median(rates) };
 }
 
 /**
- * What a runtime costs on a page of its own: medians over visits with a warm cache. `known` are the files that
- * every page loads.
+ * Measures the cost of a runtime on a page of its own: the medians over visits with a warm cache. `known` are the files
+ * that every page loads.
  */
 async function visits(variant, group, id, known) {
   const context = await browser.newContext();
@@ -145,9 +145,9 @@ async function visits(variant, group, id, known) {
 }
 
 /**
- * The most memory that the page's process has had resident, workers and code included. The browser's own
- * `measureUserAgentSpecificMemory` leaves out what WebAssembly has, unless it is shared, which it counts once
- * a thread.
+ * Returns the peak of the resident memory of the page's process, with workers and code. The browser's own
+ * `measureUserAgentSpecificMemory` leaves out the memory of WebAssembly, unless it is shared, which it counts once for
+ * each thread.
  */
 async function peakMemory() {
   if (os.platform() !== 'linux') return undefined;
@@ -156,11 +156,11 @@ async function peakMemory() {
   await session.detach();
   const pages = processInfo.filter(({ type }) => type === 'renderer');
   const peaks = pages.map(async ({ id }) => {
-    // One that ends meanwhile is not the page's.
+    // A process that ends meanwhile is not the page's.
     const status = await readFile(`/proc/${id}/status`, 'utf8').catch(() => '');
     return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
   });
-  // The others are empty: those that the browser holds ready.
+  // The other processes are empty ones that the browser holds ready.
   return Math.max(...(await Promise.all(peaks)));
 }
 

@@ -1,44 +1,44 @@
-// What is measured, behind one interface.
+// The interface of everything that is measured.
 
 export type Variant = 'caffe' | 'keras';
 
-/** A network ready to run. */
+/** A network that is ready to run. */
 export interface Net {
-  /** From an input in the runtime's own layout to the probabilities. */
+  /** Runs an input in the runtime's own layout; resolves to the probabilities. */
   run(input: Float32Array): Promise<Float32Array>;
   close(): void;
-  /** Multiply-adds a picture, as direct convolutions count them. Ours only. */
+  /** The multiply-adds of a picture, as direct convolutions count them. Only our engine has it. */
   macs?(): Promise<number>;
-  /** The steps of a run. Ours only. */
+  /** The steps of a run. Only our engine has it. */
   steps?(input: Float32Array): Promise<Step[]>;
 }
 
-/** What a step took, and what it did for that. */
+/** The time of a step, and what it computed. */
 export interface Step {
   node: string;
-  /** What its layer is: `conv`, `max pool`. */
+  /** The kind of the step's layer: `conv`, `max pool`. */
   kind: string;
   algorithm?: string;
   ms: number;
-  /** Multiply-adds really executed. */
+  /** The multiply-adds that were executed. */
   executed: number;
-  /** Those of direct convolutions. */
+  /** The multiply-adds of a direct convolution. */
   macs: number;
 }
 
 export interface Runtime {
   name: string;
-  /** The npm package whose version counts. */
+  /** The npm package whose version is reported. */
   package: string;
   threads: number;
-  /** What the input is: height, width, channels, or channels first. */
+  /** The layout of the input: channels last, or channels first. */
   layout: 'hwc' | 'chw';
-  /** Height and width of a picture. */
+  /** The height and the width of a picture. */
   size: number;
-  /** Pictures a run. */
+  /** The number of pictures in a run. */
   batch: number;
   open(variant: Variant): Promise<Net>;
 }
 
-/** Where `make_peers.py`'s files are served. */
+/** The address at which the files of `make_peers.py` are served. */
 export const model = (file: string): string => new URL(`/assets/models/${file}`, location.href).href;

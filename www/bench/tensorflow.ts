@@ -1,4 +1,4 @@
-// The network on TensorFlow.js, built from our file: it has no reader for one of the formats we write.
+// The network on TensorFlow.js, built from our file, since it reads none of the formats that we write.
 
 import * as tf from '@tensorflow/tfjs-core';
 import { tensors } from '../tests/page/safetensors';
@@ -16,7 +16,7 @@ export async function load(variant: Variant, on: On, threads: number): Promise<R
   const weights = new Map<string, tf.Tensor>();
   for (const [name, { shape, data }] of await tensors(model(`${variant}.safetensors`))) {
     const stored = tf.tensor(data, shape);
-    // OIHW to HWIO; a dense layer's (out, in) to (in, out).
+    // Converts OIHW to HWIO, and a dense layer's (out, in) to (in, out).
     const order = shape.length === 4 ? [2, 3, 1, 0] : shape.length === 2 ? [1, 0] : [0];
     weights.set(name, tf.transpose(stored, order));
     stored.dispose();
@@ -33,7 +33,7 @@ export async function load(variant: Variant, on: On, threads: number): Promise<R
 async function setWasm(threads: number): Promise<void> {
   const { setThreadsCount, setWasmPaths } = await import('@tensorflow/tfjs-backend-wasm');
   setWasmPaths(new URL('/assets/tensorflow/', location.href).href);
-  // Isolated, it would take its build with threads for a single one too.
+  // In an isolated page it would use its build with threads even for one thread.
   if (threads === 1) tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
   else setThreadsCount(threads);
 }
@@ -53,11 +53,11 @@ function network(weights: Map<string, tf.Tensor>, variant: Variant): (x: tf.Tens
       strides,
       pad,
     });
-  // Rounding up and SAME come to the same on maps of even size.
+  // Rounding up and SAME are equal on maps of even size.
   const pool = (x: tf.Tensor4D, strides: number) => tf.maxPool(x, 3, strides, 'same');
-  // With its own LRN the whole run's median was 7, 30 and 36 % longer (three sets of 20 runs in turn, on a machine
+  // With TensorFlow.js' own LRN the median of a run was 7, 30 and 36 % longer (three sets of 20 runs, on a machine
   // that had other work). Here the sum over neighbouring channels is a 1x1 convolution whose matrix is a band,
-  // and x^0.75 is of two roots.
+  // and x^0.75 is computed with two square roots.
   const bands = variant === 'caffe' ? new Map([64, 192].map((channels) => [channels, band(channels)])) : undefined;
   const lrn = (x: tf.Tensor4D) => {
     const { filter, bias } = bands!.get(x.shape[3])!;
@@ -91,7 +91,7 @@ function network(weights: Map<string, tf.Tensor>, variant: Variant): (x: tf.Tens
   };
 }
 
-/** 1 + 1e-4 / 5 * the sum over five channels. */
+/** Computes 1 + 1e-4 / 5 * the sum over five channels. */
 function band(channels: number): { filter: tf.Tensor4D; bias: tf.Tensor1D } {
   const values = new Float32Array(channels * channels);
   for (let i = 0; i < values.length; i++) {

@@ -1,11 +1,11 @@
-// The bundled model on CIFAR-10's test pictures in browsers, each answer compared with the native one.
+// Classifies CIFAR-10's test pictures with the bundled model in browsers, and compares each answer with the native one.
 // `cargo xtask accuracy --browser` runs this: node accuracy.mjs ANSWERS PICTURES PICTURES_ON_CHROMIUM_GPU
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { launchChromium, launchFirefox, serve, visitTests } from './support.mjs';
 
-/** What a probability may differ by: two engines add in different orders. */
+/** The greatest difference of a probability: two engines add in different orders. */
 const ALLOWED = 1e-3;
 
 const [file, sample, onChromiumGpu] = process.argv.slice(2);
@@ -19,7 +19,7 @@ const RUNS = [
 
 const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
 
-/** How far a browser's answer is from a native one, over every class of every head. */
+/** Returns the greatest difference between a browser's answer and the native one, over every class of every head. */
 function distance(answer, { probabilities }) {
   const away = native.heads.map((head, h) => answer[head].map((p, c) => Math.abs(p - probabilities[h][c])));
   return Math.max(...away.flat());
@@ -54,7 +54,7 @@ async function run(where, backend, launch, pictures) {
       assert.equal(best(answer[last]), best(picture.probabilities.at(-1)), `picture ${n}: another class than natively`);
       native.heads.forEach((head, h) => (right[h] += best(answer[head]) === picture.label));
       worst = Math.max(worst, away);
-      // The comparison must tell another picture's answer from this one's.
+      // Negative control: the comparison must detect the answer of another picture.
       const other = pictures[(n + 1) % pictures.length];
       strangers += other !== picture && distance(answer, other) <= ALLOWED;
     }

@@ -1,4 +1,4 @@
-// The browser engines, and the page in each of them by as much of Playwright's interface as the tests use.
+// The browser engines, and a page in each of them with as much of Playwright's interface as the tests use.
 
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
@@ -9,14 +9,14 @@ import { launchChromium, launchFirefox } from './support.mjs';
 
 const SIZE = { width: 1280, height: 800 };
 
-/** Those that Playwright drives as they are, and those that it does not. The GPU, where there is one, is software. */
+/** The engines that Playwright drives directly, and those that it does not. Their GPU is a software adapter. */
 export const ENGINES = [
   { name: 'Chromium', launch: launchChromium, backends: ['cpu', 'gpu'], skip: false },
   { name: 'Firefox', launch: firefox, backends: ['cpu', 'gpu'], skip: false },
   { name: 'WebKit', launch: webkit, backends: ['cpu'], skip: process.env.WEBKIT ? false : 'skipped: WEBKIT is not set' },
 ];
 
-/** Firefox through Puppeteer. */
+/** Starts Firefox through Puppeteer. */
 async function firefox() {
   const browser = await launchFirefox();
   const newPage = async () => {
@@ -26,7 +26,7 @@ async function firefox() {
   return { newContext: async () => ({ newPage }), close: () => browser.close() };
 }
 
-/** A tab of Puppeteer's. */
+/** Wraps a tab of Puppeteer. */
 export async function puppets(tab, close) {
   await tab.setViewport(SIZE);
   const page = new Page({
@@ -37,7 +37,7 @@ export async function puppets(tab, close) {
     click: (x, y) => tab.mouse.click(x, y),
     close,
   });
-  // What Firefox itself says of a picture that it cannot read is no fault of the page's.
+  // Firefox reports pictures that it cannot decode, which is no fault of the page.
   const fault = (words) => words !== 'Image corrupt or truncated.' && page.faults.push(words);
   tab.on('pageerror', (error) => fault(error.message));
   tab.on('console', (message) => message.type() === 'error' && fault(message.text()));
@@ -47,7 +47,7 @@ export async function puppets(tab, close) {
 /** The keys that WebDriver has codes for (https://www.w3.org/TR/webdriver2/#keyboard-actions). */
 const KEYS = { Tab: '\ue004', Enter: '\ue007', Escape: '\ue00c', ArrowLeft: '\ue012', ArrowUp: '\ue013', ArrowRight: '\ue014', ArrowDown: '\ue015', End: '\ue010' };
 
-/** Has a page note what nobody handles: WebDriver does not tell. */
+/** Makes a page record unhandled errors, which WebDriver does not report. */
 function watch() {
   if (window.unhandled) return;
   window.unhandled = [];
@@ -55,7 +55,7 @@ function watch() {
   window.addEventListener('unhandledrejection', ({ reason }) => unhandled.push(String(reason)));
 }
 
-/** WebKitGTK through its WebDriver, on a display of its own. It has one tab. */
+/** Starts WebKitGTK through its WebDriver, on a display of its own. It has one tab. */
 async function webkit() {
   const port = await freePort();
   const driver = spawn('xvfb-run', ['-a', '-s', '-screen 0 1600x1200x24', process.env.WEBKIT, `--port=${port}`], { detached: true, stdio: 'ignore' });
@@ -78,7 +78,7 @@ async function webkit() {
   const release = { type: 'pointerUp', button: 0 };
   const tab = {
     goto: async (url) => {
-      // What differs in the hash alone would not be loaded anew.
+      // A change of the hash alone would not load the page again.
       await tell('url', { url: 'about:blank' });
       await tell('url', { url });
     },
@@ -106,7 +106,7 @@ async function webkit() {
   return { newContext: async () => ({ newPage }), close: async () => process.kill(-driver.pid) };
 }
 
-/** A port that nobody listens on. */
+/** Returns a free port. */
 function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, '127.0.0.1', () => {
@@ -116,7 +116,7 @@ function freePort() {
   });
 }
 
-/** A page that can be sent somewhere, asked, and given keys and a pointer. */
+/** A page: it navigates, evaluates scripts, and receives keys and a pointer. */
 class Page {
   #tab;
   faults = [];
@@ -144,7 +144,7 @@ class Page {
   }
 
   async waitForFunction(what, arg, { timeout = 30_000 } = {}) {
-    // An element cannot leave the page.
+    // An element cannot be returned from the page.
     const source = `Promise.resolve((${what})(${JSON.stringify(arg)})).then((value) => (value instanceof Node ? true : value))`;
     for (const end = Date.now() + timeout; ; ) {
       const value = await this.#tab.evaluate(source);
@@ -190,7 +190,7 @@ class Page {
     return this.$eval(selector, (element) => element.checked);
   }
 
-  /** Where on the screen an element's middle is, or a place in it, once it is there. */
+  /** Waits for an element, and returns the position of its middle, or of a point in it, on the screen. */
   async #place(selector, { position } = {}) {
     await this.waitForSelector(selector);
     const [left, top, width, height] = await this.$eval(selector, (element) => {
@@ -235,7 +235,7 @@ class Page {
     }, value);
   }
 
-  /** The elements of a selector, or those of them with such a text. */
+  /** Selects the elements of a selector, or those of them that contain a text. */
   locator(selector, { hasText = '' } = {}) {
     const all = () => this.$$eval(selector, (all, hasText) => all.map((element) => element.innerText).filter((text) => text.includes(hasText)), hasText);
     return {
@@ -247,7 +247,7 @@ class Page {
     };
   }
 
-  /** Files by their paths, or by name, type and bytes. */
+  /** Returns files by their paths, or by name, type and bytes. */
   async setInputFiles(selector, files) {
     const read = async (file) => (typeof file === 'string' ? { name: basename(file), mimeType: '', buffer: await readFile(file) } : file);
     const all = await Promise.all([files].flat().map(read));
@@ -263,7 +263,7 @@ class Page {
     }, given);
   }
 
-  /** Presses a button that saves a file, and takes the file from the page's hands. */
+  /** Presses a button that saves a file, and intercepts the file in the page. */
   async saved(button) {
     await this.evaluate(() => {
       const { createObjectURL } = URL;

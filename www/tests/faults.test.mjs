@@ -1,4 +1,4 @@
-// A GPU that is lost, and one that does not come back.
+// A GPU that is lost, and a GPU that does not answer.
 
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
@@ -6,7 +6,7 @@ import { launchFirefox, setting, visitTests } from './support.mjs';
 
 const GPU = { model: '/models/cifar10-noheads.safetensors', backend: 'gpu', heads: false };
 const PICTURE = '/samples/cat.jpg';
-/** How often the device is destroyed. */
+/** The number of times that the device is destroyed. */
 const TIMES = Number(process.env.FAULTS ?? 10);
 
 // Firefox's software adapter is fast enough for many runs of the whole network.
@@ -39,7 +39,7 @@ describe('GPU faults', { concurrency: false }, () => {
     const { label, before, after } = await call('streamed', GPU, PICTURE);
     t.diagnostic(`${before} bytes before the second half, ${after} in all`);
     assert.equal(label, 'cat');
-    // It waits for them, and would wait for good.
+    // The browser waits for these promises, and would wait forever.
     assert.ok(before < after);
   });
 
@@ -60,7 +60,8 @@ describe('GPU faults', { concurrency: false }, () => {
 
   test('a GPU that computes rightly passes', { timeout: 300_000 }, async (t) => {
     const times = { with: [], without: [] };
-    // To the first answer: what the driver compiles for the check it would compile for the picture.
+    // The time is measured to the first answer: shaders that are compiled for the check are not compiled again for the
+    // picture.
     for (let i = 0; i < 3; i++) {
       for (const check of [true, false]) {
         const { backend, ms } = await call('fresh', { ...GPU, check }, PICTURE);

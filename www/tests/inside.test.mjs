@@ -1,4 +1,4 @@
-// What the page shows of the inside of the network, with the bundled model, in each browser engine.
+// The section "Inside the network" with the bundled model, in each browser engine.
 
 import assert from 'node:assert/strict';
 import { afterEach, before, describe, test } from 'node:test';
@@ -9,7 +9,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
   const here = setting(launch);
   let page;
 
-  /** Opens a link in a page of its own, and waits until all is drawn. */
+  /** Opens a link in a page of its own, and waits until everything is drawn. */
   const open = async (hash, { backend = 'cpu', ...options } = {}) => {
     await page?.context().close();
     page = await newPage(here.browser, options);
@@ -18,9 +18,9 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
   };
   const probabilities = () =>
     page.$$eval('#top li', (all) => Object.fromEntries(all.map((li) => [li.querySelector('.name').firstChild.textContent, parseFloat(li.querySelector('.share').textContent)])));
-  /** The pixels of the first sheet, as one text. */
+  /** Returns the pixels of the first sheet as a text. */
   const pixels = () => page.$eval('#lanes canvas', (canvas) => canvas.toDataURL());
-  /** Those of the map. */
+  /** Returns the pixels of the map's canvases as texts. */
   const thumbs = () => page.$$eval('#map canvas', (all) => all.map((canvas) => canvas.toDataURL()));
   const changed = () => page.waitForFunction(() => document.querySelector('#changed').textContent !== '', undefined, { timeout: 300_000 });
 
@@ -61,7 +61,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         assert.deepEqual([await blank(modules[0]), await blank(modules[1])], [true, false]);
         await page.click('#restore');
         await settled(page);
-        // Another picture changes all.
+        // Another picture changes every canvas.
         await page.click('[data-sample="samples/cat.jpg"]');
         await page.waitForFunction((canvas) => document.querySelector(canvas).getContext('2d').getImageData(0, 0, 1, 1).data[3] > 0, canvas(modules[0]), { timeout: 60_000 });
         await settled(page);
@@ -109,7 +109,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         assert.ok((await page.locator('.flame .block').count()) >= 10);
         await page.click('#tab-ablation');
         await page.click('#matrix-run');
-        // All that the software adapter has time for.
+        // The software adapter has time only for a few cells.
         const cells = engine === 'Chromium' && backend === 'gpu' ? 2 : 36;
         await page.waitForFunction((cells) => document.querySelectorAll('#matrix td').length >= cells, cells, { timeout: 120_000 });
         assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
@@ -195,8 +195,8 @@ describe('the page and its surroundings, in Chromium', { concurrency: false }, (
         await page.emulateMedia({ colorScheme });
         const paper = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
         assert.equal(paper, colorScheme === 'light' ? 'rgb(246, 245, 241)' : 'rgb(21, 21, 19)');
-        // What stands beside the panels is the same each time.
-        const look = async (tab) => assert.deepEqual([tab, ...(await violations(page, tab === 'why' ? 'html' : `#${tab}`))], [tab]);
+        // The rest of the page is the same for each tab, and is checked with the first one.
+        const look = async (panel, index) => assert.deepEqual([panel, ...(await violations(page, index === 0 ? 'html' : `#${panel}`))], [panel]);
         await walkTabs(page, look, { filled });
         filled = true;
       }

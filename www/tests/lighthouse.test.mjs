@@ -1,4 +1,4 @@
-// Lighthouse's opinion of the page.
+// The scores that Lighthouse gives to the page.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -19,7 +19,7 @@ describe('Lighthouse', { concurrency: false }, () => {
       return { scores: Object.fromEntries(Object.entries(lhr.categories).map(([id, { score }]) => [id, Math.round(score * 100)])), failed };
     };
     const { scores, failed } = await run({ onlyCategories: ['accessibility', 'best-practices', 'seo'] });
-    // What else the machine does only makes it less.
+    // Other work on the machine can only lower this score.
     scores.performance = 0;
     for (let tries = 0; tries < 3 && scores.performance < LEAST.performance; tries++) {
       const { scores: { performance } } = await run({ onlyCategories: ['performance'], blockedUrlPatterns: ['*.safetensors'] });

@@ -1,10 +1,10 @@
-// One module for the GPU, others for the CPU: a page fetches the one that it uses, and the other only when it must.
+// A page fetches the module of the engine that it uses, and the module of the other one only when it needs that.
 
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 import { answered, newPage, serve, settled, setting, visit } from './support.mjs';
 
-/** Has nothing come back from the GPU any more, on this device or another. Runs in the engine's worker. */
+/** Makes every read from the GPU fail, on any device. Runs in the engine's worker. */
 const breakGpu = () => {
   GPUBuffer.prototype.mapAsync = () => Promise.reject(new DOMException('the GPU is gone', 'OperationError'));
 };
@@ -14,7 +14,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
   let page;
   afterEach(() => page?.context().close());
 
-  /** Opens the page at an address; gives the addresses of the modules, and of their scripts, as they are asked for. */
+  /** Opens the page at an address; returns the names of the modules as they are requested. */
   const watched = async (url, options = { serviceWorkers: 'block' }) => {
     page = await newPage(here.browser, options);
     const asked = [];
@@ -46,13 +46,13 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
     await page.click('[data-sample="samples/cat.jpg"]');
     await answered(page, 'cat', 180_000);
     await page.waitForSelector('#facts[data-backend=cpu]');
-    assert.match(await page.textContent('#alert-text'), /The GPU was lost.*It goes on, on the CPU/);
+    assert.match(await page.textContent('#alert-text'), /The GPU was lost.*The network now runs on the CPU/);
     assert.ok(asked.some((name) => name.startsWith('googlenet_cpu')), String(asked));
-    // It goes on there, and with what builds on the last picture.
+    // The network continues there, also with work that builds on the last picture.
     await settled(page);
     await page.click('[data-sample="samples/dog.jpg"]');
     await answered(page, 'dog');
-    // Puppeteer's and the browser's own words about the GPU are no fault of the page's.
+    // Messages of Puppeteer and of the browser about the GPU are no faults of the page.
     assert.deepEqual(page.faults, []);
   });
 

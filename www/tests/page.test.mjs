@@ -1,4 +1,4 @@
-// The page as a person uses it, in Chromium.
+// The page as a user sees it, in Chromium.
 
 import assert from 'node:assert/strict';
 import { readFile, writeFile, mkdtemp, rm } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { anew, answered, complaint, compared, drop, newPage, photo, reference, s
 
 const CAT = 'Egyptian cat';
 const COFFEE = 'espresso';
-// The samples that a model is offered: those of which it knows a class.
+// The samples that are offered with each model: those that show one of its classes.
 const BUNDLED = ['cat', 'dog', 'horse', 'bird'];
 const IMAGENET = ['cat', 'dog', 'coffee', 'rocket'];
 
@@ -28,7 +28,7 @@ describe('the page', { concurrency: false }, () => {
 
   /** Opens the page and waits for the network. */
   const open = (backend, model = 'imagenet') => visit(page, `${here.server.url}/?backend=${backend}&model=${model}`);
-  /** The samples that stand on the page, and those that can be chosen as a second picture. */
+  /** Returns the samples that are visible, and those that can be chosen as a second picture. */
   const offered = async () => {
     const name = (address) => address.replace(/^samples\/|\.jpg$/g, '');
     const buttons = await page.$$eval('[data-sample]', (all) => all.filter((one) => one.checkVisibility()).map((one) => one.dataset.sample));
@@ -58,13 +58,13 @@ describe('the page', { concurrency: false }, () => {
     });
   }
 
-  // On the GPU ways.test.mjs has it name them.
+  // ways.test.mjs classifies them on the GPU.
   test('the bundled model names the samples', async (t) => {
     const asked = [];
     page.on('request', (request) => request.url().includes('/models/') && asked.push(request.url().replace(/.*\//, '')));
     await page.goto(`${here.server.url}/?backend=cpu`);
     await page.waitForSelector('#facts[data-backend=cpu]', { timeout: 120_000 });
-    // The first model is the bundled one, and its auxiliary heads, which the page does not show, stay where they are.
+    // The first model is the bundled one. Its auxiliary heads are not downloaded, since the page does not show them.
     assert.deepEqual([...new Set(asked)], ['index.json', 'cifar10-noheads.safetensors']);
     assert.match(await page.textContent('#knows'), /knows only airplane, automobile, .* ship and truck\.$/);
     assert.deepEqual(await offered(), BUNDLED);
@@ -76,7 +76,7 @@ describe('the page', { concurrency: false }, () => {
       assert.ok(parseFloat(share) > 70, `${name}: ${share}`);
       assert.equal(await page.isVisible('#unsure'), false);
     }
-    // A rocket is none of what it knows.
+    // The model has no class for a rocket.
     await anew(page, () => drop(page, sample('rocket.jpg')));
     assert.equal(await page.isVisible('#unsure'), parseFloat(await page.textContent('#top .share')) < 40);
     assert.deepEqual(page.faults, []);
@@ -124,7 +124,7 @@ describe('the page', { concurrency: false }, () => {
     await writeFile(text, 'This is no photograph.');
     await drop(page, text);
     assert.match(await complaint(page), /cannot be opened.*JPEG/);
-    // The picture and the answer from before are still there.
+    // The picture and the answer from before are still shown.
     assert.equal(await page.isVisible('#preview'), true);
     await answered(page, COFFEE);
     await drop(page, photo('chelsea.png'));
@@ -155,13 +155,13 @@ describe('the page', { concurrency: false }, () => {
   test('a dropped file of another framework goes to the importers', compared, async () => {
     await open('cpu');
     await drop(page, join(reference, 'keras/googlenet_keras3.weights.h5'));
-    // It does not say how its pictures were prepared, and nothing is guessed.
+    // The file does not state its preprocessing, and nothing is guessed.
     assert.match(await complaint(page), /another framework wrote googlenet_keras3.*does not say how pictures were prepared/i);
     await drop(page, photo('chelsea.png'));
     await answered(page, CAT);
     assert.equal(await page.isVisible('#prepare'), false, 'another file, another matter');
 
-    // Whoever trained it knows.
+    // The user enters the preprocessing.
     await drop(page, join(reference, 'keras/googlenet_keras3.weights.h5'));
     await page.selectOption('#prepare-how', 'mean');
     await page.fill('#prepare-mean', '1, 2');

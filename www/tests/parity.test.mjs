@@ -1,5 +1,5 @@
-// Every layer against what Keras and onnxruntime computed, BVLC's against f64 too, and photographs from file to answer:
-// on the CPU in Chromium, on the GPU in Firefox (whose software adapter is ten times faster than Chromium's).
+// Compares every layer with Keras and onnxruntime, BVLC's layers with f64 too, and the answers for photographs: on the
+// CPU in Chromium, and on the GPU in Firefox, whose software adapter is ten times faster than Chromium's.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -11,8 +11,8 @@ const MODELS = {
   keras: { model: '/converted/keras.safetensors', golden: '/reference/keras/golden_googlenet.safetensors', layers: 58 },
 };
 const EXACT = { file: '/converted/exact.safetensors', layers: 84 };
-// onnxruntime's sums are of f32 too, of values to 1800 that cancel: it is 0.92 of what is allowed away from f64 itself
-// (tests/golden.rs). So a few elements may be beyond that here, and none where the reference is exact.
+// onnxruntime also adds in f32, and its terms of up to 1800 cancel: its own error against f64 is 0.92 of the tolerance
+// (tests/golden.rs). So a few elements may be beyond the tolerance here, and none where the reference is exact.
 const ROUNDED = { elements: 8, times: 2, layers: 10 };
 const PHOTOS = ['chelsea.png', 'coffee.png', 'camera.png'];
 

@@ -1,4 +1,4 @@
-// Pictures as they come: every format and fault that a page on the open web meets, made here from one photograph.
+// Pictures in every format and with every fault that a page meets on the open web, made here from one photograph.
 
 import { readFile } from 'node:fs/promises';
 import { crc32, deflateSync } from 'node:zlib';
@@ -7,11 +7,11 @@ const SIDE = 224;
 const text = (words) => Buffer.from(words);
 
 /**
- * The cases, each with a name, bytes, and what must come of it: the class that is seen, `words` in which it is
- * refused, or either where browsers may differ.
+ * Returns the cases, each with a name, bytes, and the expected result: the most probable class, the `words` of the
+ * error message, or either where browsers differ.
  *
  * @param photo - RGBA bytes of the photograph, 224 pixels each way.
- * @param encode - Encodes RGBA bytes of a size in a format of the browser's.
+ * @param encode - Encodes RGBA bytes of a size in a format that the browser supports.
  */
 export async function cases(photo, encode) {
   const right = { answer: 'cat' };
@@ -65,13 +65,13 @@ export async function cases(photo, encode) {
   add('broken.svg', text('<svg xmlns="http://www.w3.org/2000/svg" width="9"'), refused);
   add('cmyk.jpg', await readFile(new URL('cmyk.jpg', import.meta.url)), right);
 
-  // A camera's orientation (Exif 2.3, tag 0x0112), on pixels turned the other way: upright, all are the same picture.
+  // Orientations (Exif 2.3, tag 0x0112), with the pixels turned the other way: upright, all are the same picture.
   for (let orientation = 1; orientation <= 8; orientation++) {
     const turned = await encode(unturned(photo, orientation), SIDE, SIDE, 'image/jpeg');
     add(`orientation ${orientation}.jpg`, withOrientation(turned, orientation), right);
   }
 
-  // Cut off, and damaged.
+  // Truncated and damaged files.
   for (const [kind, whole] of Object.entries({ jpg: jpeg, png, webp })) {
     for (const part of [0.01, 0.1, 0.5, 0.9, 0.999]) add(`cut at ${part}.${kind}`, whole.subarray(0, Math.floor(whole.length * part)), any);
   }
@@ -83,7 +83,7 @@ export async function cases(photo, encode) {
   add('jpeg and more.jpg', Buffer.concat([jpeg, Buffer.alloc(5000, 7)]), right);
   add('crc.png', (() => ((png[29] ^= 1), png))(), either);
 
-  // What is no picture.
+  // Files that are not pictures.
   add('empty.jpg', Buffer.alloc(0), refused);
   add('text.jpg', text('This is no picture.'), refused);
   add('page.png', text('<!doctype html><title>no picture</title>'), refused);
@@ -100,19 +100,19 @@ export async function cases(photo, encode) {
   return all;
 }
 
-/** Each pixel's channels made into others. */
+/** Maps the channels of each pixel to others. */
 function channels(rgba, make) {
   const out = [];
   for (let i = 0; i < rgba.length; i += 4) out.push(...make(rgba.subarray(i, i + 4), (i / 4) % SIDE, Math.floor(i / 4 / SIDE)));
   return Buffer.from(out);
 }
 
-/** Eight bits as sixteen. */
+/** Widens eight bits to sixteen. */
 function wide(bytes) {
   return Buffer.from([...bytes].flatMap((byte) => [byte, byte]));
 }
 
-/** Values of a few bits, row by row. */
+/** Packs values of a few bits, row by row. */
 function packed(values, width, bits) {
   const rows = [];
   for (let from = 0; from < values.length; from += width) {
@@ -143,7 +143,7 @@ function encodePng(width, height, colour, bits, pixels, palette) {
   return Buffer.concat([Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10]), ...chunks]);
 }
 
-/** 24 bits a pixel, from the bottom up. */
+/** Encodes a BMP with 24 bits per pixel, from the bottom up. */
 function encodeBmp(rgba, width, height) {
   const stride = (width * 3 + 3) & ~3;
   const out = Buffer.alloc(54 + stride * height);
@@ -164,7 +164,7 @@ function encodeBmp(rgba, width, height) {
   return out;
 }
 
-/** Codes of nine bits, and a clear code before the table would grow to ten: nothing is compressed. */
+/** Encodes a GIF without compression: codes of nine bits, and a clear code before the table would grow to ten. */
 function encodeGif(frames, width, height, palette) {
   const table = Buffer.concat([palette, Buffer.alloc(768 - palette.length)]);
   const screen = Buffer.from([width & 255, width >> 8, height & 255, height >> 8, 0xf7, 0, 0]);
@@ -191,7 +191,7 @@ function encodeGif(frames, width, height, palette) {
   return Buffer.concat([...parts, Buffer.from([0x3b])]);
 }
 
-/** Where a pixel of the upright picture stands in the stored one. */
+/** Returns the position in the stored picture of a pixel of the upright one. */
 const STORED = {
   1: (x, y) => [x, y],
   2: (x, y) => [SIDE - 1 - x, y],
@@ -214,7 +214,7 @@ function unturned(rgba, orientation) {
   return out;
 }
 
-/** A JPEG with an APP1 segment that has the one tag. */
+/** Encodes a JPEG with an APP1 segment that has only this tag. */
 function withOrientation(jpeg, orientation) {
   const tiff = [0x4d, 0x4d, 0, 42, 0, 0, 0, 8, 0, 1, 0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0];
   const body = [...text('Exif\0\0'), ...tiff];

@@ -1,4 +1,4 @@
-// Every picture that may come gives the right answer or a clear sentence, and the page goes on.
+// Every kind of picture gives the right answer or an error message, and the page continues to work.
 
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
@@ -15,7 +15,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`bad pictures in 
     await visit(page, `${here.server.url}/?backend=cpu`);
   });
 
-  /** Gives the page a file; gives the class it names, or the sentence it refuses it with. */
+  /** Gives the page a file; returns the class of the answer, or the error message. */
   const give = async (name, buffer) => {
     await page.evaluate(() => {
       document.querySelector('#time').textContent = '';
@@ -24,7 +24,8 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`bad pictures in 
     await page.setInputFiles('#file', { name, mimeType: name.endsWith('.svg') ? 'image/svg+xml' : 'application/octet-stream', buffer });
     await page.waitForFunction(() => document.querySelector('#time').textContent || !document.querySelector('#alert').hidden, undefined, { timeout: 60_000 });
     const refused = await page.isVisible('#alert');
-    // After a refusal the network looks at what it was given before, which must not be taken for the next one's answer.
+    // After an error the network classifies the picture before again, and that answer must not be taken for the next
+    // one.
     await page.waitForSelector('.answer[aria-busy=false]', { timeout: 60_000 });
     return refused ? { words: await page.textContent('#alert-text') } : { answer: await page.$eval('#top .name', (name) => name.firstChild.textContent) };
   };

@@ -1,16 +1,16 @@
-// Uses the page at random for some minutes, as its first argument says, and watches that its answers stay right, that
-// its memory stays bounded, and that nothing goes unhandled.
+// Uses the page at random for some minutes (the first argument), and checks that its answers stay right, that its
+// memory stays bounded, and that there are no unhandled errors.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { argv } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { puppets } from './engines.mjs';
-import { launchQuietly, serve, settled, visit } from './support.mjs';
+import { launchQuietly, serve, settled, tabPanels, visit } from './support.mjs';
 
 const minutes = Number(argv[2] ?? 30);
 const seed = Number(argv[3] ?? 1);
-/** The bundled model's answers: of one picture always the same. */
+/** The bundled model's answers, which must be the same for the same picture. */
 const seen = new Map();
 
 const server = await serve();
@@ -20,11 +20,11 @@ const page = await puppets(tab, () => {});
 const system = await browser.target().createCDPSession();
 const pressure = await tab.createCDPSession();
 let devices = 0;
-// A service worker would keep the page's files besides.
+// A service worker would keep another copy of the page's files.
 await tab.evaluateOnNewDocument(() => delete Navigator.prototype.serviceWorker);
-/** Has every worker do something; a helper that waits for work does not answer. */
+/** Runs a function in every worker; a helper that waits for work does not answer. */
 const everywhere = (what) => Promise.all(tab.workers().map((worker) => Promise.race([worker.evaluate(what).catch(() => {}), sleep(1000)])));
-/** So that a device can be destroyed from outside. */
+/** Keeps the device, so that it can be destroyed from outside. */
 const keepDevice = () => {
   if (!globalThis.GPUAdapter || 'device' in globalThis) return;
   const { requestDevice } = GPUAdapter.prototype;
@@ -35,7 +35,7 @@ const keepDevice = () => {
 };
 await visit(page, `${server.url}/?backend=cpu`);
 
-// Mulberry32: the same walk for the same seed.
+// Mulberry32: the same seed gives the same actions.
 let state = seed;
 const random = () => {
   state = (state + 0x6d2b79f5) | 0;
@@ -48,12 +48,12 @@ const dismiss = () => page.evaluate(() => document.querySelector('#alert-close')
 const SAMPLES = ['cat', 'dog', 'horse'];
 let current;
 
-/** Looks at a sample and compares the answer with the first time. */
+/** Classifies a sample and compares the answer with the first one. */
 async function look(name) {
   current = name;
   await page.evaluate(() => {
     document.querySelector('#restore').click();
-    // It names the picture again as soon as that is answered, whatever is under way before it.
+    // The page writes the picture's name again when it is answered, whatever was in progress before.
     history.replaceState(null, '', location.pathname + location.search);
   });
   await page.click(`[data-sample="samples/${name}.jpg"]`);
@@ -71,7 +71,7 @@ const ACTIONS = {
   look: () => look(any(SAMPLES)),
   again: () => look(current ?? 'cat'),
   module: async () => page.click(`#map [data-at="${any(['inception_3a', 'inception_4c', 'inception_5b', 'conv1/7x7_s2'])}"]`),
-  tab: () => page.click(`#tab-${any(['why', 'ablation', 'times', 'all-layers', 'costs', 'compare'])}`),
+  tab: async () => page.click(`[role=tab][aria-controls="${any(await tabPanels(page))}"]`),
   weigh: async () => {
     await page.evaluate((at) => [...document.querySelectorAll('#lanes input[type=checkbox]')].at(at)?.click(), Math.floor(random() * 4));
   },
@@ -83,7 +83,7 @@ const ACTIONS = {
     await dismiss();
   },
   hasty: async () => {
-    // What is overtaken is dropped.
+    // Pictures are replaced before they are answered.
     for (let i = 0; i < 4; i++) await page.setInputFiles('#file', { name: `${i}.jpg`, mimeType: 'image/jpeg', buffer: cat });
   },
   model: async () => {
@@ -108,9 +108,9 @@ const ACTIONS = {
 };
 
 /**
- * Bytes of the browser's processes that hold the page, its workers and its GPU, after what is garbage is gone, and what
- * the browser keeps of pictures for as long as there is room. As the system counts them:
- * `measureUserAgentSpecificMemory` counts the memory that threads share once for each that saw it.
+ * Returns the bytes of the browser's processes with the page, its workers and its GPU, after a garbage collection and
+ * after the browser has dropped its cache of pictures. The operating system counts them, since
+ * `measureUserAgentSpecificMemory` counts memory that threads share once for each thread.
  */
 async function memory() {
   await look('cat');
@@ -121,13 +121,15 @@ async function memory() {
   const { processInfo } = await system.send('SystemInfo.getProcessInfo');
   const held = processInfo.filter(({ type }) => type === 'renderer' || type === 'GPU');
   const shares = await Promise.all(held.map(({ id }) => readFile(`/proc/${id}/smaps_rollup`, 'utf8')));
-  // The program's own pages are shared with whatever other browsers run.
+  // Pages of the program itself are shared with other browsers, and are not counted.
   const own = shares.flatMap((text) => [...text.matchAll(/^Pss_(?:Anon|Shmem): +(\d+)/gm)]);
   return own.reduce((sum, [, kilobytes]) => sum + 1024 * Number(kilobytes), 0);
 }
 
 let steps = 0;
-/** Each is done once before the first look at the memory, as WebAssembly's never shrinks; then as chance has it. */
+/**
+ * Each action is done once before memory is first measured, since WebAssembly's memory never shrinks; then at random.
+ */
 const names = Object.keys(ACTIONS);
 let first;
 await look('cat');

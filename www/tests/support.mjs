@@ -19,10 +19,10 @@ export const compared = {
   skip: reference ? false : 'skipped: GOOGLENET_REFERENCE is not set',
 };
 
-/** A photograph of the reference data. */
+/** Returns the path of a photograph of the reference data. */
 export const photo = (name) => join(reference, 'imagenet', name);
 
-/** Serves the built page as `cargo xtask start` does. Gives its address and what ends it. */
+/** Serves the built page as `cargo xtask start` does. Returns its address and a function that stops it. */
 export async function serve() {
   const args = ['start', '--no-build', '--port', '0'];
   const mount = (path, folder) => folder && existsSync(folder) && args.push('--mount', `${path}=${folder}`);
@@ -40,8 +40,8 @@ export async function serve() {
 }
 
 /**
- * The same site with other headers. `change` gets an answer's headers and address, and may give text to put
- * in front of the body.
+ * Serves the same site with other headers. `change` gets the headers and the address of a response, and may return text
+ * that is put in front of the body.
  */
 export async function disguise(origin, change) {
   const server = createServer(async ({ url }, response) => {
@@ -75,12 +75,12 @@ export function launchChromium(...further) {
   return chromium.launch({ ...CHROMIUM, args: [...CHROMIUM.args, ...further] });
 }
 
-/** The same for who measures its memory: nothing of what a page loads is kept for whoever may ask. */
+/** Starts a browser for measurements of memory: no responses are kept for the protocol. */
 export function launchQuietly(...further) {
   return puppeteer.launch({ ...CHROMIUM, args: [...CHROMIUM.args, ...further], protocolTimeout: 600_000, networkEnabled: false });
 }
 
-/** Firefox with WebGPU on whatever Vulkan adapter there is. */
+/** Starts Firefox with WebGPU on the Vulkan adapter of this machine. */
 export function launchFirefox() {
   return puppeteer.launch({
     browser: 'firefox',
@@ -95,7 +95,7 @@ export function launchFirefox() {
   });
 }
 
-/** A server and a browser for the tests of the `describe` that this is called in, who find them in what it gives. */
+/** Starts a server and a browser for the tests of the `describe` in which this is called. They are in the result. */
 export function setting(launch = launchChromium) {
   const here = { server: undefined, browser: undefined };
   before(async () => {
@@ -109,10 +109,10 @@ export function setting(launch = launchChromium) {
   return here;
 }
 
-/** A page in a context of its own; `faults` gets what nobody has caught, and what is told as an error. */
+/** Opens a page in a context of its own; `faults` has its unhandled errors and its error messages. */
 export async function newPage(browser, options = {}) {
   const page = await (await browser.newContext({ acceptDownloads: true, ...options })).newPage();
-  // Other engines' have them.
+  // The wrapped pages of other engines have them already.
   if (page.faults) return page;
   page.faults = [];
   page.on('pageerror', (error) => page.faults.push(error.message));
@@ -120,13 +120,13 @@ export async function newPage(browser, options = {}) {
   return page;
 }
 
-/** Goes to an address of the page, and waits for the network. */
+/** Opens an address of the page, and waits for the network. */
 export async function visit(page, url) {
   await page.goto(url);
   await page.waitForSelector('#facts[data-backend]', { timeout: 120_000 });
 }
 
-/** Goes to the tests' own page, where their functions are in `window`. */
+/** Opens the tests' own page, whose functions are in `window`. */
 export async function visitTests(browser, url, functions) {
   const page = await browser.newPage();
   await page.goto(`${url}/tests/index.html`);
@@ -134,13 +134,13 @@ export async function visitTests(browser, url, functions) {
   return page;
 }
 
-/** Waits until all is drawn. */
+/** Waits until everything is drawn. */
 export function settled(page) {
   const drawn = () => document.querySelector('.answer[aria-busy="false"]') && document.querySelector('#inside[aria-busy="false"]:not([hidden]) #sums .total');
   return page.waitForFunction(drawn, undefined, { timeout: 300_000 });
 }
 
-/** Does what brings an answer, and waits until it stands there. */
+/** Does something that leads to an answer, and waits for the answer. */
 export async function anew(page, how) {
   await page.evaluate(() => {
     document.querySelector('#time').textContent = '';
@@ -149,19 +149,19 @@ export async function anew(page, how) {
   await page.waitForFunction(() => document.querySelector('#time').textContent !== '', undefined, { timeout: 60_000 });
 }
 
-/** Waits until a class is the likeliest. */
+/** Waits until a class is the most probable one. */
 export function answered(page, label, timeout = 60_000) {
   const first = (label) => document.querySelector('#top .name')?.firstChild?.textContent === label;
   return page.waitForFunction(first, label, { timeout });
 }
 
-/** Waits for a complaint; gives its words. */
+/** Waits for an error message and returns it. */
 export async function complaint(page) {
   await page.waitForSelector('[role=alert]:not([hidden])', { timeout: 60_000 });
   return page.textContent('#alert-text');
 }
 
-/** Drops a file or a folder from the disk on the window, as the browser itself hears of it. */
+/** Drops a file or a folder from the disk on the window, through the browser's own events. */
 export async function drop(page, path) {
   const devtools = await page.context().newCDPSession(page);
   const data = { items: [], files: [path], dragOperationsMask: 1 };
@@ -170,17 +170,22 @@ export async function drop(page, path) {
   }
 }
 
-/** Presses a button that saves; gives the file's name and bytes. */
+/** Presses a button that saves a file; returns the file's name and bytes. */
 export async function downloaded(page, button) {
   if (page.saved) return page.saved(button);
   const [download] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
   return { name: download.suggestedFilename(), bytes: await readFile(await download.path()) };
 }
 
-/** A picture that the page offers. */
+/** Returns the path of a sample picture of the page. */
 export const sample = (name) => new URL(`../public/samples/${name}`, import.meta.url).pathname;
 
-/** What fills a tab that is filled on request. */
+/** The panels of the page's tabs, in the order of their buttons. */
+export function tabPanels(page) {
+  return page.$$eval('[role=tab]', (tabs) => tabs.map((tab) => tab.getAttribute('aria-controls')));
+}
+
+/** Fills a tab that stays empty until the user asks for its content, by the id of its panel. */
 const FILL = {
   ablation: async (page) => {
     await page.click('#matrix-run');
@@ -196,17 +201,17 @@ const FILL = {
   },
 };
 
-/** Opens one tab after the other, fills them unless they are, and calls back at each. */
+/** Opens each tab, fills it unless it is `filled`, and calls back with the id of its panel and its index. */
 export async function walkTabs(page, look, { filled = false } = {}) {
-  for (const tab of ['why', 'ablation', 'times', 'all-layers', 'costs', 'compare']) {
-    await page.click(`#tab-${tab}`);
-    if (!filled) await FILL[tab]?.(page);
+  for (const [index, panel] of (await tabPanels(page)).entries()) {
+    await page.click(`[role=tab][aria-controls="${panel}"]`);
+    if (!filled) await FILL[panel]?.(page);
     await settled(page);
-    await look(tab);
+    await look(panel, index);
   }
 }
 
-/** What axe-core finds wrong, with all of the page or with a part. */
+/** Returns the problems that axe-core finds in the page or in a part of it. */
 export async function violations(page, part = 'html') {
   if (!(await page.evaluate(() => 'axe' in window))) {
     await page.evaluate(await readFile(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
@@ -215,7 +220,7 @@ export async function violations(page, part = 'html') {
   return violations.map(({ id, nodes }) => `${id}: ${nodes[0].html}`);
 }
 
-/** Whether this machine has nothing else to do: the same piece of work takes about as long each time. */
+/** Says whether this machine has no other work: the same computation takes about as long each time. */
 export function isSteady() {
   const work = () => {
     const since = performance.now();

@@ -1,4 +1,4 @@
-// The engine's four builds, and its threads, in browsers.
+// The engine's four builds for the CPU, and its threads, in browsers.
 
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
@@ -24,7 +24,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       await page?.close();
       page = await visitTests(here.browser, url, 'variants');
     };
-    /** The site with other headers. */
+    /** Serves the site with other headers. */
     const visitAs = async (change) => {
       const site = await disguise(here.server.url, change);
       disguised.push(site);
@@ -39,7 +39,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       assert.equal(one.info.threads, 1);
       assert.equal(two.info.threads, 2);
       assert.deepEqual(two.probabilities, one.probabilities);
-      // What is compared does depend on the picture.
+      // Negative control: the answer depends on the picture.
       const other = await run({ threads: 2 }, OTHER);
       assert.ok(distance(other.probabilities, two.probabilities) > 1e-2);
       assert.ok(Math.abs(one.probabilities.reduce((a, b) => a + b) - 1) < 1e-5);
@@ -58,7 +58,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
     });
 
     if (browserName === 'Chromium') {
-      test('an older Chromium takes plain SIMD unasked', SETTING, async () => {
+      test('an older Chromium uses plain SIMD by default', SETTING, async () => {
         await visit(here.server.url);
         const as = async (version) => {
           await page.evaluate((version) => {
@@ -99,7 +99,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       assert.equal((await run({ threads: 2 })).info.threads, 2);
     });
 
-    test('as many threads as asked for, at most eight unasked', SETTING, async () => {
+    test('as many threads as asked for, at most eight by default', SETTING, async () => {
       await visit(here.server.url);
       const cores = await page.evaluate(() => navigator.hardwareConcurrency);
       assert.equal((await call('open', CPU)).threads, Math.min(cores, 8));
@@ -108,7 +108,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
       assert.equal(await call('refusal', { ...CPU, threads: 1.5 }), 'argument');
     });
 
-    test('a browser without SIMD is told so', SETTING, async () => {
+    test('a browser without SIMD gets an error message', SETTING, async () => {
       await visitAs((headers, url) => {
         if (/worker-.*\.js$/.test(url)) return 'WebAssembly.validate = () => false;\n';
       });
@@ -126,7 +126,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
 
     test('a task that throws on a helper ends the run', SETTING, async () => {
       await visit(here.server.url);
-      // One of them is the caller's, the other a helper's.
+      // One of the tasks runs on the calling thread, the other on a helper.
       for (const failing of [0, 1]) {
         assert.match((await call('team', { threads: 2, failing })).wrong, /RuntimeError/);
       }
@@ -148,7 +148,7 @@ for (const [browserName, launch] of [['Chromium', launchChromium], ['Firefox', l
 const distance = (a, b) => Math.max(...a.map((p, i) => Math.abs(p - b[i])));
 const total = ({ profiles: [, steps] }) => steps.reduce((sum, { ms }) => sum + ms, 0);
 
-/** How many worker threads the browsers of this process have, by the names that they give them. */
+/** Counts the worker threads of this process's browsers, by the names that the browsers give them. */
 async function workers() {
   let count = 0;
   for (const process of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
@@ -161,7 +161,7 @@ async function workers() {
   return count;
 }
 
-/** Waits until there are so many. */
+/** Waits until there are this many. */
 async function settled(expected) {
   let count;
   for (let tries = 0; tries < 50; tries++) {

@@ -1,5 +1,5 @@
-// Tiles on the GPU: drawn there, of what is there, and not read back. In Firefox, whose software adapter draws to a
-// canvas; Chromium's crashes its GPU process then, so that sheets are read back on it.
+// Contact sheets on the GPU: they are drawn there, and nothing is read back. This runs in Firefox, whose software
+// adapter can draw to a canvas; Chromium's crashes the GPU process, so that sheets are read back there.
 
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';

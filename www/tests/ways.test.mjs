@@ -1,4 +1,4 @@
-// The ways a picture comes to the page, and what else a person expects of it, with the bundled model.
+// The sources of pictures, and everything else that a user expects of the page, with the bundled model.
 
 import assert from 'node:assert/strict';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import {
   anew, answered, complaint, downloaded, drop, isSteady, launchChromium, newPage, sample, serve, setting, settled, violations, visit,
 } from './support.mjs';
 
-/** Gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
+/** The gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
 const BUDGET = JSON.parse(await readFile(new URL('../../budgets.json', import.meta.url), 'utf8')).page.cpu;
 
 for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${engine}`, { concurrency: false, skip }, () => {
@@ -77,7 +77,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     await page.selectOption('[name=sort]', 'contribution');
     await settled(page);
     const best = await page.$$eval('#best-names li', (all) => all.map((li) => parseInt(li.textContent)));
-    // The best of all is the first of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
+    // The strongest channel is the first tile of its branch: 1x1 has the channels up to 384, 3x3 the 384 after them.
     const [branch, from] = best[0] < 384 ? ['1x1', 0] : best[0] < 768 ? ['3x3', 384] : best[0] < 896 ? ['5x5', 768] : ['pool_proj', 896];
     await page.locator(`#sheet-${branch}`).click({ position: { x: 2, y: 2 } });
     await page.waitForFunction((words) => document.querySelector('#tile-facts').textContent.includes(words), `inception_5b/${branch}, channel ${best[0] - from} `);
@@ -88,7 +88,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     const here = await page.textContent('#tile-facts b');
     await page.keyboard.press('ArrowRight');
     await page.waitForFunction((here) => document.querySelector('#tile-facts b').textContent !== here, here);
-    // A grid of which the cell that is reached is in the document.
+    // The sheet is a grid, of which only the chosen cell is in the document.
     const reached = () => {
       const sheet = document.activeElement;
       const cell = document.getElementById(sheet.getAttribute('aria-activedescendant'));
@@ -104,7 +104,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     const { column, columns } = await page.evaluate(reached);
     assert.equal(column, columns, 'the end of the row');
     assert.match(await page.textContent('#tile-field'), /whole image/);
-    // From the module: the one before, its first branch off, and all on again.
+    // The keys choose the module before, switch its first branch off, and switch all branches on again.
     await page.keyboard.press('[');
     await settled(page);
     assert.equal(await page.textContent('#inside-at'), 'Module 5a');
@@ -143,7 +143,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'googlenet-'));
-    // Another site, with one picture that other pages may read, one that they may not, and a page.
+    // Another site has a picture that other pages may read, one that they may not, and a page.
     const cat = await readFile(sample('cat.jpg'));
     other = createServer(({ url }, response) => {
       if (url === '/open/cat.jpg') response.writeHead(200, { 'content-type': 'image/jpeg', 'access-control-allow-origin': '*' }).end(cat);
@@ -217,7 +217,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       await page.waitForSelector('#film-csv:not([hidden])', { timeout: 60_000 });
       assert.equal(await page.textContent('#film-count'), '2 of 2 pictures');
       assert.match((await downloaded(page, '#film-csv')).bytes.toString(), /pictures\/deeper\/cat\.jpg,cat/);
-      // Dropped as a folder, as the browser hears of it; what stands there is of the first time.
+      // A folder is dropped through the browser's own events. The count on the page is still that of the first time.
       await page.evaluate(() => document.querySelector('#film-count').replaceChildren());
       await drop(page, pictures);
       await page.waitForFunction(() => document.querySelector('#film-count').textContent === '2 of 2 pictures', undefined, { timeout: 60_000 });
@@ -245,7 +245,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
     });
   });
 
-  // One load and few pictures, as the software adapter takes seconds for each.
+  // There is one load and few pictures, since the software adapter takes seconds for each.
   test('every way in, on the GPU', { timeout: 400_000 }, async () => {
     await open('', { backend: 'gpu' });
     assert.equal(await page.getAttribute('#facts', 'data-backend'), 'gpu');
@@ -314,7 +314,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
     await page?.context().close();
     page = await newPage(here.browser);
     await page.goto(`${own.url}/?backend=cpu`);
-    // All it keeps is kept when the list of models has come through the service worker, and the engine.
+    // Everything is kept once the list of models and the engine have come through the service worker.
     const kept = () => page.evaluate(async () => {
       const all = await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()));
       return all.flat().map(({ url }) => url);
@@ -350,7 +350,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       globalThis.long = [];
       new PerformanceObserver((list) => globalThis.long.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
     });
-    // A machine that does something else lengthens any task; one of the page's own is long each time.
+    // Other work on the machine lengthens any task once; a long task of the page is long each time.
     let long;
     for (let tries = 0; tries < 4 && long?.length !== 0; tries++) {
       await page.evaluate(() => (globalThis.long = []));
@@ -362,10 +362,10 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       long = await page.evaluate(() => globalThis.long);
       t.diagnostic(`long tasks: ${long.map((ms) => ms.toFixed(0)).join(', ') || 'none'}`);
     }
-    // On a machine that has other things to do nothing can be said.
+    // On a machine with other work the result says nothing.
     if (long.length > 0 && !isSteady()) t.diagnostic('the machine is too busy to tell');
     else assert.deepEqual(long, []);
-    // The observer does see one.
+    // Negative control: the observer sees a long task.
     await page.evaluate(() => {
       setTimeout(() => {
         const end = performance.now() + 80;

@@ -12,7 +12,7 @@ use std::process::Command;
 /// The JavaScript that every page loads, beside the chosen module and its bindings.
 const SCRIPTS: [&str; 3] = ["index.js", "client.js", "worker.js"];
 
-/// Builds the package into `www/dist`, from the modules in `www/src/wasm`.
+/// Builds the package into `www/dist`, from the modules in `www/package/wasm`.
 pub fn build() -> Result<()> {
     page::install()?;
     let (www, dist) = (repo::www(), dist());
@@ -23,11 +23,11 @@ pub fn build() -> Result<()> {
     Job::run(shell::node_script("typescript/bin/tsc").args(["--project", "tsconfig.package.json"]))?;
     for name in wasm::names() {
         for ending in ["_bg.wasm", ".d.ts"] {
-            copy(&www.join("src/wasm"), &dist.join("wasm"), &format!("{name}{ending}"))?;
+            copy(&www.join("package/wasm"), &dist.join("wasm"), &format!("{name}{ending}"))?;
         }
     }
     // The tests' page is built of the sources, which look for it beside the modules.
-    for folder in [www.join("src/wasm"), dist.join("wasm")] {
+    for folder in [www.join("package/wasm"), dist.join("wasm")] {
         copy(&repo::root().join("src/model"), &folder, "imagenet_labels.txt")?;
     }
     for name in ["cifar10.safetensors", "cifar10-noheads.safetensors"] {
@@ -113,12 +113,13 @@ pub fn check_size() -> Result<()> {
 
 /// The models are those whose hashes the package knows.
 fn check_models() -> Result<()> {
-    let known = fs::read_to_string(repo::www().join("src/models.ts")).context("cannot read www/src/models.ts")?;
+    let known = fs::read_to_string(repo::www().join("package/api/models.ts"))
+        .context("cannot read www/package/api/models.ts")?;
     for entry in fs::read_dir(dist().join("models"))? {
         let path = entry?.path();
         let hash = sha256(&path)?;
         if !known.contains(&hash) {
-            bail!("www/src/models.ts does not know {}, whose SHA-256 is {hash}", path.display());
+            bail!("www/package/api/models.ts does not know {}, whose SHA-256 is {hash}", path.display());
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ pub enum Build {
 
 /// A module that the page can load.
 struct Module {
-    /// What it is called in `www/src/wasm`.
+    /// What it is called in `www/package/wasm`.
     name: &'static str,
     package: &'static str,
     /// The features of the package; its default features are off.
@@ -84,11 +84,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Where the modules go.
 fn folder() -> PathBuf {
-    repo::www().join("src/wasm")
+    repo::www().join("package/wasm")
 }
 
-/// The jobs that build every module into `www/src/wasm`: two, as most of a build is one crate, which only one core works
-/// on. What is up to date is not built again.
+/// The jobs that build every module into `www/package/wasm`: two, as most of a build is one crate, which only one core
+/// works on. What is up to date is not built again.
 pub fn jobs(jobs: &mut Jobs, build: Build) {
     match build {
         Build::Release => {

@@ -1,4 +1,4 @@
-// Served as it is. `npm install` has put the package where this finds it; a copy of its dist/ anywhere will do.
+// This page is served as it is. `npm install` has put the package in its place; a copy of its dist/ works as well.
 import { GoogLeNet } from './node_modules/googlenet-web/dist/index.js';
 
 const [input, output] = ['input', 'output'].map((name) => document.querySelector(name));

@@ -1,4 +1,4 @@
-// Every call of the package's, in a page without a bundler.
+// Every method of the package, in a page without a bundler.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -20,7 +20,7 @@ describe('the API', { concurrency: false }, () => {
     await page.evaluate(async () => {
       window.phases = [];
       window.net = await GoogLeNet.load({ backend: 'wasm', onProgress: (progress) => phases.push(progress) });
-      /** An error as something that leaves the page. */
+      /** Returns an error in a form that can leave the page. */
       window.refused = (promise) => promise.then(() => 'not refused', ({ name, code, detail, message, constructor }) => {
         return { name, code, detail, message, ours: constructor === GoogLeNetError };
       });
@@ -88,12 +88,12 @@ describe('the API', { concurrency: false }, () => {
       window.pixels = (picture) => drawn(new OffscreenCanvas(1, 1), picture).getContext('2d').getImageData(0, 0, picture.width, picture.height);
     });
     for (const [kind, make] of Object.entries(SOURCES)) {
-      // The second time, since nothing is consumed.
+      // The second time shows that a source is not consumed.
       const [first, second] = await page.evaluate(`(async () => {
         const source = await (${make})();
         const look = async () => (await net.classify(source, { top: 1 })).top[0];
         const both = [await look(), await look()];
-        // A frame is its owner's to close.
+        // A frame is closed by its owner.
         if (source instanceof VideoFrame) source.close();
         return both;
       })()`);
@@ -112,7 +112,7 @@ describe('the API', { concurrency: false }, () => {
       'no image': [() => new Image(), 'image', /shows no picture/],
       object: [() => ({}), 'argument', /no picture in this object/],
       null: [() => null, 'argument', /no picture in a value of type Null/],
-      'too few pixels': [() => ({ data: new Uint8Array(3), width: 1, height: 1 }), 'image', /another number than 3/],
+      'too few pixels': [() => ({ data: new Uint8Array(3), width: 1, height: 1 }), 'image', /need 4 bytes each, and there are 3/],
     };
     for (const [what, [make, code, words]] of Object.entries(wrong)) {
       const error = await page.evaluate(`refused(net.classify((${make})()))`);
@@ -206,7 +206,7 @@ describe('the API', { concurrency: false }, () => {
       await net.classify(new ImageData(50, 50));
       return { all, few, fixed, other: await sheet(document.createElement('canvas'), {}) };
     });
-    // 224 channels of 14x14 in 15 columns, a pixel between them.
+    // There are 224 channels of 14x14 in 15 columns, with a gap of a pixel.
     assert.deepEqual(drawn.all.size, [15 * 15 - 1, 15 * 15 - 1]);
     assert.deepEqual(drawn.few.size, [2 * 58 - 2, 2 * 58 - 2]);
     assert.deepEqual(drawn.fixed.size, [14, 14]);
@@ -290,7 +290,7 @@ describe('the API', { concurrency: false }, () => {
       await net.ablate({ [branches[0]]: 0.5 });
       for (const branch of branches) {
         const part = await net.ablate({ [branch]: 0 });
-        // The gains stay.
+        // The gains stay in force.
         const whole = await net.classify('cat.jpg');
         if (JSON.stringify(part.heads) !== JSON.stringify(whole.heads)) wrong.push(branch);
         ran.whole += whole.ms.run;
@@ -361,12 +361,34 @@ describe('the API', { concurrency: false }, () => {
       for (const model of models) {
         const net = await GoogLeNet.load({ model, worker: found.length % 2 === 0 });
         found.push((await net.classify('cat.jpg')).top[0].label);
-        // What `using` calls.
+        // `using` calls this.
         net[Symbol.dispose]();
       }
       return { found, left: bytes.byteLength };
     }).catch((error) => error.message);
     assert.deepEqual(found, { found: Array(6).fill(LABEL), left: 11970636 });
+  });
+
+  test('loading asks for the adapter once, and `move` refuses a backend that does not exist', SETTING, async () => {
+    const { requests, backend, moved } = await page.evaluate(async () => {
+      const request = GPU.prototype.requestAdapter;
+      let requests = 0;
+      GPU.prototype.requestAdapter = function (...args) {
+        requests++;
+        return request.apply(this, args);
+      };
+      try {
+        const net = await GoogLeNet.load({ worker: false, heads: false });
+        const moved = await refused(net.move('cuda'));
+        const { backend } = net.info;
+        net.free();
+        return { requests, backend, moved };
+      } finally {
+        GPU.prototype.requestAdapter = request;
+      }
+    });
+    // The adapter is software, so that the GPU's module, which asks for it again, is not even fetched.
+    assert.deepEqual([requests, backend, moved.code], [1, 'wasm', 'argument']);
   });
 
   test('a lost device is made good, and said once', { timeout: 300_000 }, async (t) => {
@@ -406,7 +428,7 @@ describe('the API', { concurrency: false }, () => {
       return { waiting: await waiting, after: await refused(net.classify('cat.jpg')), closed: net.closed };
     });
     assert.deepEqual([waiting.code, after.code, closed], ['closed', 'closed', true]);
-    // Refused downloads are told by the browser too.
+    // The browser also reports refused downloads.
     assert.deepEqual(faults().filter((fault) => !/none\.|404|127\.0\.0\.1:9|ERR_/.test(fault)), []);
   });
 });

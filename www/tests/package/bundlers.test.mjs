@@ -1,4 +1,4 @@
-// The packed package in fresh projects, one a bundler, each opened in a browser.
+// The packed package in a fresh project for each bundler, opened in a browser.
 
 import assert from 'node:assert/strict';
 import { cp, readFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { LABEL, at, classify, project, serve, tool, visit } from './support.mjs'
 
 const SETTING = { timeout: 180_000 };
 
-/** What esbuild and Rollup leave alone is copied beside the bundle. */
+/** Copies what esbuild and Rollup do not bundle to the bundle's folder. */
 async function beside(folder) {
   for (const name of ['worker.js', 'wasm', 'models']) {
     await cp(join(folder, 'node_modules/googlenet-web/dist', name), join(folder, 'dist', name), { recursive: true });
@@ -23,7 +23,7 @@ const entry = await readFile(at('examples/webpack/src/index.js'), 'utf8');
 const html = await readFile(at('examples/webpack/index.html'), 'utf8');
 const plain = { files: { 'index.js': entry, 'index.html': html } };
 
-/** How each makes a page out of a project. Gives the folder to serve. */
+/** How each bundler makes a page out of a project. Each function returns the folder to serve. */
 const BUNDLERS = {
   'no bundler': { options: { example: 'html' }, build: async () => '.' },
   Vite: {
@@ -53,7 +53,7 @@ const BUNDLERS = {
     options: {
       files: {
         ...plain.files,
-        // Rollup finds no packages by itself.
+        // Rollup does not resolve packages by itself.
         'rollup.config.js': `
           const resolve = { resolveId: (id) => id === 'googlenet-web' ? process.cwd() + '/node_modules/googlenet-web/dist/index.js' : null };
           export default { input: 'index.js', plugins: [resolve], output: { file: 'dist/bundle.js', format: 'es', inlineDynamicImports: true } };`,
@@ -109,7 +109,7 @@ describe('the packed package in a fresh project', { concurrency: false }, () => 
     stops.push(() => vite.kill());
     let url;
     for await (const line of createInterface(vite.stdout)) {
-      // Without the colours.
+      // Escape codes of colours are removed.
       url = /http:\/\/localhost:\d+\//.exec(line.replace(/\u001b\[\d+m/g, ''))?.[0];
       if (url) break;
     }

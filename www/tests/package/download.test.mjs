@@ -1,4 +1,4 @@
-// Weights over a bad connection: kept, checked, taken up where they broke off.
+// Downloads over a bad connection: the file is kept, checked, and continued where the connection broke.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ const FILE = 'cifar10-noheads.safetensors';
 
 describe('downloads', { concurrency: false }, () => {
   let browser, remove, site, page, bytes, behave;
-  /** Each request's range, or what was asked for without one. */
+  /** The range of each request, or the file where it has none. */
   let asked = [];
 
   before(async () => {
@@ -40,7 +40,7 @@ describe('downloads', { concurrency: false }, () => {
     behave = async () => false;
   });
 
-  /** Loads and names the photograph; an error comes back as its code and words. */
+  /** Loads the network and classifies the photograph; returns an error as its code and message. */
   const look = (options = {}) => page.evaluate(async (options) => {
     try {
       const net = await GoogLeNet.load({ heads: false, ...options });
@@ -52,7 +52,7 @@ describe('downloads', { concurrency: false }, () => {
     }
   }, options);
 
-  /** Answers a range, or everything, and drops the connection after so many bytes. */
+  /** Answers a range, or the whole file, and drops the connection after a number of bytes. */
   const dropping = (after, headers = {}) => async (request, response) => {
     const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
     const rest = bytes.subarray(from);
@@ -93,9 +93,9 @@ describe('downloads', { concurrency: false }, () => {
     assert.equal(await look(), LABEL);
     assert.equal(asked[0], 'all');
     assert.ok(asked.length >= 3, String(asked));
-    // Chromium asks for an end as well where it has a part in its own cache.
+    // Chromium also requests an end where it has a part in its own cache.
     const starts = asked.slice(1).map((range) => Number(/^bytes=(\d+)-/.exec(range)[1]));
-    // What was on its way when a connection broke may be lost: the next begins where the last one did.
+    // Bytes in transit when a connection breaks may be lost: the next request begins where the last one ended.
     assert.ok(starts.every((start, i) => start > 0 && start >= (starts[i - 1] ?? 0)), String(starts));
   });
 
@@ -105,7 +105,7 @@ describe('downloads', { concurrency: false }, () => {
       response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).write(bytes.subarray(0, 4_000_000));
       return true;
     };
-    // Only the patience is cut short.
+    // Only the timeout is shortened.
     await page.evaluate(() => {
       const { setTimeout: real } = window;
       window.setTimeout = (what, ms) => real(what, ms === 30_000 ? 300 : ms);
@@ -176,7 +176,7 @@ describe('downloads', { concurrency: false }, () => {
     const { code, message } = await look();
     assert.equal(code, 'integrity');
     assert.match(message, /not the model that was asked for/);
-    // Once more, past the browser's own cache.
+    // The file is requested once more, bypassing the browser's own cache.
     assert.equal(asked.length, 2);
     assert.equal(await page.evaluate(async () => (await (await caches.open('googlenet-web')).keys()).length), 0);
   });

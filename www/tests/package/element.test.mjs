@@ -1,4 +1,4 @@
-// <googlenet-classifier> as a person and a page use it.
+// The element <googlenet-classifier> as a user and a page use it.
 
 import assert from 'node:assert/strict';
 import { cp, readFile } from 'node:fs/promises';
@@ -89,7 +89,7 @@ describe('the element', { concurrency: false }, () => {
     await page.evaluate(() => (element.inspect = true));
     await page.waitForSelector('.branches');
     const lanes = () => page.$$eval('.branches figure', (all) => all.map((figure) => [figure.querySelector('b').textContent, figure.querySelector('canvas').width]));
-    // Eight tiles of 28 pixels, and the pixels between them.
+    // There are eight tiles of 28 pixels, with gaps of a pixel.
     assert.deepEqual(await lanes(), ['1x1', '3x3', '5x5', 'pool'].map((branch) => [branch, 8 * 29 - 1]));
     await page.selectOption('select', 'inception_5b');
     await page.waitForFunction(() => element.shadowRoot.querySelector('canvas.tiles').width === 8 * 8 - 1);
@@ -102,7 +102,7 @@ describe('the element', { concurrency: false }, () => {
       await page.emulateMedia({ colorScheme });
       await page.evaluate(() => (element.inspect = true));
       await page.waitForSelector('.branches');
-      // The policy forbids inline scripts; what a browser's debugger runs is none.
+      // The policy forbids inline scripts, but not those of a browser's debugger.
       await page.evaluate(await readFile(at('node_modules/axe-core/axe.min.js'), 'utf8'));
       const { violations } = await page.evaluate(() => axe.run('googlenet-classifier'));
       assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), []);

@@ -1,4 +1,4 @@
-// Half precision, in Firefox: its software adapter has it, Chromium's has not.
+// Half precision, in Firefox, whose software adapter supports it; Chromium's does not.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -18,7 +18,7 @@ describe('half precision', { concurrency: false }, () => {
     await remove?.();
   });
 
-  /** What a page's network says of the photograph, with other options each time. */
+  /** Returns the answers of a page's network for the photograph, with different options each time. */
   const answers = async (launch, each) => {
     const browser = await launch();
     try {

@@ -1,4 +1,4 @@
-// The package on hosts of every sort: with a strict policy, with and without isolation, under a path, on another site.
+// The package on different hosts: with a strict policy, with and without isolation, under a path, on another site.
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { ISOLATED, LABEL, bare, project, ready, serve, visit } from './support.m
 const SETTING = { timeout: 120_000 };
 const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'";
 
-/** Loads and names the photograph; runs in the page. */
+/** Loads the network and classifies the photograph; runs in the page. */
 const look = async (options) => {
   const net = await window.GoogLeNet.load({ heads: false, ...options });
   const { top } = await net.classify('cat.jpg');
@@ -131,7 +131,7 @@ describe('hosts', { concurrency: false }, () => {
     stops.push(removeOwn);
     const { page, faults } = await open((await host({}, own)).url);
     const answer = await page.evaluate(look, {}).catch(() => undefined);
-    // The photograph is not on this site; it is read across sites.
+    // The photograph is on another site, and is read across sites.
     assert.equal(answer, undefined);
     const label = await page.evaluate(async (photo) => {
       const net = await window.GoogLeNet.load({ heads: false });

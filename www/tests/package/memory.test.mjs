@@ -1,4 +1,4 @@
-// Load, classify, free, again and again: everything comes back.
+// Load, classify and free, repeated: all memory is returned.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -6,20 +6,22 @@ import { launchChromium, launchFirefox } from '../support.mjs';
 import { LABEL, bare, ready, serve, visit } from './support.mjs';
 
 const CYCLES = 200;
-/** In workers, where a cycle takes four times as long. The heap may grow half as much, so that the same leak is found. */
+/**
+ * In workers, where a cycle takes four times as long. The heap may grow half as much, so that the same leak is found.
+ */
 const WORKER_CYCLES = 100;
-/** On a GPU, where every device and byte is counted: one that stays would be seen after the first. */
+/** On a GPU every device and byte is counted: one that stays would be seen after the first cycle. */
 const GPU_CYCLES = 40;
 const MIB = 1 << 20;
 
-/** The page's own JavaScript heap after a collection, in bytes. */
+/** Returns the size of the page's own JavaScript heap after a collection, in bytes. */
 const heap = async (devtools) => {
   await devtools.send('HeapProfiler.collectGarbage');
   await devtools.send('HeapProfiler.collectGarbage');
   return (await devtools.send('Runtime.getHeapUsage')).usedSize;
 };
 
-/** The model for pictures of a quarter of the size, as software adapters take seconds for the whole one. */
+/** Returns the model for pictures of a quarter of the size, since software adapters take seconds for the whole one. */
 const smaller = async () => {
   const file = new Uint8Array(await (await fetch('node_modules/googlenet-web/dist/models/cifar10-noheads.safetensors')).arrayBuffer());
   const length = Number(new DataView(file.buffer).getBigUint64(0, true));
@@ -33,7 +35,7 @@ const smaller = async () => {
   window.model = new Blob([start, json, file.subarray(8 + length)]);
 };
 
-/** Has the page hold on to the memory of each module of the engine's. */
+/** Makes the page keep references to the memory of each of the engine's modules. */
 const hold = () => {
   window.memories = [];
   const instantiate = WebAssembly.instantiate;
@@ -45,10 +47,10 @@ const hold = () => {
   };
 };
 
-/** Bytes of the memory of all modules. */
+/** Returns the bytes of the memory of all modules. */
 const held = () => memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
 
-/** So many cycles; gives what was seen. */
+/** Runs this many cycles; returns the measurements. */
 const cycle = async ({ count, options }) => {
   window.model ??= await (await fetch('node_modules/googlenet-web/dist/models/cifar10-noheads.safetensors')).blob();
   window.picture ??= await (await fetch('cat.jpg')).blob();
@@ -108,7 +110,7 @@ describe('cycles of load, classify, free', { concurrency: false }, () => {
     await page.evaluate(run, 99);
     t.diagnostic(`wasm memory after 1 picture ${(first / MIB).toFixed(2)} MiB, after 100 ${((await page.evaluate(held)) / MIB).toFixed(2)} MiB`);
     assert.equal(await page.evaluate(held), first);
-    // It would be seen: two at once take more.
+    // Negative control: two networks at once take more.
     await page.evaluate(() => net.classifyMany([picture, picture], { batch: 2 }));
     assert.ok((await page.evaluate(held)) > first);
     await page.close();
@@ -130,7 +132,7 @@ describe('cycles of load, classify, free', { concurrency: false }, () => {
   });
 });
 
-// On Firefox's software adapter, which is several times faster than Chromium's.
+// This runs on Firefox's software adapter, which is several times faster than Chromium's.
 describe('a GPU is given back', { concurrency: false }, () => {
   let browser, remove, site, page;
 
@@ -143,7 +145,8 @@ describe('a GPU is given back', { concurrency: false }, () => {
     await ready(page);
     await page.evaluate(smaller);
     await page.evaluate(() => {
-      // The buffers and textures of each device that has not been destroyed: when a browser collects what nobody holds is its own affair.
+      // The buffers and textures of each device that has not been destroyed: when a browser collects what nobody holds
+      // is its own affair.
       window.live = new Map();
       window.opened = 0;
       const { requestDevice } = GPUAdapter.prototype;
@@ -214,7 +217,7 @@ describe('a GPU is given back', { concurrency: false }, () => {
     }
     const failing = async (options) => GoogLeNet.load({ model: new Blob(['no model']), ...options }).then(() => 'none', ({ code }) => code);
     assert.equal(await page.evaluate(failing, options), 'import');
-    // One may still be opening when its load has ended.
+    // A worker may still be starting when its load has ended.
     await page.waitForFunction((opened) => window.opened === opened && live.size === 0, { timeout: 60_000 }, before.opened + 4);
   });
 });

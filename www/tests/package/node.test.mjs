@@ -71,7 +71,7 @@ describe('Node', () => {
     assert.match(many[1], /no room for the \d+ MB/);
     assert.deepEqual(same, [LABEL, LABEL], 'it goes on after what there was no room for');
     assert.equal(info.backend, 'wasm');
-    // Older compilers have no room for relaxed SIMD's tiles.
+    // The register tiles of relaxed SIMD do not fit older compilers.
     assert.match(info.adapter, Number.parseInt(process.versions.v8, 10) < 13 ? /simd128/ : /relaxed/);
     t.diagnostic(`Node ${process.version}, ${info.adapter}: ${top[0].label}, ${(top[0].probability * 100).toFixed(1)} %`);
   });

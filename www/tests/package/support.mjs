@@ -1,5 +1,5 @@
-// What the tests of the npm package share: fresh projects with the packed tarball in them, and servers for what they
-// build.
+// What the tests of the npm package share: fresh projects with the packed tarball in them, and servers for their
+// pages.
 
 import { execFile } from 'node:child_process';
 import { createReadStream } from 'node:fs';
@@ -11,16 +11,16 @@ import { promisify } from 'node:util';
 
 const www = new URL('../../', import.meta.url).pathname;
 
-/** A file of `www`. */
+/** Returns the path of a file of `www`. */
 export const at = (...path) => join(www, ...path);
 
-/** A real photograph, and what the bundled model must see on it. */
+/** A photograph, and the bundled model's answer for it. */
 export const PHOTO = at('public/samples/cat.jpg');
 export const LABEL = 'cat';
 
 const run = promisify(execFile);
 
-/** Runs a program that npm has installed here, in a project of a test's. */
+/** Runs a program that npm has installed here, in the project of a test. */
 export function tool(project, name, ...args) {
   const env = { ...process.env, NODE_ENV: '' };
   return run(at('node_modules/.bin', name), args, { cwd: project, env, maxBuffer: 1 << 26 });
@@ -31,13 +31,13 @@ const tarball = process.env.PACKAGE;
 if (!tarball) throw new Error('there is no package to test: run `cargo xtask test package`');
 
 /**
- * A project in a folder of its own, with the tarball installed into it as npm does it, other packages from here by their
- * names, and what `files` says. `example` names a folder of `examples/` to start from.
+ * Creates a project in a folder of its own: npm installs the tarball into it, `packages` are linked from this
+ * repository, and `files` are written. `example` names a folder of `examples/` to start from.
  */
 export async function project({ example, packages = [], files = {} } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'googlenet-web-'));
   if (example) await cp(at('examples', example), folder, { recursive: true });
-  // Only the tarball is installed: the registry is not asked.
+  // Only the tarball is installed: npm does not contact the registry.
   await writeFile(join(folder, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
   const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
   await run(npm, ['install', '--no-audit', '--no-fund', '--offline', tarball], { cwd: folder });
@@ -61,7 +61,7 @@ const TYPES = {
   '.jpg': 'image/jpeg',
 };
 
-/** Cross-origin isolation, without which there are no threads. */
+/** The headers of cross-origin isolation, which threads need. */
 export const ISOLATED = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-embedder-policy': 'require-corp',
@@ -69,8 +69,8 @@ export const ISOLATED = {
 };
 
 /**
- * A static server of a folder, as simple as they come: no ranges, no compression, no headers but those given.
- * `under` is a path in front of everything; `before` may answer a request itself, and then gives true.
+ * Serves a folder without ranges or compression, and with no headers but those given. `under` is a path in front of
+ * every file. `before` may answer a request itself, and then returns true.
  */
 export async function serve(folder, { headers = {}, under = '/', before = async () => false } = {}) {
   const server = createServer(async (request, response) => {
@@ -97,13 +97,13 @@ export async function serve(folder, { headers = {}, under = '/', before = async 
   return { origin, url: `${origin}${under}`, stop };
 }
 
-/** A page of a browser, with all that went wrong on it. */
+/** Opens a page of a browser, and collects its faults. */
 export async function visit(browser, url) {
   const page = await browser.newPage();
   const faults = [];
   page.on('pageerror', (error) => faults.push(error.message));
   page.on('console', (message) => message.type() === 'error' && faults.push(message.text()));
-  // No browser is told that there is none.
+  // The browsers request this icon without being told to.
   page.on('response', (response) => {
     if (response.status() >= 400 && !response.url().endsWith('favicon.ico')) faults.push(`${response.status()} ${response.url()}`);
   });
@@ -111,7 +111,7 @@ export async function visit(browser, url) {
   return { page, faults: () => faults.filter((fault) => !/favicon|404 \(/.test(fault)) };
 }
 
-/** Chooses the photograph in the page's only file input and waits for the answer. Gives the output's text. */
+/** Chooses the photograph in the page's only file input and waits for the answer. Returns the output's text. */
 export async function classify(page) {
   await page.waitForSelector('input[type=file]:enabled', { timeout: 60_000 });
   await page.setInputFiles('input[type=file]', PHOTO);
@@ -135,7 +135,7 @@ export async function bare() {
 /** Waits until the page has the package's exports. */
 export const ready = (page) => page.waitForFunction(() => 'GoogLeNet' in window);
 
-/** The last test's page, site and project are ended with the next, and after the last. */
+/** Collects what must be closed: it is closed before the next test, and after the last one. */
 export function cleaner() {
   const todo = [];
   return {

@@ -1,4 +1,4 @@
-// The packed package as TypeScript sees it, at its strictest.
+// The packed package as TypeScript checks it, with the strictest options.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -55,7 +55,7 @@ const STRICT = {
   noPropertyAccessFromIndexSignature: true,
   noImplicitOverride: true,
   verbatimModuleSyntax: true,
-  // What the package declares is checked too.
+  // The package's declarations are checked too.
   skipLibCheck: false,
   types: [],
   noEmit: true,

@@ -1,4 +1,4 @@
-// What the references call a layer, and what we call it.
+// The references' names of layers, and the engine's names of the same layers.
 
 const KERAS: Record<string, string> = {
   'convolution-1': 'conv1/7x7_s2',

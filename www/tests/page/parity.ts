@@ -1,26 +1,26 @@
 // Runs in the browser: loads a model, runs a stored input, compares every layer with what another
 // framework computed.
 
-import { GoogLeNet, type Answer, type Backend, type Info } from '../../src/index.js';
+import { GoogLeNet, type Answer, type Backend, type Info } from '../../package/index.js';
 import { fromCaffe, fromKeras } from './names';
 import { tensors, type Tensor } from './safetensors';
 
-/** One layer's comparison: the worst element's distance as a part of what is allowed. */
+/** The comparison of one layer: the greatest error as a part of its tolerance. */
 interface Layer {
   name: string;
   node: string;
   elements: number;
   worst: number;
-  /** Elements further away than is allowed. */
+  /** The number of elements beyond the tolerance. */
   beyond: number;
-  /** The worst after one element of the reference was moved by three times what is allowed. */
+  /** Negative control: the greatest error after one element of the reference was moved by three times its tolerance. */
   control: number;
 }
 
 const ATOL = 1e-4;
 const RTOL = 1e-3;
-// Where a layer's values reach hundreds, so do the terms whose sums come out near zero, and f32 keeps seven
-// digits of them.
+// Where a layer's values reach hundreds, so do the terms of sums that are near zero, and f32 keeps seven digits of
+// them.
 const RESOLUTION = 1e-6;
 
 let net: GoogLeNet | undefined;
@@ -31,14 +31,14 @@ async function open(model: string, backend: Backend): Promise<Info> {
   return net.info;
 }
 
-/** How a file of layers is written: what the input is called, if it has one, how its layers are, and in which order. */
+/** How a file of layers is written: the input's name, if it has one, the names of the layers, and their layout. */
 const FILES = {
   keras: { input: 'input', toOurs: fromKeras, channelsFirst: false },
   caffe: { input: 'data', toOurs: fromCaffe, channelsFirst: true },
   exact: { input: undefined, toOurs: (name: string) => name, channelsFirst: false },
 };
 
-/** Compares every layer of a file, after a run of the file's input; without one, with what the last run left. */
+/** Compares every layer of a file after a run of the file's input, or, without an input, after the last run. */
 async function compare(url: string, of: keyof typeof FILES): Promise<Layer[]> {
   if (!net) throw new Error('open a model first');
   const { input, toOurs, channelsFirst } = FILES[of];
@@ -71,12 +71,12 @@ async function classify(url: string): Promise<Answer> {
   return net.classify(await (await fetch(url)).blob());
 }
 
-/** The worst element's distance as a part of `floor + RTOL |reference|`, and how many are further away than that. */
+/** Returns the greatest error as a part of `floor + RTOL |reference|`, and the number of elements beyond it. */
 function distance(actual: Float32Array, expected: Float32Array, floor: number): Pick<Layer, 'worst' | 'beyond'> {
   let [worst, beyond] = [0, 0];
   for (let i = 0; i < actual.length; i++) {
     const away = Math.abs(actual[i]! - expected[i]!) / (floor + RTOL * Math.abs(expected[i]!));
-    // NaN is infinitely far from anything.
+    // The distance of NaN from anything is infinite.
     if (!(away <= worst)) worst = Number.isNaN(away) ? Infinity : away;
     if (!(away <= 1)) beyond++;
   }

@@ -3,7 +3,7 @@ export interface Tensor {
   data: Float32Array;
 }
 
-/** The f32 tensors of a safetensors file. */
+/** Reads the f32 tensors of a safetensors file. */
 export async function tensors(url: string): Promise<Map<string, Tensor>> {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url}: ${response.status}`);
@@ -15,7 +15,7 @@ export async function tensors(url: string): Promise<Map<string, Tensor>> {
   >;
   const all = new Map<string, Tensor>();
   for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
-    // The metadata has none.
+    // The entry of the metadata has no offsets.
     if (dtype !== 'F32') continue;
     const [from, to] = data_offsets;
     all.set(name, { shape, data: new Float32Array(file.slice(8 + length + from, 8 + length + to)) });

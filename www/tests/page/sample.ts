@@ -1,8 +1,8 @@
-// Runs in the browser: a model on pictures that are the rows of one large picture.
+// Runs in the browser: classifies pictures that are the rows of one large picture.
 
-import { GoogLeNet, type Backend, type Info } from '../../src/index.js';
+import { GoogLeNet, type Backend, type Info } from '../../package/index.js';
 
-/** Every class's probability, by head. */
+/** The probability of every class, by head. */
 type Heads = Record<string, number[]>;
 
 let net: GoogLeNet | undefined;

@@ -1,17 +1,17 @@
-// The team of threads without an engine: this worker, or a helper of it.
+// A worker for the team of threads without an engine: the caller, or a helper of it.
 
-import init, { Crew, Helper } from '../../src/wasm/team';
+import init, { Crew, Helper } from '../../package/wasm/team';
 
-/** What the page asks for. */
+/** The exercise that the page asks for. */
 export interface Exercise {
   threads: number;
-  /** The task that throws, instead of the exercise. */
+  /** The index of a task that throws; undefined for the whole exercise. */
   failing?: number;
-  /** Whether to measure, instead of the exercise. */
+  /** Whether to measure instead of running the exercise. */
   measure?: boolean;
 }
 
-/** What a helper needs. */
+/** What a helper needs: the module, and the memory that threads share. */
 export interface Shared {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
@@ -19,17 +19,17 @@ export interface Shared {
 
 export interface Report {
   size: number;
-  /** What went wrong; empty where nothing did. */
+  /** What went wrong; empty if nothing did. */
   wrong: string;
-  /** Median microseconds of a fork and join that every thread takes part in, after pauses of microseconds. */
+  /** The median microseconds of a fork and join of every thread, by the pause before it in microseconds. */
   latency: Record<number, number>;
 }
 
 const PAUSES = [0, 20, 50, 100, 1000];
 const STACK = 256 << 10;
-const url = new URL('../../src/wasm/team_bg.wasm', import.meta.url);
+const url = new URL('../../package/wasm/team_bg.wasm', import.meta.url);
 
-/** What the next message says. */
+/** Resolves to the next message. */
 function told<T>(): Promise<T> {
   return new Promise((resolve) => self.addEventListener('message', ({ data }) => resolve(data), { once: true }));
 }
@@ -39,7 +39,7 @@ async function exercise(): Promise<Report> {
   const module = await WebAssembly.compileStreaming(fetch(url));
   const { memory } = await init({ module_or_path: module });
   self.postMessage({ module, memory } satisfies Shared);
-  // When the helpers have arrived.
+  // The page posts this message once the helpers have arrived.
   await told();
   const crew = new Crew(threads);
   const report: Report = { size: crew.size(), wrong: '', latency: {} };

@@ -1,13 +1,13 @@
 // Runs in the browser: the engine in each of its builds, and the team of threads alone.
 
-import { GoogLeNet, type GoogLeNetError, type Info, type LoadOptions, type StepTime } from '../../src/index.js';
+import { GoogLeNet, type GoogLeNetError, type Info, type LoadOptions, type StepTime } from '../../package/index.js';
 import type { Exercise, Report, Shared } from './team-worker';
 
 interface Run {
   info: Info;
-  /** Of every class. */
+  /** The probability of every class. */
   probabilities: number[];
-  /** Before anyone asked, and of the run after. */
+  /** The steps of a run before timing was asked for, and of the run after that. */
   profiles: [StepTime[], StepTime[]];
 }
 
@@ -23,7 +23,7 @@ function close(): void {
   net?.free();
 }
 
-/** Names a picture twice, the second time timed. */
+/** Classifies a picture twice, the second time with timing. */
 async function run(options: LoadOptions, picture: string): Promise<Run> {
   const info = await open(options);
   const blob = await (await fetch(picture)).blob();
@@ -36,7 +36,7 @@ async function run(options: LoadOptions, picture: string): Promise<Run> {
   return { info, probabilities, profiles: [before, await net!.profile(false)] };
 }
 
-/** Milliseconds from nothing to the first answer. */
+/** Returns the milliseconds from the start of loading to the first answer. */
 async function fresh(options: LoadOptions, picture: string): Promise<{ backend: string; ms: number }> {
   const blob = await (await fetch(picture)).blob();
   const since = performance.now();
@@ -49,7 +49,7 @@ async function move(backend: 'cpu' | 'gpu'): Promise<Info> {
   return net!.move(backend);
 }
 
-/** The code of the error that loading ends with. */
+/** Returns the code of the error with which loading fails. */
 async function refusal(options: LoadOptions): Promise<string> {
   try {
     await open(options);
@@ -59,17 +59,17 @@ async function refusal(options: LoadOptions): Promise<string> {
   }
 }
 
-/** What happened to a network whose GPU is lost again and again. */
+/** The results of a network whose GPU is lost repeatedly. */
 interface Faults {
-  /** The likeliest class of each run. */
+  /** The most probable class of each run. */
   answers: string[];
-  /** How often a device was lost where the network noticed. */
+  /** The number of `devicelost` events. */
   told: number;
   backends: string[];
   rejections: number;
 }
 
-/** Names a picture again and again on the calling thread, and destroys the GPU's device meanwhile. */
+/** Classifies a picture repeatedly on the calling thread, and destroys the GPU's device meanwhile. */
 async function faults(options: LoadOptions, picture: string, times: number): Promise<Faults> {
   const devices: GPUDevice[] = [];
   const { requestDevice } = GPUAdapter.prototype;
@@ -90,13 +90,14 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
       result.told++;
       result.backends.push(info.backend);
     });
-    // The first run compiles, which can take ten times as long as the others.
+    // The first run compiles shaders, and can take ten times as long as the others.
     await net!.classify(blob);
     const since = performance.now();
     await net!.classify(blob);
     const usual = performance.now() - since;
     for (let at = 0; at < times; at++) {
-      // Every fifth time while the engine moves to a new device; otherwise somewhere in a run, or between two.
+      // Every fifth time the device is lost while the engine moves to a new one; otherwise during a run, or between
+      // two.
       const moving = at % 5 === 4;
       const destroyed = new Promise<void>((resolve) => {
         setTimeout(() => {
@@ -105,14 +106,14 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
         }, Math.random() * usual * 1.2);
       });
       if (moving) await net!.move('gpu');
-      // Every second time two pictures are on their way.
+      // Every second time two pictures are in progress.
       const both = Array.from({ length: 1 + (at % 2) }, () => net!.classify(blob));
       const labels = (await Promise.all(both)).map(({ top: [first] }) => first!.label);
       await destroyed;
       result.answers.push([...new Set(labels)].join());
       if (net!.info.backend === 'wasm') await net!.move('gpu');
     }
-    // What builds on the last picture is right, too, after a loss.
+    // After a loss, work that builds on the last picture is also right.
     const before = (await net!.activation('inception_4a/output')).data;
     destroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -125,7 +126,7 @@ async function faults(options: LoadOptions, picture: string, times: number): Pro
   return { ...result, rejections };
 }
 
-/** Loads a model of which the second half comes only when weights of the first are on the GPU. */
+/** Loads a model whose second half comes only when weights of the first half are on the GPU. */
 async function streamed(options: LoadOptions, picture: string): Promise<{ label: string; before: number; after: number }> {
   const { fetch: real } = globalThis;
   const { writeBuffer, writeTexture } = GPUQueue.prototype;
@@ -134,7 +135,7 @@ async function streamed(options: LoadOptions, picture: string): Promise<{ label:
     written += size ?? data.byteLength;
     return writeBuffer.call(this, buffer, offset, data as BufferSource, from, size);
   };
-  // A software adapter has most of them in textures.
+  // A software adapter has most weights in textures.
   GPUQueue.prototype.writeTexture = function (to, data, layout, size) {
     written += data.byteLength;
     return writeTexture.call(this, to, data as BufferSource, layout, size);
@@ -170,14 +171,14 @@ async function streamed(options: LoadOptions, picture: string): Promise<{ label:
   }
 }
 
-/** What pictures are seen as. */
+/** The answers for several pictures. */
 interface Overlap {
-  /** One after the other, and all at once. */
+  /** The most probable classes of the pictures one by one, and all at once. */
   alone: string[];
   together: string[];
-  /** The most that were on the GPU at a time. */
+  /** The greatest number of pictures on the GPU at a time. */
   most: number;
-  /** Made while they came all at once. */
+  /** The number of buffers that were created while the pictures came all at once. */
   buffers: number;
 }
 
@@ -207,7 +208,7 @@ async function overlap(options: LoadOptions, pictures: string[]): Promise<Overla
   }
 }
 
-/** Devices that are destroyed so many milliseconds after they were opened, one a load: what is seen all the same. */
+/** Destroys the device of each load after some milliseconds; returns the answers of the networks. */
 async function lostAtLoad(options: LoadOptions, picture: string, after: number[]): Promise<{ label: string; backend: string }[]> {
   const { requestDevice } = GPUAdapter.prototype;
   const blob = await (await fetch(picture)).blob();
@@ -231,7 +232,9 @@ async function lostAtLoad(options: LoadOptions, picture: string, after: number[]
   }
 }
 
-/** A panic: what the call under way gives, whether that is the end of its network, and what others say after it. */
+/**
+ * Causes a panic; returns the error of the call in progress, whether its network is closed, and the answers of others.
+ */
 async function panic(options: LoadOptions, picture: string): Promise<{ code: string; message: string; closed: boolean; after: string[] }> {
   const blob = await (await fetch(picture)).blob();
   const label = async (of: GoogLeNet) => (await of.classify(blob)).top[0]!.label;
@@ -239,7 +242,7 @@ async function panic(options: LoadOptions, picture: string): Promise<{ code: str
   const other = await GoogLeNet.load({ ...options, backend: 'cpu' });
   try {
     await open({ ...options, worker: false });
-    // wgpu takes it for granted that every command is taken.
+    // wgpu panics where a command is refused.
     GPUCommandEncoder.prototype.copyBufferToBuffer = () => {
       throw new Error('nothing is copied');
     };
@@ -254,7 +257,7 @@ async function panic(options: LoadOptions, picture: string): Promise<{ code: str
   }
 }
 
-/** A GPU that does not come back: what the call under way gives, where it went on, and what was said of it. */
+/** Runs on a GPU that does not answer; returns the answer, the backend after that, and the event's message. */
 async function hung(options: LoadOptions, picture: string): Promise<{ label: string; backend: string; message: string }> {
   const blob = await (await fetch(picture)).blob();
   await open({ ...options, worker: false });
@@ -262,7 +265,7 @@ async function hung(options: LoadOptions, picture: string): Promise<{ label: str
   const { setTimeout: real } = window;
   let message = '';
   net!.on('devicelost', (event) => (message = event.message));
-  // Only the patience is cut short.
+  // Only the timeouts are shortened.
   window.setTimeout = ((what: () => void, ms: number) => real(what, ms >= 20_000 ? 2000 : ms)) as typeof setTimeout;
   GPUBuffer.prototype.mapAsync = () => new Promise(() => {});
   try {
@@ -274,7 +277,7 @@ async function hung(options: LoadOptions, picture: string): Promise<{ label: str
   }
 }
 
-/** A GPU that passes for hardware but computes nothing: what is used instead, and why. */
+/** Loads on a GPU that pretends to be hardware and computes nothing; returns what is used instead, and why. */
 async function idle(options: LoadOptions): Promise<{ backend: string; reason: string; adapter: string }> {
   const { submit } = GPUQueue.prototype;
   const info = Object.getOwnPropertyDescriptors(GPUAdapterInfo.prototype);
@@ -292,11 +295,13 @@ async function idle(options: LoadOptions): Promise<{ backend: string; reason: st
   }
 }
 
-/** What drawing on the GPU comes to. */
+/** The results of drawing on the GPU. */
 interface Tiles {
-  /** How often something was read back while three sheets were drawn, for one layer's values, and without a canvas. */
+  /**
+   * The number of readbacks while three sheets are drawn, for one layer's values, and while drawing without a canvas.
+   */
   maps: [drawing: number, reading: number, without: number];
-  /** The share of bytes that are otherwise without a canvas, on the CPU, and of another picture. */
+  /** The share of bytes that differ without a canvas, on the CPU, and for another picture. */
   differing: [without: number, cpu: number, other: number];
 }
 
@@ -348,7 +353,7 @@ async function tiles(model: string, pictures: [string, string]): Promise<Tiles> 
   }
 }
 
-/** What a worker says next. */
+/** Resolves to a worker's next message. */
 function heard<T>(worker: Worker): Promise<T> {
   return new Promise((resolve, reject) => {
     worker.addEventListener('message', ({ data }) => resolve(data), { once: true });
@@ -359,7 +364,7 @@ function heard<T>(worker: Worker): Promise<T> {
   });
 }
 
-/** Exercises a team of this many threads. */
+/** Runs the exercise of a team of this many threads. */
 async function team(exercise: Exercise): Promise<Report> {
   const worker = new Worker(new URL('./team-worker.ts', import.meta.url), { type: 'module' });
   const helpers = Array.from({ length: exercise.threads - 1 }, () => {
@@ -371,7 +376,7 @@ async function team(exercise: Exercise): Promise<Report> {
     const arrived = helpers.map((helper) => heard(helper));
     for (const helper of helpers) helper.postMessage(shared);
     await Promise.all(arrived);
-    // Where a task throws, they do not leave.
+    // The helpers do not end where a task throws.
     const left = exercise.failing === undefined ? helpers.map((helper) => heard(helper)) : [];
     const report = heard<Report>(worker);
     worker.postMessage('go');

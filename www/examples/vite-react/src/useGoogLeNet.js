@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'react';
 import { GoogLeNet } from 'googlenet-web';
 
-/** A network for as long as the component is there. The options are those of the first rendering. */
+/** Returns a network for the lifetime of the component. The options are those of the first rendering. */
 export function useGoogLeNet(options) {
   const [state, setState] = useState({});
   useEffect(() => {
