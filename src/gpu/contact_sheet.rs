@@ -94,8 +94,8 @@ pub struct Resident {
     pub pitch: usize,
 }
 
-/// Draws a contact sheet. With `keep_on_gpu`, a browser keeps the pixels on the GPU, unless the sheet is larger than a texture
-/// or a band, or the adapter is SwiftShader.
+/// Draws a contact sheet. With `keep_on_gpu`, a browser keeps the pixels on the GPU, unless the sheet is larger than a
+/// texture or a band, or the adapter is SwiftShader.
 pub async fn draw(
     device: &Device,
     kernels: &Kernels,

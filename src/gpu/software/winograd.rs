@@ -1,5 +1,5 @@
-//! Convolution by the Winograd algorithm (Lavin and Gray, CVPR 2016): the input transform, a matrix product for each point,
-//! and the output transform.
+//! Convolution by the Winograd algorithm (Lavin and Gray, CVPR 2016): the input transform, a matrix product for each
+//! point, and the output transform.
 
 use super::conv::{self, pointwise};
 use super::{WINOGRAD_INPUT, WINOGRAD_OUTPUT, reserve};
