@@ -402,7 +402,7 @@ fn every_entry_of_a_models_metadata() {
     trial.report();
 }
 
-/// An empty tensor may have any number of rows. No memory is allocated for the names of so many classes.
+/// An empty tensor may have any number of rows. No memory is allocated for the names of that many classes.
 #[test]
 fn an_empty_tensor_may_have_any_number_of_rows() {
     let mut trial = Trial::new("classes", 1 << 20);

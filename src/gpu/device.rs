@@ -302,7 +302,7 @@ type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
 /// The errors of some commands, which a browser reports asynchronously.
-#[must_use = "errors that nobody asks for are lost"]
+#[must_use = "errors are lost unless `result` is called"]
 pub struct ErrorScope(Vec<PendingError>);
 
 impl ErrorScope {

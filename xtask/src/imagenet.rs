@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// File or URL in model_path of the public sources: Caffe, ONNX or safetensors
+    /// File or URL in place of the public sources: Caffe, ONNX or safetensors
     #[arg(long, value_name = "PATH|URL")]
     from: Option<String>,
 }
