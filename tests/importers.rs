@@ -1,8 +1,8 @@
 //! Imports files that other frameworks have written, runs them, and compares the results with those of the frameworks.
 //!
-//! `tests/make_models.py` writes the files to the folder that the environment variable `GOOGLENET_MODELS` names; `cargo
-//! xtask test importers` runs both. Without the variable, the tests print that they are skipped, and pass. The versions
-//! of the frameworks are in `tests/requirements.txt`.
+//! `tests/make_models.py` writes the files to the folder that the environment variable `GOOGLENET_MODELS` names;
+//! `cargo xtask test importers` runs both. Without the variable, the tests print that they are skipped, and pass. The
+//! versions of the frameworks are in `tests/requirements.txt`.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::Error;

@@ -376,8 +376,8 @@ fn filter_transform<V: Vector>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
     [g0, near.add(near_odd), near.sub(near_odd), far.add(far_odd), far.sub(far_odd), g2]
 }
 
-/// The input transform B' d B of one tile, for every channel. Point (i, j) of channel c is written to `to[(i * SIDE +
-/// j) * to_pitch + c]`.
+/// The input transform B' d B of one tile, for every channel. Point (i, j) of channel c is written to
+/// `to[(i * SIDE + j) * to_pitch + c]`.
 ///
 /// # Safety
 /// `from` must point to SIDE rows, `pitch` floats apart, of SIDE pixels, `step` floats apart. `to` must have room for
