@@ -1,8 +1,9 @@
-//! Makes the shaders ready to be built in: `$OUT_DIR/shaders.rs` has a `Shader` for each file of `shaders` and
-//! `shaders/software`. Comments and needless spaces are left out, since every byte of a shader is downloaded.
+//! Prepares the shaders for the build: writes `$OUT_DIR/shaders.rs`, with a `Shader` for each file in `shaders` and
+//! `shaders/software`. Comments and unnecessary spaces are removed, because every page downloads the text of the
+//! shaders.
 //!
-//! A line `//#include shared/texture.wgsl` names a piece that several shaders share. A piece is stored once, and joined
-//! with the shader when its module is made.
+//! A line `//#include shared/texture.wgsl` includes a piece that several shaders share. A piece is stored once, and put
+//! in front of a shader's own text when the shader module is created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,7 +26,7 @@ fn main() -> io::Result<()> {
     }
     let mut rust = String::new();
     for (name, text) in &shaders {
-        // A shader has no strings, so that `//` can only begin a comment.
+        // WGSL has no string literals, so `//` always begins a comment.
         let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
         let code: String = text.lines().map(code).collect::<Vec<_>>().join(" ");
         rust += &format!("const {}_TEXT: &str = {:?};\n", constant(name), squeezed(&code));
@@ -51,12 +52,13 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&out).join("shaders.rs"), rust)
 }
 
-/// A file's name as that of a constant: `software/pool.wgsl` as `SOFTWARE_POOL`.
+/// The name of a file's constant, such as `SOFTWARE_POOL` for `software/pool.wgsl`.
 fn constant(name: &str) -> String {
     name.trim_end_matches(".wgsl").replace('/', "_").to_uppercase()
 }
 
-/// One space where there must be one: between words, and between signs that would become another.
+/// Reduces white space to single spaces, and only where they are needed: between two words, and between two minus
+/// signs, which would otherwise become a decrement operator.
 fn squeezed(text: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut out = String::new();

@@ -1,6 +1,6 @@
-// Joining along channels: copies one input into its channels of the output, times its gain. One
-// dispatch an input, one thread an element.
-// Twin: src/cpu/ops/concat.rs.
+// Concatenation along channels: copies one input to its range of the output's channels, multiplied by its gain. There
+// is one dispatch for each input, with one thread for each element.
+// CPU twin: src/cpu/ops/concat.rs.
 
 //#include shared/invocation.wgsl
 
@@ -11,7 +11,7 @@ struct Params {
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
-    branch: u32, // whose gain
+    branch: u32, // the node whose gain applies
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

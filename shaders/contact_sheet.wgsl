@@ -1,34 +1,34 @@
-// Activations as a contact sheet, one tile a channel: `extent` finds each tile's least and greatest value,
-// `merge` those of the whole sheet, `draw` colours a band of the sheet's rows.
-// The specification: src/inspect/contact_sheet.rs. Twin: src/cpu/contact_sheet.rs.
+// Draws activations as a contact sheet with one tile for each channel. `extent` finds the smallest and largest value of
+// each tile, `merge` those of the whole sheet, and `draw` colours a band of the sheet's rows.
+// Specification: src/inspect/contact_sheet.rs. CPU twin: src/cpu/contact_sheet.rs.
 
 //#include shared/invocation.wgsl
 //#include shared/limits.wgsl
 
 struct Params {
-    first_pixel: u32, // of the picture drawn, in the batch
-    height: u32, // of the map
+    first_pixel: u32, // the first pixel of the picture in the batch
+    height: u32, // of the activations
     width: u32,
     offset: u32,
     stride: u32,
     tiles: u32,
-    columns: u32, // tiles side by side
-    scale: u32, // pixels of the sheet to a cell, each way
-    gap: u32, // pixels between tiles
+    columns: u32, // the number of tiles in a row
+    scale: u32, // the side of an activation on the sheet, in pixels
+    gap: u32, // the space between tiles, in pixels
     sheet_width: u32,
-    first_row: u32, // of this band of the sheet
-    rows: u32, // in this band
+    first_row: u32, // the first row of this band
+    rows: u32, // the number of rows of this band
     range: u32,
-    low: f32, // of a fixed range
+    low: f32, // the ends of a fixed range
     high: f32,
-    diverging: u32, // the range reaches as far below zero as above
+    diverging: u32, // whether the range is made symmetric around zero
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
 @group(0) @binding(2) var<storage, read> channels: array<u32>; // (tiles)
-@group(0) @binding(3) var<storage, read_write> extents: array<vec2f>; // (tiles + 1) least, greatest; the last is the sheet's
-@group(0) @binding(4) var<storage, read> table: array<u32>; // (256) RGBA, red in the low byte
+@group(0) @binding(3) var<storage, read_write> extents: array<vec2f>; // (tiles + 1) min, max; the last are the sheet's
+@group(0) @binding(4) var<storage, read> table: array<u32>; // (256) RGBA, with red in the low byte
 @group(0) @binding(5) var<storage, read_write> sheet: array<u32>; // (rows, sheet_width) RGBA
 
 const CHANNEL = 0u;
@@ -37,7 +37,7 @@ const FIXED = 2u;
 
 var<workgroup> part: array<vec2f, 64>;
 
-// The least and greatest value of all threads.
+// The smallest and largest value of all threads.
 fn reduce(thread: u32, value: vec2f) -> vec2f {
     part[thread] = value;
     workgroupBarrier();

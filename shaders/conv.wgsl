@@ -1,38 +1,41 @@
-// Convolution with bias and, where it follows, ReLU; zero padding.
+// Convolution with bias, optional ReLU and zero padding.
 //
-// An implicit matrix product: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p counts the output pixels
-// of the batch and k runs over a window row by row. Each thread makes a tile of pixels x channels in registers, by
-// products of 4x4 matrices: `conv16x8`, `conv8x8`, `conv4x8` and `conv4x4` are named after it. They read four
-// channels at a time; `conv` takes any number of them. A workgroup has LANES threads along the channels and ROWS
-// along the pixels; in `sliced8x8` and so on, SLICES threads share the sum over k of one tile.
+// This is an implicit GEMM: y[p, o] = b[o] + sum over k of x[p, k] * w[k, o], where p runs over the output pixels of
+// the batch, and k over the cells and channels of a window, row by row. Each thread computes a register tile of pixels
+// x channels by products of 4x4 matrices; `conv16x8`, `conv8x8`, `conv4x8` and `conv4x4` are named after their tiles.
+// They need channels in multiples of four, whereas `conv` supports any number. A workgroup has LANES threads along the
+// channels and ROWS along the pixels. In `sliced8x8`, `sliced4x8` and `sliced4x4`, SLICES threads share the sum over k
+// of one tile.
 //
-// Activations, weights and products are in f16 where the device computes so; sums are in f32.
+// Activations, weights and products are in f16 where the device computes in f16; sums are always in f32.
 //
-// No function returns early: a driver's compiler may take minutes for what becomes of that once all is inlined.
-// Up to three layers of one input are one product, whose channels go to one buffer for each layer. `conv_pool` is a 1x1
-// convolution of the output of a max pool, and writes both; `conv_norm` writes the output of a convolution and that
-// after lrn.wgsl's normalisation. software/conv.wgsl has the kernels that only software adapters run.
-// Twin: src/cpu/ops/conv.rs.
+// No function returns early, because some drivers take minutes to compile early returns after inlining.
+//
+// Up to three layers with the same input are computed as one product, whose channels are written to one buffer for each
+// layer. `conv_pool` computes a 1x1 convolution of the output of a max pool, and writes both outputs. `conv_norm`
+// writes the output of a convolution, and that output normalised as in lrn.wgsl. Kernels that only software adapters
+// run are in software/conv.wgsl.
+// CPU twin: src/cpu/ops/conv.rs.
 
 //#include shared/limits.wgsl
 //#include shared/conv_tile.wgsl
 
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
 @group(0) @binding(1) var<storage, read> x4: array<real4>; // (N, H, W, x_stride/4), the same buffer
-@group(0) @binding(2) var<storage, read> w: array<weight4>; // (Kh, Kw, Cin filled up to fours, vec4_channels)
+@group(0) @binding(2) var<storage, read> w: array<weight4>; // (Kh, Kw, Cin padded to a multiple of four, vec4_channels)
 
-// Sums of the slices of a tile.
+// The partial sums of the threads that share a tile.
 var<workgroup> parts: array<mat4x4f, LANES * ROWS * SLICES>;
 
-// The window of one output pixel: where it starts in the input, and in which picture.
+// The window of one output pixel: its first row and column in the input, and its picture.
 struct Origin {
-    row: i32, // of the first row of its picture, among all pictures'
+    row: i32, // the first row of the picture, counted over the batch
     y: i32,
     x: i32,
 }
 
 fn origin(pixel: u32) -> Origin {
-    // What is past the end is computed and thrown away: as the last pixel, so that all of it can be read.
+    // Pixels past the end repeat the last pixel, so that all reads are in bounds. They are not stored.
     let inside = min(pixel, p.pixels - 1u);
     let row = inside / p.out_width;
     let image = row / p.out_height;
@@ -41,17 +44,17 @@ fn origin(pixel: u32) -> Origin {
     return Origin(i32(image * p.height), i32(y) - i32(p.pad_y), i32(x) - i32(p.pad_x));
 }
 
-// Further below zero than any line is long.
+// Marks cells outside the input: still negative after the largest offset within a row has been added.
 const NOWHERE = -0x40000000;
 
-// Where line ky of a window begins; NOWHERE outside the input.
+// The index of the first cell of row ky of a window; NOWHERE if the row is outside the input.
 fn line(o: Origin, ky: u32) -> i32 {
     let iy = o.y + i32(ky);
     let at = ((o.row + iy) * i32(p.width) + o.x) * i32(p.x_stride) + i32(p.x_offset);
     return select(NOWHERE, at, u32(iy) < p.height);
 }
 
-// Where the channels of a window's cell in column kx of its line begin; less than zero outside the input.
+// The index of the first channel of the cell in column kx of a window's row; negative if it is outside the input.
 fn cell(o: Origin, line: i32, kx: u32) -> i32 {
     return select(NOWHERE, line + i32(kx * p.x_stride), u32(o.x + i32(kx)) < p.width);
 }
@@ -68,12 +71,12 @@ fn fetch4(cells: vec4i, vec4_channel: u32) -> mat4x4f {
     return mat4x4f(fetch(cells.x, vec4_channel), fetch(cells.y, vec4_channel), fetch(cells.z, vec4_channel), fetch(cells.w, vec4_channel));
 }
 
-// The weights of four steps of k for four channels.
+// The weights of four consecutive k for four output channels.
 fn weights(at: u32) -> weight4x4 {
     return weight4x4(w[at], w[at + p.vec4_channels], w[at + 2u * p.vec4_channels], w[at + 3u * p.vec4_channels]);
 }
 
-// The sum of all slices, in the first of them.
+// The sum over all slices. Only the threads of the first slice get it.
 fn sum_slices(sum: mat4x4f, thread: u32) -> mat4x4f {
     parts[thread] = sum;
     workgroupBarrier();
@@ -93,7 +96,7 @@ fn put(pixel: u32, vec4_channel: u32, sum: mat4x4f, slice: u32) {
     }
 }
 
-// The windows of four output pixels.
+// The windows of four consecutive output pixels.
 struct Origins {
     a: Origin,
     b: Origin,
@@ -365,9 +368,9 @@ fn conv(
     }
 }
 
-const POOLED = 512u; // fours of channels that a workgroup holds
+const POOLED = 512u; // the number of vectors of four channels that a workgroup holds
 
-// (POOLED / pixels, pixels): what the pool makes of some channels of the workgroup's pixels.
+// (POOLED / pixels, pixels): the pool's output for a block of channels and the workgroup's pixels.
 var<workgroup> pooled: array<vec4f, POOLED>;
 
 fn greatest(o: Origin, vec4_channel: u32) -> vec4f {
@@ -427,7 +430,7 @@ fn conv_pool(
     put(at.x, at.y + LANES, s1, at.z);
 }
 
-// Normalises four channels of a pixel, whose neighbours the workgroup has stored.
+// Normalises four channels of a pixel. The workgroup has already stored the convolution's output for all channels.
 fn normalise(pixel: u32, vec4_channel: u32) {
     if (pixel < p.pixels) & (vec4_channel < p.vec4_channels) {
         let start = (pixel * p.to[0].stride + p.to[0].offset) / 4u;
@@ -435,7 +438,7 @@ fn normalise(pixel: u32, vec4_channel: u32) {
         var sum = vec4f();
         for (var j = max(c, p.before) - p.before; j < min(c + p.after + 4u, p.vec4_channels * 4u); j++) {
             let value = f32(y0q[start + j / 4u][j % 4u]);
-            // Of which of the four channels it is in the window.
+            // Whether channel j is in the window of each of the four channels.
             let after = vec4i(i32(j)) - vec4i(vec4u(c) + vec4u(0u, 1u, 2u, 3u));
             let near = (after >= vec4i(-i32(p.before))) & (after <= vec4i(i32(p.after)));
             sum += select(vec4f(), vec4f(value * value), near);

@@ -1,6 +1,7 @@
-// Fully connected layer with bias and, where it follows, ReLU: y[n, o] = b[o] + sum over i of
-// x[n, i] * w[i, o], where i runs over a picture's H, W, C. A workgroup makes 32 outputs of one
-// picture; its threads share the sum, 32 to four outputs. Twin: src/cpu/ops/dense.rs.
+// Fully connected layer with bias and optional ReLU: y[n, o] = b[o] + sum over i of x[n, i] * w[i, o], where i runs
+// over H, W and C of a picture. A workgroup computes 32 outputs of one picture; 32 threads share the sum of four
+// outputs.
+// CPU twin: src/cpu/ops/dense.rs.
 
 struct Params {
     inputs: u32, // H * W * C
@@ -20,8 +21,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (Out/4)
 @group(0) @binding(4) var<storage, read_write> y: array<real>; // (N, y_stride)
 
-const QUADS = 8u; // groups of four outputs a workgroup makes
-const PARTS = 32u; // threads that share one sum
+const QUADS = 8u; // the number of groups of four outputs in a workgroup
+const PARTS = 32u; // the number of threads that share one sum
 const THREADS = 256u;
 
 var<workgroup> part: array<vec4f, 256>; // (PARTS, QUADS)

@@ -1,6 +1,7 @@
-// Local response normalisation across channels: y = x / (k + alpha/size * sum of x^2)^beta, where the sum runs over
-// `size` channels around this one. In `lrn` a thread makes one element, in `lrn4`, for sizes up to 8, four channels.
-// Twin: src/cpu/ops/lrn.rs.
+// Local response normalisation across channels: y = x / (k + alpha/size * sum of x^2)^beta, where the sum runs over a
+// window of `size` channels around the current one. In `lrn`, a thread computes one element; in `lrn4`, for sizes up to
+// 8, a thread computes four channels.
+// CPU twin: src/cpu/ops/lrn.rs.
 
 //#include shared/invocation.wgsl
 //#include shared/lrn_window.wgsl

@@ -1,9 +1,9 @@
-// What the adapter can do at best, for a benchmark to compare with: `multiply` only multiplies and adds in registers,
-// `copy` only moves memory. Driven by src/gpu/peak.rs.
+// Measures the peak performance of an adapter: `multiply` only multiplies and adds in registers, `copy` only copies
+// memory. Run by src/gpu/peak.rs.
 
 struct Params {
-    rounds: u32, // of `multiply`
-    count: u32, // vectors that `copy` moves
+    rounds: u32, // the number of rounds of `multiply`
+    count: u32, // the number of vectors that `copy` copies
     factor: f32,
     summand: f32,
 }
@@ -14,7 +14,8 @@ struct Params {
 
 const THREADS = 256u;
 
-// Eight chains of vectors a thread, so that none waits for its own last result: 32 multiply-adds a round.
+// Each thread has eight independent chains of vectors, so that no instruction waits for the previous result. That makes
+// 32 multiply-adds in each round.
 @compute @workgroup_size(THREADS)
 fn multiply(@builtin(global_invocation_id) at: vec3u) {
     let a = vec4f(p.factor);

@@ -1,5 +1,6 @@
-// Pooling: the greatest or the mean value of a window. In `pool` a thread makes one element of the output, in `pool4`
-// four channels of it. Padding never wins a maximum; a mean divides by what `mode` says. Twin: src/cpu/ops/pool.rs.
+// Pooling: the maximum or the mean of each window. In `pool`, a thread computes one element of the output; in `pool4`,
+// a thread computes four channels. Padding never counts in a maximum; `mode` decides what a mean divides by.
+// CPU twin: src/cpu/ops/pool.rs.
 
 //#include shared/invocation.wgsl
 //#include shared/limits.wgsl

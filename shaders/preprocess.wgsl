@@ -1,19 +1,19 @@
-// From a picture to the network's input: antialiased resize along rows (`across`), then along
-// columns with normalisation (`down`). The taps say which inputs make each output and with what
-// weight; transparent pixels lie on white; where there are no taps the input is the mean colour,
-// which is zero. The specification, and the twin: src/model/preprocess.rs.
+// Preprocesses a picture to the network's input: antialiased resampling along rows (`across`), then along columns with
+// normalisation (`down`). The taps list the input pixels and the weights of each output pixel. Transparent pixels are
+// drawn on white. Output pixels without taps get the mean colour, which is zero after normalisation.
+// Specification and CPU twin: src/model/preprocess.rs.
 
 //#include shared/invocation.wgsl
 
 struct Params {
-    width: u32, // of the picture
-    first_row: u32, // of the picture that was uploaded
-    rows: u32, // uploaded
-    size: u32, // of the network's input, each way
-    image: u32, // place in the batch
+    width: u32, // the width of the picture
+    first_row: u32, // the first row of the picture that was uploaded
+    rows: u32, // the number of rows that were uploaded
+    size: u32, // the width and height of the network's input
+    image: u32, // the picture's place in the batch
     y_offset: u32,
     y_stride: u32,
-    // For each input channel: which of red, green and blue it reads, factor and offset.
+    // For each input channel: the colour that it reads (red, green or blue), the factor and the offset.
     from_0: u32,
     from_1: u32,
     from_2: u32,
@@ -26,9 +26,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> spans: array<u32>; // (2, size, 3): across then down; first, count, start of weights
-@group(0) @binding(2) var<storage, read> weights: array<f32>; // those of every span, one after another
-@group(0) @binding(3) var<storage, read> pixels: array<u32>; // (rows, width) RGBA, red in the low byte
+@group(0) @binding(1) var<storage, read> spans: array<u32>; // (2, size, 3): x, then y; first pixel, count, first weight
+@group(0) @binding(2) var<storage, read> weights: array<f32>; // the weights of all spans, one span after the other
+@group(0) @binding(3) var<storage, read> pixels: array<u32>; // (rows, width) RGBA, with red in the low byte
 @group(0) @binding(4) var<storage, read_write> narrow: array<vec4f>; // (rows, size) red, green, blue, unused
 @group(0) @binding(5) var<storage, read_write> y: array<real>; // (N, size, size, y_stride)
 

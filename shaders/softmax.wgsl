@@ -1,6 +1,6 @@
-// Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup takes one pixel.
-// The probabilities are written twice: as activations, and in f32 to the buffer that is read back.
-// Twin: src/cpu/ops/softmax.rs.
+// Softmax over channels: y = exp(x - max) / sum of exp(x - max). A workgroup computes one pixel. The probabilities are
+// written twice: as activations, and in f32 to the buffer that is read back.
+// CPU twin: src/cpu/ops/softmax.rs.
 
 //#include shared/limits.wgsl
 
@@ -11,13 +11,13 @@ struct Params {
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
-    first: u32, // of head_outputs
+    first: u32, // the index of this layer's first value in head_outputs
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)
 @group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
-@group(0) @binding(3) var<storage, read_write> head_outputs: array<f32>; // (N, H, W, channels) of each layer
+@group(0) @binding(3) var<storage, read_write> head_outputs: array<f32>; // (N, H, W, channels) of each head
 
 const THREADS = 256u;
 

@@ -1,26 +1,27 @@
-// Statistics of activations: `channels` finds each channel's mean, greatest and least value and its share of zeros, `map`
-// picks one channel's values.
-// The specification: src/inspect/statistics.rs. Twin: src/cpu/statistics.rs.
+// Statistics of activations: `channels` computes the mean, the maximum, the minimum and the share of zeros of each
+// channel; `map` extracts the values of one channel.
+// Specification: src/inspect/statistics.rs. CPU twin: src/cpu/statistics.rs.
 
 //#include shared/limits.wgsl
 
 struct Params {
-    first_pixel: u32, // of the picture, in the batch
-    pixels: u32, // of the map
+    first_pixel: u32, // the first pixel of the picture in the batch
+    pixels: u32, // the number of pixels of one picture
     channels: u32,
     offset: u32,
     stride: u32,
-    channel: u32, // the one that `map` picks
+    channel: u32, // the channel that `map` extracts
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, stride)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (channels, 4), or (pixels)
 
-// Channels lie side by side: as many threads read along them as a line of memory holds, and as many down the pixels.
+// Adjacent threads read adjacent channels: 16 threads along the channels, which is one cache line, and 16 along the
+// pixels.
 const SIDE = 16u;
 
-var<workgroup> part: array<vec4f, 256>; // sum, greatest, least, zeros
+var<workgroup> part: array<vec4f, 256>; // sum, maximum, minimum, number of zeros
 
 fn merged(a: vec4f, b: vec4f) -> vec4f {
     return vec4f(a.x + b.x, max(a.y, b.y), min(a.z, b.z), a.w + b.w);

@@ -1,7 +1,8 @@
-//! The CPU engine: SIMD128 in the browser, the widest vectors there are natively, on as many threads as a pool has.
+//! The CPU engine: SIMD128 in the browser, the widest vectors of the machine natively, and as many threads as the pool
+//! has.
 //!
-//! Weights are packed once, at load. Buffers, scratch and the division of the work are made once a plan; a run
-//! allocates only the tensors it hands out.
+//! Weights are packed once, when a model is loaded. Buffers, scratch memory and the division into tasks are made once
+//! for each plan; a run allocates only the tensors that it returns.
 
 mod contact_sheet;
 mod gemm;
@@ -36,13 +37,13 @@ use threads::ThreadPool;
 use view::View;
 use web_time::Instant;
 
-/// A model's weights packed for this machine, and the plan in force with its buffers.
+/// A model whose weights are packed for this machine, and the current plan with its buffers.
 pub struct Cpu {
     isa: Isa,
     pool: ThreadPool,
     preprocess: Preprocess,
     network: Network,
-    /// One a node.
+    /// One layer for each node.
     layers: Vec<Layer>,
     inputs: Vec<NodeId>,
     /// The node of each head's probabilities.
@@ -50,29 +51,29 @@ pub struct Cpu {
     prepared: Option<Prepared>,
 }
 
-/// A plan with all that running it takes.
+/// A plan with everything that a run needs.
 struct Prepared {
     plan: Plan,
-    /// One a buffer of the plan.
+    /// One for each buffer of the plan.
     buffers: Vec<Buffer>,
-    /// One a step that slides a window.
+    /// One for each step; `Some` for operations with a sliding window.
     geometry: Vec<Option<Geometry>>,
     groups: Vec<Group>,
-    /// What each round of tasks does: the next begins when the last of a round has ended.
+    /// The tasks of each round. A round begins after all tasks of the previous round have ended.
     rounds: Vec<Vec<Task>>,
     scratch: Scratch,
-    /// Nanoseconds that each step took in the run that is timed, all threads' together.
+    /// The nanoseconds of each step in the current timed run, summed over all threads.
     times: Vec<AtomicU64>,
 }
 
-/// A node: its name, what it does, and the nodes it reads.
+/// A node: its name, its operation, and the nodes that it reads.
 struct Layer {
     name: String,
     kernel: Kernel,
     inputs: Vec<NodeId>,
 }
 
-/// An operation with its weights.
+/// An operation with its packed weights.
 enum Kernel {
     Input,
     Conv(Conv),
@@ -85,7 +86,7 @@ enum Kernel {
     Softmax,
 }
 
-/// A piece of memory for each thread, as much as the hungriest task needs.
+/// One scratch buffer for each thread, as large as the largest task needs.
 struct Scratch(Vec<(AtomicBool, Buffer)>);
 
 #[allow(unsafe_code, reason = "each thread has a scratch buffer of its own")]
@@ -95,12 +96,12 @@ impl Scratch {
         Some(Scratch(buffers.into_iter().map(|buffer| (AtomicBool::new(false), buffer)).collect()))
     }
 
-    /// Lends a piece that nobody has. There are as many as threads, so that one is free sooner or later.
+    /// Calls `f` with a buffer that no other thread uses. There are as many buffers as threads, so one becomes free.
     fn with<T>(&self, f: impl FnOnce(&mut [f32]) -> T) -> T {
         loop {
             for (taken, buffer) in &self.0 {
                 if taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    // SAFETY: the flag is ours until it is cleared.
+                    // SAFETY: this thread has set the flag, so no other thread uses the buffer.
                     let result = f(unsafe { buffer.write() });
                     taken.store(false, Ordering::Release);
                     return result;
@@ -119,7 +120,8 @@ impl Layer {
 
 #[allow(unsafe_code, reason = "tasks write their own part of buffers that the plan keeps apart")]
 impl Cpu {
-    /// Packs the model's weights for the instruction set found here. The pool shares the steps.
+    /// Packs the model's weights for the best instruction set of this machine. The threads of the pool share the work.
+    /// Fails where a weight is missing.
     pub fn new(model: &Model, pool: ThreadPool) -> Result<Self> {
         let network = &model.network;
         let isa = Isa::detect();
@@ -161,23 +163,23 @@ impl Cpu {
         })
     }
 
-    /// The instruction set, as a person reads it.
+    /// The name of the instruction set.
     pub fn adapter(&self) -> String {
         self.isa.to_string()
     }
 
-    /// Threads that share a step.
+    /// The number of threads that share the work.
     pub fn threads(&self) -> usize {
         self.pool.size()
     }
 
-    /// Takes another pool; the plan must be prepared anew.
+    /// Uses another pool. The plan must be prepared again.
     pub fn set_pool(&mut self, pool: ThreadPool) {
         self.prepared = None;
         self.pool = pool;
     }
 
-    /// How a node is computed.
+    /// The algorithm that computes a node, and its number of multiply-adds.
     pub fn algorithm(&self, id: NodeId) -> Algorithm {
         let node = self.network.node(id);
         let (algorithm, executed) = match &self.layers[id].kernel {
@@ -191,8 +193,8 @@ impl Cpu {
         Algorithm { algorithm, executed }
     }
 
-    /// Takes on a plan: makes its buffers, divides its work, and makes the scratch its tasks need. [`Error::Memory`]
-    /// where there is no room for them.
+    /// Prepares a plan: allocates its buffers, divides its work into tasks, and allocates scratch memory. Fails with
+    /// [`Error::Memory`] if there is not enough memory, and with [`Error::Shape`] if the engine cannot compute a step.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         self.prepared = None;
         let mut geometry = Vec::with_capacity(plan.steps.len());
@@ -218,7 +220,7 @@ impl Cpu {
         let rounds: Vec<Vec<Task>> = schedule::rounds(&self.network, plan, &groups)
             .into_iter()
             .map(|mut round| {
-                // What takes longest first, so that the short tasks fill the end.
+                // The longest tasks come first, so that short tasks fill the gaps at the end.
                 round.sort_by_key(|&group| std::cmp::Reverse(extents[group].cost));
                 round.into_iter().flat_map(|group| schedule::cut(group, &extents[group], threads)).collect()
             })
@@ -235,13 +237,13 @@ impl Cpu {
         Ok(())
     }
 
-    /// How a group's work can be cut.
+    /// How a group's work can be divided.
     fn extent(&self, plan: &Plan, group: &Group) -> Extent {
         let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
         let out = steps[0].writes.shape;
         let cost = |step: &Step| {
             let batch = plan.batch as u64;
-            // A value moved takes about as long as two multiply-adds.
+            // Reading or writing a value takes about as long as two multiply-adds.
             batch * self.algorithm(step.node).executed
                 + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
         };
@@ -258,7 +260,7 @@ impl Cpu {
                     multiple: if lines { 1 } else { 8 },
                     panels,
                     prefer_pieces: lines || conv.pieces(out) > 16 * panels,
-                    // Winograd's input is transformed for each part anew.
+                    // Each part of the channels repeats the Winograd input transform.
                     repeats: matches!(conv.algorithm(), conv::Algorithm::Winograd(_)),
                     cost,
                 }
@@ -285,7 +287,7 @@ impl Cpu {
         }
     }
 
-    /// Floats that a task of so many pieces needs beside input and output.
+    /// The number of scratch floats that a task of this many pieces needs.
     fn scratch(&self, step: &Step, geometry: Option<&Geometry>, pieces: usize) -> usize {
         let x = step.reads[0].shape;
         match (&self.layers[step.node].kernel, geometry) {
@@ -295,7 +297,8 @@ impl Cpu {
         }
     }
 
-    /// Runs the plan, or what of it is stale. `gains` has one factor a node, which joins apply to what they read.
+    /// Runs the plan, or the stale part of it. `gains` has one factor for each node, by which concatenations multiply
+    /// their inputs.
     pub fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
         let prepared = self.prepared.as_ref().ok_or_else(unprepared)?;
         let plan = &prepared.plan;
@@ -316,7 +319,8 @@ impl Cpu {
                 if !due(&tasks[i]) {
                     return;
                 }
-                // SAFETY: the tasks of a round divide its output among them, and none reads what another writes.
+                // SAFETY: the tasks of a round write disjoint parts, and no task reads what another task of the round
+                // writes.
                 prepared.scratch.with(|scratch| unsafe { self.task(prepared, &tasks[i], gains, timed, scratch) });
             });
         }
@@ -331,10 +335,10 @@ impl Cpu {
         Ok(Run { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
     }
 
-    /// Fills the input nodes' buffers.
+    /// Writes the input to the buffers of the input nodes.
     fn load(&self, prepared: &Prepared, input: Input<'_>) -> Result<()> {
         for (i, &id) in self.inputs.iter().enumerate() {
-            // SAFETY: no task runs.
+            // SAFETY: no task is running.
             let buffer = unsafe { prepared.buffers[prepared.plan.places[id].buffer].write() };
             match input {
                 Input::Images(images, crop) => {
@@ -355,14 +359,16 @@ impl Cpu {
         Ok(())
     }
 
+    /// Runs one task.
+    ///
     /// # Safety
-    /// Nothing else writes what the task reads, or uses what it writes.
+    /// No other thread may write what the task reads, or access what it writes.
     unsafe fn task(&self, prepared: &Prepared, task: &Task, gains: &[f32], timed: bool, scratch: &mut [f32]) {
         let group = &prepared.groups[task.group];
         let Task { pieces, panels, .. } = task;
         let mut apply = |step: usize, pieces: Range<usize>, panels: Range<usize>| {
             let start = timed.then(Instant::now);
-            // SAFETY: the caller's, for each step of the group.
+            // SAFETY: guaranteed by the caller for every step of the group.
             unsafe { self.apply(prepared, step, gains, pieces, panels, scratch) };
             if let Some(start) = start {
                 prepared.times[step].fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -373,11 +379,11 @@ impl Cpu {
             && let Kernel::MaxPool(_) = self.layers[prepared.plan.steps[pool].node].kernel
         {
             apply(pool, pieces.clone(), 0..1);
-            // Lines of the pool are pixels of the convolution.
+            // A line of the pool's output is a row of pixels for the convolution.
             let width = prepared.plan.steps[pool].writes.shape.w;
             return apply(conv, pieces.start * width..pieces.end * width, 0..panels_of(conv).unwrap_or(0));
         }
-        // Panels are counted on from sibling to sibling.
+        // The panels of siblings are numbered consecutively.
         let mut first = 0;
         for &step in group {
             let count = panels_of(step).unwrap_or(panels.end);
@@ -389,8 +395,10 @@ impl Cpu {
         }
     }
 
+    /// Runs pieces and panels of one step.
+    ///
     /// # Safety
-    /// As [`Cpu::task`].
+    /// The same as for [`Cpu::task`].
     unsafe fn apply(
         &self,
         prepared: &Prepared,
@@ -403,11 +411,11 @@ impl Cpu {
         let Prepared { plan, buffers, geometry, .. } = prepared;
         let (step, g) = (&plan.steps[step], geometry[step].as_ref());
         let layer = &self.layers[step.node];
-        // SAFETY: the caller's: nothing writes what is read here.
+        // SAFETY: the caller guarantees that no other thread writes what is read here.
         let view = |place: &Place| View::new(unsafe { buffers[place.buffer].read() }, *place);
         let x = view(&step.reads[0]);
         let out = buffers[step.writes.buffer].out(step.writes);
-        // SAFETY: the caller's, for each of them.
+        // SAFETY: guaranteed by the caller for every kernel.
         unsafe {
             match (&layer.kernel, g) {
                 (Kernel::Conv(conv), Some(g)) => conv.run(g, x, out, pieces, panels, scratch),
@@ -427,13 +435,13 @@ impl Cpu {
                 }
                 (Kernel::Dense(dense), _) => dense.run(x, out, panels),
                 (Kernel::Softmax, _) => softmax::run(self.isa, x, out, pieces),
-                // `prepare` gave a geometry to each that slides, and inputs are no steps.
+                // Unreachable: `prepare` computes the geometry of every sliding window, and inputs are not steps.
                 (Kernel::Input | Kernel::Conv(_) | Kernel::MaxPool(_) | Kernel::AvgPool { .. }, _) => {}
             }
         }
     }
 
-    /// What a node gave in the last run.
+    /// The activations of the last run at a place.
     pub fn read(&self, place: Place) -> Result<Tensor> {
         let view = self.view(place)?;
         let mut tensor = Tensor::zeros(place.shape);
@@ -443,19 +451,19 @@ impl Cpu {
         Ok(tensor)
     }
 
-    /// Channels of what a node gave, as RGBA rows of [`Sheet::size`].
+    /// Draws the activations of the last run at a place as a contact sheet, as RGBA rows of [`Sheet::size`].
     pub fn draw(&self, place: Place, sheet: &Sheet) -> Result<Vec<u8>> {
         contact_sheet::draw(self.view(place)?, sheet)
     }
 
-    /// Numbers of what stands in a place, for a picture of the batch.
+    /// Statistics of the activations of the last run at a place, for one picture of the batch.
     pub fn stats(&self, place: Place, image: usize, stats: Stats) -> Result<Vec<f32>> {
         Ok(statistics::stats(self.view(place)?, image, stats))
     }
 
     fn view(&self, place: Place) -> Result<View<'_>> {
         let buffer = self.prepared.as_ref().and_then(|p| p.buffers.get(place.buffer)).ok_or_else(unprepared)?;
-        // SAFETY: only `run` writes, and it has the engine to itself.
+        // SAFETY: only `run` writes to buffers, and it borrows the engine exclusively.
         Ok(View::new(unsafe { buffer.read() }, place))
     }
 }

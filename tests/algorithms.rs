@@ -1,15 +1,17 @@
-//! How the CPU path computes each layer of GoogLeNet, and what that executes: a table that only a decision changes.
+//! The algorithm by which the CPU engine computes each layer of GoogLeNet, and the multiply-adds that it executes.
+//! These change only when the choice of algorithms is changed on purpose.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::engine::{Backend, Engine};
 use googlenet::model::Model;
 use pollster::block_on;
 
-/// The algorithm by the end of a convolution's name and the height of its output.
+/// The algorithm of a convolution, by the end of its name and the height of its output.
 fn expected(layer: &str, height: usize) -> &'static str {
     match layer.rsplit('/').next().unwrap() {
         "7x7_s2" => "phases, Winograd F(3,4)",
-        // A tile of 4x4 outputs leaves half of a 7x7 map's tiles empty, and has over twice the weights to fetch.
+        // Tiles of 4x4 outputs would leave half of the tiles of a 7x7 map empty, and need more than twice as many
+        // weights.
         "3x3" if height > 7 => "Winograd F(4,3)",
         "3x3" => "Winograd F(2,3)",
         "5x5" => "Winograd F(2,5)",
@@ -33,8 +35,9 @@ fn each_layer_has_its_algorithm() {
         assert_eq!(how.algorithm, expected(&node.name, node.shape.h), "{}", node.name);
         match how.algorithm.as_str() {
             "GEMM" => assert_eq!(how.executed, network.macs(id), "{}", node.name),
-            // Of the direct algorithm's, the most that each scheme saves: 36 products for 16 times 9, 16 for 4 times 9,
-            // 36 for 4 times 25; for the first layer 36 times 12 for 9 times 147.
+            // The largest possible ratio of the direct algorithm's multiply-adds to those of each Winograd scheme: 36
+            // products replace 16 * 9, 16 replace 4 * 9, 36 replace 4 * 25, and in the first layer 36 * 12 replace 9 *
+            // 147.
             scheme => {
                 let saved = network.macs(id) as f64 / how.executed as f64;
                 let most = match scheme {
@@ -49,6 +52,6 @@ fn each_layer_has_its_algorithm() {
         direct += network.macs(id);
         executed += how.executed;
     }
-    // In millions: what is left of the direct algorithm's work.
+    // Millions of multiply-adds.
     assert_eq!((direct / 1_000_000, executed / 1_000_000), (1568, 726));
 }

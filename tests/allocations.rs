@@ -1,4 +1,4 @@
-//! A run on the CPU allocates only what it hands out.
+//! A run on the CPU allocates only what it returns.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::engine::{Backend, Engine, Options};
@@ -15,17 +15,17 @@ struct Counting;
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the system's allocator does it all.
+// SAFETY: all calls are forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -43,7 +43,7 @@ fn engine(threads: usize) -> Engine {
     .unwrap()
 }
 
-// One test, since the counters are the process's.
+// This file has only one test, because the counters are for the whole process.
 #[test]
 fn a_run_allocates_what_it_hands_out() {
     for threads in [1, 2] {
@@ -57,12 +57,12 @@ fn a_run_allocates_what_it_hands_out() {
             assert_eq!(output.heads.len(), 3);
             (after.0 - before.0, after.1 - before.1)
         };
-        // The first run makes the plan, with its buffers and tasks.
+        // The first run makes the plan with its buffers and tasks.
         let first = run();
         assert!(first.1 > 10 << 20, "the counting works: {first:?}");
         let (count, bytes) = run();
         println!("{threads} threads: {count} allocations of {bytes} bytes a run");
-        // Three heads with their names and ten probabilities each, and the lists that hold them.
+        // Three heads, each with its name and ten probabilities, and the vectors that hold them.
         assert!(count <= 20 && bytes <= 2048, "{threads} threads: {count} allocations of {bytes} bytes");
         assert_eq!(run(), (count, bytes));
     }

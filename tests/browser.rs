@@ -1,4 +1,4 @@
-//! Every operation in a browser, against the f64 reference: on WebGPU and in wasm.
+//! Every operation in a browser, on WebGPU and in WebAssembly, compared with the f64 reference.
 #![cfg(target_arch = "wasm32")]
 
 mod common;
@@ -8,16 +8,16 @@ use googlenet::engine::Backend::{Auto, Gpu};
 use googlenet::engine::{Engine, Options};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
-// Where the page runs its engine too.
+// The page runs its engine in a dedicated worker, too.
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-/// As many cases of an operation as a software adapter runs in seconds, spread over the list. The whole
-/// list runs natively.
-const HANDFUL: usize = 3;
+/// The number of cases of each operation on the GPU, spread over the list, because software adapters are slow. The
+/// native tests run all cases.
+const CASES_ON_GPU: usize = 3;
 
-/// Checks every case in wasm, a handful on the GPU. A failure ends the test with what differs.
+/// Checks every case on the CPU, or a few cases on the GPU. Panics with the difference if a check fails.
 async fn check_all(options: Options, cases: Vec<Case>) {
-    let step = if options.backend == Gpu { cases.len().div_ceil(HANDFUL) } else { 1 };
+    let step = if options.backend == Gpu { cases.len().div_ceil(CASES_ON_GPU) } else { 1 };
     for case in cases.iter().step_by(step) {
         if let Err(difference) = check(options, case).await {
             panic!("{difference}");
@@ -36,12 +36,12 @@ macro_rules! operations {
             }
 
             #[wasm_bindgen_test]
-            async fn gpu_by_hardwares_kernels() {
+            async fn gpu_with_hardware_kernels() {
                 check_all(HARDWARE, cases::$name()).await;
             }
 
             #[wasm_bindgen_test]
-            async fn gpu_by_softwares_kernels() {
+            async fn gpu_with_software_kernels() {
                 check_all(SOFTWARE, cases::$name()).await;
             }
         }
@@ -57,9 +57,9 @@ async fn stats() {
     }
 }
 
-/// webdriver.json asks for Chromium's software adapter.
+/// `webdriver.json` requests Chromium's software adapter.
 #[wasm_bindgen_test]
-async fn the_adapter_is_what_it_says() {
+async fn the_adapter_is_reported() {
     let case = &cases::softmax()[0];
     let engine = |backend| async move { Engine::new(case.model().unwrap(), backend).await.unwrap().info().clone() };
     let gpu = engine(Gpu).await;

@@ -1,4 +1,4 @@
-//! The built program: its answers, and that everything that can go wrong is one clear line.
+//! The command line: its output, and that every error is reported in one clear line.
 #![cfg(not(target_arch = "wasm32"))]
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ fn run(args: &[&str]) -> Output {
     googlenet().args(args).output().unwrap()
 }
 
-/// A file of this test's own.
+/// Writes a file for this test only, and returns its path.
 fn scratch(name: &str, bytes: &[u8]) -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, bytes).unwrap();
@@ -35,13 +35,13 @@ fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-/// What went wrong, a line each, without the notes about what was assumed.
+/// The lines of the error output, without notes about assumptions.
 fn complaints(output: &Output) -> Vec<&str> {
     let lines = std::str::from_utf8(&output.stderr).unwrap().lines();
     lines.filter(|line| !line.starts_with("note: ")).collect()
 }
 
-/// The command fails with one line that says all of this, and says nothing else.
+/// Checks that the command fails with a single line that contains all of these texts, and prints nothing else.
 fn fails(args: &[&str], says: &[&str]) {
     let output = run(args);
     assert!(!output.status.success(), "{args:?} succeeded");
@@ -100,7 +100,7 @@ fn photographs_are_recognised_as_json() {
             assert!(difference.abs() <= 0.02, "{name} on {backend}: off by {difference}");
             assert!(!top[0]["label"].as_str().unwrap().is_empty());
         }
-        // What the file does not say is said.
+        // Assumptions that are not stated in the file are reported.
         let notes = String::from_utf8_lossy(&output.stderr);
         assert!(notes.contains("BGR 0..255 minus (104, 117, 123)") && notes.contains("ImageNet's are taken"));
     }
@@ -159,7 +159,7 @@ fn a_benchmark_is_written_as_json_and_its_choices_are_kept() {
     assert_eq!((&row["variant"], &row["batch"], &row["peak"]), (&"keras".into(), &2.into(), &Value::Null));
     let step = row["steps"].as_array().unwrap().iter().find(|step| step["node"] == "conv2/3x3").unwrap();
     assert_eq!((step["macs"].as_u64(), step["ms"].as_f64() > Some(0.0)), (Some(2 * 346_816_512), true));
-    // Reads 56x56x64, has 3x3x64x192 weights and 192 biases, writes 56x56x192.
+    // The step reads 56x56x64 values, 3x3x64x192 weights and 192 biases, and writes 56x56x192 values.
     assert_eq!(step["bytes"], 4 * (2 * 56 * 56 * 64 + 9 * 64 * 192 + 192 + 2 * 56 * 56 * 192));
     assert!(!caches.exists(), "nothing was tuned");
 
@@ -170,7 +170,7 @@ fn a_benchmark_is_written_as_json_and_its_choices_are_kept() {
     let kept = kept.next().unwrap();
     let text = fs::read_to_string(&kept).unwrap();
     assert!(text.starts_with(row["adapter"].as_str().unwrap()) && text.lines().count() > 10, "{text}");
-    // What does not hold any more is as good as nothing.
+    // A result that is not valid any more is ignored.
     fs::write(&kept, "of another GPU\n1 2 3").unwrap();
     bench(&[]);
     fs::remove_dir_all(caches).unwrap();
@@ -200,7 +200,7 @@ fn one_bad_picture_leaves_the_others_their_answers() {
     assert_eq!(stdout(&output).matches(" on CPU: ").count(), 1);
 }
 
-/// A JPEG of a camera held sideways: turned as its EXIF says, it is the picture itself.
+/// A JPEG of a camera held sideways is rotated according to its EXIF orientation before it is classified.
 #[test]
 fn exif_orientation_is_applied() {
     let Some(model) = reference("imagenet/bvlc_googlenet.safetensors") else { return };
@@ -208,7 +208,7 @@ fn exif_orientation_is_applied() {
     let mut jpeg = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 98);
     image::imageops::rotate270(&upright).write_with_encoder(encoder).unwrap();
-    // After the start of the image: an APP1 segment with one EXIF entry, orientation (0x0112) = 6, "turn right".
+    // After the start of the image: an APP1 segment with one EXIF entry, orientation (0x0112) = 6, "rotate right".
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let turned = [&jpeg[..2], exif, &jpeg[2..]].concat();
     let probability = |path: &str| {

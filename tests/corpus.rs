@@ -1,4 +1,4 @@
-//! The fuzzers' corpus, replayed: what they start from, and what they once found.
+//! Replays the fuzzers' corpus: the seeds from which they start, and the inputs that once failed.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/files.rs"]
@@ -19,7 +19,7 @@ fn folder(target: &str) -> PathBuf {
 }
 
 #[test]
-fn the_corpus_is_no_finding() {
+fn no_file_of_the_corpus_is_a_finding() {
     for (name, target) in targets::ALL {
         let mut files: Vec<PathBuf> = fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
@@ -33,7 +33,7 @@ fn the_corpus_is_no_finding() {
     }
 }
 
-/// Each target tells right from wrong: its seeds are what it is for.
+/// The seeds are up to date, and each has the format of its target.
 #[test]
 fn seeds_are_of_their_format() {
     for (name, seeds) in seeds() {
@@ -87,10 +87,10 @@ fn seeds() -> Vec<(&'static str, Seeds)> {
         ("gradient.bmp", picture(ImageFormat::Bmp, 3)),
     ];
     let plan = vec![
-        // The four variants, of ten classes at 224.
+        // The four variants, with ten classes at 224x224.
         ("googlenet", vec![0, 0, 10, 1, 207, 96, 1, 0]),
         ("torchvision", vec![0, 3, 10, 1, 207, 96, 4, 1]),
-        // An input of 9x9x3, a convolution, a pool and a join of both, as `any` reads them.
+        // An input of 9x9x3, a convolution, a pool, and a concatenation of both, in the encoding of `any`.
         (
             "any",
             [
@@ -114,7 +114,7 @@ fn seeds() -> Vec<(&'static str, Seeds)> {
     ]
 }
 
-/// Two layers, as Keras 3 writes them or as TensorFlow 2 did.
+/// Two layers, as written by Keras 3 or by TensorFlow 2.
 fn hdf5(tensorflow: bool) -> Vec<u8> {
     let mut file = files::Hdf5::default();
     let variables = if tensorflow { ["kernel:0", "bias:0"] } else { ["0", "1"] };

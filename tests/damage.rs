@@ -1,5 +1,5 @@
-//! Damaged models: each is an error that says what is wrong where, or still a model; never a panic, never more
-//! memory than the file's size and a constant, never a wait.
+//! Damaged models. Each either still loads, or fails with an error that says what is wrong and where. None of them
+//! causes a panic, a long wait, or the use of more memory than the file's size and a constant.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "common/files.rs"]
@@ -18,39 +18,39 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Counts what each thread holds, so that tests may run beside each other.
+/// Counts the memory of each thread separately, so that tests may run in parallel.
 struct Counting;
 
 thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(bytes: isize) {
-    // A thread that ends has no counters any more.
+    // A thread that is ending has no counters any more.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
-        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
+        let _ = PEAK.try_with(|most| most.set(most.get().max(held.get())));
     });
 }
 
-// SAFETY: the system's allocator does it all.
+// SAFETY: all calls are forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -58,17 +58,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Longer than any file here takes on a busy machine, and shorter than anybody would wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that loading a file may take, with a margin for busy machines.
+const MAX_TIME: Duration = Duration::from_secs(10);
 
-/// What a kind of file was tried with.
+/// The results of loading many variants of a kind of file.
 struct Trial {
     what: &'static str,
-    /// What a load may hold at most beside the file.
+    /// The largest number of bytes that loading may allocate in addition to the file.
     memory: usize,
     cases: usize,
     loaded: usize,
-    /// The most that a load did hold, and the longest it took.
+    /// The largest number of bytes that loading allocated, and the longest time it took.
     held: usize,
     took: Duration,
 }
@@ -78,16 +78,16 @@ impl Trial {
         Trial { what, memory, cases: 0, loaded: 0, held: 0, took: Duration::ZERO }
     }
 
-    /// Loads one file; `case` says what was done to it.
+    /// Loads one file. `case` describes how it differs from the original.
     fn load(&mut self, case: &str, bytes: Vec<u8>, load: impl FnOnce(Vec<u8>) -> Result<(), Error>) -> Option<Error> {
         let before = HELD.get();
-        MOST.set(before);
+        PEAK.set(before);
         let start = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| load(bytes)));
-        let (took, held) = (start.elapsed(), (MOST.get() - before).max(0) as usize);
+        let (took, held) = (start.elapsed(), (PEAK.get() - before).max(0) as usize);
         let what = self.what;
         let result = result.unwrap_or_else(|_| panic!("{what}, {case}: it panicked"));
-        assert!(took < PATIENCE, "{what}, {case}: it took {took:?}");
+        assert!(took < MAX_TIME, "{what}, {case}: it took {took:?}");
         assert!(held <= self.memory, "{what}, {case}: it held {held} bytes");
         (self.cases, self.held, self.took) = (self.cases + 1, self.held.max(held), self.took.max(took));
         match result {
@@ -102,7 +102,7 @@ impl Trial {
         }
     }
 
-    /// As [`Trial::load`], for a file whose error has to say this.
+    /// Like [`Trial::load`], for a file that must fail with an error that contains these texts.
     fn fails(&mut self, case: &str, bytes: Vec<u8>, load: fn(Vec<u8>) -> Result<(), Error>, says: &[&str]) {
         let error = self.load(case, bytes, load).unwrap_or_else(|| panic!("{}, {case}: it loaded", self.what));
         for part in says {
@@ -116,7 +116,7 @@ impl Trial {
     }
 }
 
-/// Whether an error has a name, a number, or a part of the file that a person can look up.
+/// Whether an error names a place in the file: a name, a number, or a part of the format.
 fn names_the_place(error: &Error) -> bool {
     let text = error.to_string();
     let parts = [
@@ -152,20 +152,21 @@ fn foreign(bytes: Vec<u8>) -> Result<(), Error> {
     import(&bytes, &Options { mean: Some([0.0; 3]), ..Options::default() }).map(drop)
 }
 
-/// A safetensors file apart: its header, and the values.
-fn apart(file: &[u8]) -> (Map<String, Value>, &[u8]) {
+/// Splits a safetensors file into its header and its values.
+fn split_header(file: &[u8]) -> (Map<String, Value>, &[u8]) {
     let len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     (serde_json::from_slice(&file[8..8 + len]).unwrap(), &file[8 + len..])
 }
 
-/// The file with its header changed.
+/// The file with a modified header.
 fn with_header(file: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
-    let (mut header, values) = apart(file);
+    let (mut header, values) = split_header(file);
     change(&mut header);
     together(&Value::from(header).to_string(), values)
 }
 
-/// Every length a file may be cut to, and every byte of it in turn made another: of a number, of JSON, or none.
+/// Tries the file cut at every `step`-th length, and with every `step`-th byte replaced: by bytes of numbers, by bytes
+/// of JSON, and by others.
 fn byte_by_byte(trial: &mut Trial, good: &[u8], load: fn(Vec<u8>) -> Result<(), Error>, step: usize) {
     for cut in (0..good.len()).step_by(step) {
         trial.load(&format!("cut at {cut}"), good[..cut].to_vec(), load);
@@ -209,13 +210,14 @@ fn every_byte_of_a_safetensors_file() {
 fn every_field_of_a_safetensors_header() {
     let good = small();
     let mut trial = Trial::new("safetensors, field by field", 64 << 10);
-    let (header, values) = apart(&good);
+    let (header, values) = split_header(&good);
     let huge = u64::MAX;
     for name in ["a", "b", "c", "c_scale"] {
         let quoted = format!("\"{name}\"");
         let [from, to] = [0, 1].map(|i| header[name]["data_offsets"][i].as_u64().unwrap());
         let fields = [
-            // What it becomes, and whether the error is about this tensor (or, an offset being wrong, another).
+            // The replacement, and whether the error must be about this tensor. A wrong offset may be reported for
+            // another tensor.
             ("data_offsets", json!([to, from]), false),
             ("data_offsets", json!([from, to + 1]), false),
             ("data_offsets", json!([from, to - 1]), false),
@@ -262,7 +264,7 @@ fn every_field_of_a_safetensors_header() {
             let bytes = with_header(&good, |header| drop(header[name].as_object_mut().unwrap().remove(field)));
             trial.fails(&format!("{name} without {field}"), bytes, weights, &[&format!("missing field `{field}`")]);
         }
-        // Its place is then free.
+        // The tensor's bytes are then unused.
         let bytes = with_header(&good, |header| drop(header.remove(name)));
         trial.fails(
             &format!("without {name}"),
@@ -282,7 +284,7 @@ fn every_field_of_a_safetensors_header() {
     }
     let deep = format!("{{\"a\":{}", "[".repeat(100_000));
     trial.fails("a header of brackets", together(&deep, values), weights, &["its header: "]);
-    // Values, in each type: NaN and both infinities, and a scale that makes infinities of what is finite.
+    // Values of each type: NaN and both infinities, and a scale with which finite values become infinite.
     let start = good.len() - values.len();
     for (at, name, bits) in [
         (0, "a", &[0x7fc0_0000u32, 0x7f80_0000, 0xff80_0000, 0xffff_ffff][..]),
@@ -324,7 +326,7 @@ fn every_tensor_of_a_model() {
     let good = whole();
     model(good.clone()).unwrap();
     let mut trial = Trial::new("whole models", 1 << 20);
-    let (header, values) = apart(&good);
+    let (header, values) = split_header(&good);
     let start = good.len() - values.len();
     for (name, info) in header.iter().filter(|(name, _)| *name != "__metadata__") {
         let quoted = format!("\"{name}\"");
@@ -400,9 +402,9 @@ fn every_entry_of_a_models_metadata() {
     trial.report();
 }
 
-/// An empty tensor may claim any number of rows; of classes without labels each gets a name.
+/// An empty tensor may have any number of rows. No memory is allocated for the names of that many classes.
 #[test]
-fn classes_are_not_counted_in_an_empty_tensor() {
+fn an_empty_tensor_may_have_any_number_of_rows() {
     let mut trial = Trial::new("classes", 1 << 20);
     let bytes = together(
         r#"{"__metadata__":{"variant":"caffe"},"loss3/classifier.weight":
@@ -412,9 +414,9 @@ fn classes_are_not_counted_in_an_empty_tensor() {
     trial.fails("10^12 classes", bytes, model, &["\"loss3/classifier.weight\" has shape 1000000000000x0"]);
 }
 
-/// Memory beside the file: the network in f32 as it is found, as it is collected, and as it is written and kept; the
-/// file itself once more for HDF5.
-const IMPORT: usize = 96 << 20;
+/// The memory of an import in addition to the file: the network in f32 as it is parsed, collected, written and stored;
+/// and for HDF5 a copy of the file.
+const IMPORT_MEMORY: usize = 96 << 20;
 
 #[test]
 fn every_byte_of_a_caffemodel() {
@@ -432,7 +434,7 @@ fn every_layer_of_a_caffemodel() {
     let network = network(Variant::Caffe);
     let all = layers(&network);
     let whole: Vec<Vec<u8>> = all.iter().map(|(name, dims)| caffe_weights(name, dims, true)).collect();
-    let mut trial = Trial::new("Caffe, layer by layer", IMPORT);
+    let mut trial = Trial::new("Caffe, layer by layer", IMPORT_MEMORY);
     assert!(trial.load("whole", files::caffe(true), foreign).is_none());
     let with = |at: usize, layer: Option<Vec<u8>>| {
         let mut layers = whole.clone();
@@ -442,7 +444,7 @@ fn every_layer_of_a_caffemodel() {
         }
         caffemodel(layers)
     };
-    // Every fifth: each is 24 MB, and they are alike.
+    // Every fifth layer, because each file has 24 MB and the layers are similar.
     for (at, (name, dims)) in all.iter().enumerate().step_by(5) {
         let mut fails = |case: &str, layer: Option<Vec<u8>>, says: &[&str]| {
             trial.fails(&format!("{name}, {case}"), with(at, layer), foreign, &[says, &[name.as_str()]].concat());
@@ -458,13 +460,13 @@ fn every_layer_of_a_caffemodel() {
     trial.report();
 }
 
-/// A number of classes whose weights no number counts: once a product that overflowed.
+/// A number of classes for which the number of weights overflows.
 #[test]
 fn classes_of_a_caffemodel_may_be_any_number() {
     let mut all: Vec<Vec<u8>> =
         layers(&network(Variant::Caffe)).iter().map(|(name, dims)| caffe_weights(name, dims, true)).collect();
     *all.last_mut().unwrap() = caffe_weights("loss3/classifier", &[1 << 62, 1024], false);
-    let mut trial = Trial::new("Caffe's classes", IMPORT);
+    let mut trial = Trial::new("Caffe's classes", IMPORT_MEMORY);
     trial.fails("2^62 classes", caffemodel(all), foreign, &["loss3/classifier"]);
 }
 
@@ -480,9 +482,9 @@ fn every_byte_of_an_onnx_graph() {
 #[test]
 fn a_whole_onnx_graph() {
     let good = files::onnx(true);
-    let mut trial = Trial::new("ONNX, whole", IMPORT);
+    let mut trial = Trial::new("ONNX, whole", IMPORT_MEMORY);
     assert!(trial.load("whole", good.clone(), foreign).is_none());
-    // What describes the nodes: each of their names, operations and attributes in turn is another.
+    // Each of these names of operations and attributes is changed.
     let texts =
         ["Conv", "Relu", "MaxPool", "LRN", "Concat", "Gemm", "Flatten", "pads", "strides", "kernel_shape", "axis"];
     for text in texts {
@@ -496,9 +498,9 @@ fn a_whole_onnx_graph() {
     trial.report();
 }
 
-/// One byte of a list of dimensions is eight in memory, and an attribute of five bytes some two hundred.
+/// A byte of a list of dimensions takes eight bytes in memory, and an attribute of five bytes about two hundred.
 #[test]
-fn onnx_lists_cost_what_they_hold() {
+fn onnx_lists_take_bounded_memory() {
     let mut trial = Trial::new("ONNX, long lists", 40 << 20);
     let model = |graph: Message| Message::default().int(1, 8).bytes(7, graph.0).0;
     let dims = Message::default().bytes(1, vec![1; 4 << 20]).0;
@@ -515,13 +517,13 @@ fn every_byte_of_an_hdf5_file() {
     let good = [files::keras(), files::tf_keras()];
     for (good, what) in good.iter().zip(["Keras 3, byte by byte", "TensorFlow 2, byte by byte"]) {
         assert!(recognises(good));
-        let mut trial = Trial::new(what, IMPORT);
+        let mut trial = Trial::new(what, IMPORT_MEMORY);
         assert!(trial.load("whole", good.clone(), foreign).is_none());
         let mut state = 1u32;
         for cut in (0..good.len()).step_by(good.len() / 40) {
             trial.load(&format!("cut at {cut}"), good[..cut].to_vec(), foreign);
         }
-        // Any numbers do; these come from a linear congruence.
+        // Pseudo-random numbers of a linear congruential generator.
         for case in 0..150 {
             let mut bytes = good.clone();
             for _ in 0..1 + case % 3 {
@@ -546,6 +548,6 @@ fn every_byte_of_a_zip_archive() {
     byte_by_byte(&mut trial, &good, foreign, 1);
     let keras = files::keras();
     let whole = files::zip("model.weights.h5", &keras);
-    assert!(Trial::new("zip, whole", IMPORT).load("whole", whole, foreign).is_none());
+    assert!(Trial::new("zip, whole", IMPORT_MEMORY).load("whole", whole, foreign).is_none());
     trial.report();
 }

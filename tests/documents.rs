@@ -1,11 +1,11 @@
-//! The documents agree with the repository: relative links lead to files, and the drawing of rooms is the one that
-//! `layers.rs` tests.
+//! The documents agree with the repository: relative links point to existing files, and the diagram of modules in
+//! `ARCHITECTURE.md` is the one that `layers.rs` tests.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold documents of the repository, beside the root.
+/// The folders with documents of the repository, in addition to the root.
 const FOLDERS: [&str; 6] = ["docs", "bench/results", "tools", "www", "www/public/samples", ".github"];
 
 fn root() -> &'static Path {
@@ -21,7 +21,7 @@ fn documents() -> Vec<PathBuf> {
     files
 }
 
-/// The targets of a document's links and pictures, without code blocks and inline code.
+/// The targets of a document's links and pictures, except in code blocks and inline code.
 fn links(text: &str) -> Vec<String> {
     let prose = text.split("```").step_by(2).collect::<String>();
     let prose = prose.split('`').step_by(2).collect::<String>();
@@ -29,7 +29,7 @@ fn links(text: &str) -> Vec<String> {
     ends.map(|(target, _)| target.to_owned()).collect()
 }
 
-/// What GitHub makes of a heading to link to it.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c)).collect();
@@ -37,7 +37,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn relative_links_lead_somewhere() {
+fn relative_links_point_to_files() {
     let mut wrong = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).expect("text");

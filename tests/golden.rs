@@ -1,7 +1,8 @@
-//! Whole networks against what other frameworks computed, on both engines.
+//! Whole networks on all engines, compared with the results of other frameworks.
 //!
-//! The references are TensorFlow 2.21 / Keras 3.15 (`keras/`) and onnxruntime 1.32 (`imagenet/`), in the
-//! folder that `GOOGLENET_REFERENCE` names; without it the tests say so and pass.
+//! The references were computed with TensorFlow 2.21 / Keras 3.15 (`keras/`) and onnxruntime 1.32 (`imagenet/`). They
+//! are in the folder that the environment variable `GOOGLENET_REFERENCE` names. Without it, the tests print that they
+//! are skipped, and pass.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod common;
@@ -21,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-/// The reference folder, or a word that the test is skipped.
+/// The reference folder; `None`, with a message, if there is none.
 fn reference() -> Option<PathBuf> {
     let dir = std::env::var_os("GOOGLENET_REFERENCE").map(PathBuf::from);
     if dir.is_none() {
@@ -48,27 +49,27 @@ fn answer(output: &Output) -> &Tensor {
     &output.answer().unwrap().probabilities
 }
 
-/// Sums of some thousand products in another order differ by some 1e-6 of their size; the bounds leave
-/// room for Winograd and for a GPU's fused multiply-add, and are far below what one wrong weight does.
-/// Winograd mixes the outputs of a tile, so that a small one carries the rounding of its neighbours: the absolute part
-/// is at least a millionth of the layer's greatest value (BVLC's reach 1800).
+/// Sums of a few thousand products in different orders differ by about 1e-6 of their size. The tolerances leave room
+/// for the Winograd algorithm and for fused multiply-adds on GPUs, and are far smaller than the effect of one wrong
+/// weight. In the Winograd algorithm, the rounding errors of large outputs affect small ones of the same tile, so the
+/// absolute tolerance is at least a millionth of the layer's largest value (up to 1800 in the BVLC network).
 const ATOL: f32 = 1e-4;
 const RTOL: f32 = 1e-3;
-const OF_GREATEST: f32 = 1e-6;
+const RTOL_OF_MAX: f32 = 1e-6;
 
-/// `|a - b|` of each element in units of the tolerance.
+/// `|a - b|` of each element, as a multiple of the tolerance.
 fn errors(got: &[f32], want: &[f32]) -> impl Iterator<Item = f32> {
     let greatest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
-    let atol = ATOL.max(OF_GREATEST * greatest);
+    let atol = ATOL.max(RTOL_OF_MAX * greatest);
     got.iter().zip(want).map(move |(a, b)| (a - b).abs() / (atol + RTOL * b.abs()))
 }
 
-/// How many elements are more than `times` the tolerance off. NaN is.
+/// The number of elements whose error is more than `times` the tolerance, or NaN.
 fn beyond(got: &[f32], want: &[f32], times: f32) -> usize {
     got.len() - errors(got, want).filter(|&error| error <= times).count()
 }
 
-/// Adds a quarter to one weight, for a comparison to find.
+/// Adds 0.25 to one weight; the comparison must then fail.
 fn perturb(model: &mut Model, tensor: &str, index: usize) {
     let changed = model.weights.names().map(|name| {
         let (dims, mut values) = model.weights.get(name).unwrap();
@@ -80,7 +81,7 @@ fn perturb(model: &mut Model, tensor: &str, index: usize) {
     model.weights = Weights::from_tensors(changed.collect::<Vec<_>>()).unwrap();
 }
 
-/// The largest of the [`errors`], or what is beyond the tolerance.
+/// The largest of the [`errors`]. Fails if an element is beyond the tolerance.
 fn compare(layer: &str, got: &[f32], want: &[f32]) -> Result<f32, String> {
     if got.len() != want.len() {
         return Err(format!("{layer}: {} values, not {}", got.len(), want.len()));
@@ -93,7 +94,7 @@ fn compare(layer: &str, got: &[f32], want: &[f32]) -> Result<f32, String> {
     }
 }
 
-/// A file of layers' outputs. Every one of them has to be asked for.
+/// A file with the expected outputs of the layers.
 struct Golden {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
@@ -114,7 +115,7 @@ impl Golden {
         &self.tensors[name].1
     }
 
-    /// A (c, h, w) tensor as HWC; a vector as it is.
+    /// A tensor (c, h, w) in the order HWC. Vectors are returned as they are.
     fn hwc(&self, name: &str) -> Vec<f32> {
         let (dims, values) = &self.tensors[name];
         match dims[..] {
@@ -124,7 +125,7 @@ impl Golden {
     }
 }
 
-/// The Keras network's model, through the importer, and its layers' outputs.
+/// The Keras network's model, imported from its file; the outputs of its layers; and its input.
 fn keras() -> Option<(Model, Golden, Tensor)> {
     let dir = reference()?.join("keras");
     let bytes = fs::read(dir.join("googlenet_keras3.weights.h5")).unwrap();
@@ -136,8 +137,8 @@ fn keras() -> Option<(Model, Golden, Tensor)> {
     Some((model, golden, input))
 }
 
-/// Keras' names and ours, in the order of the network. Its `dropout` and `flatten` do nothing to the
-/// 1024 averages, its `linear` is the scores before softmax.
+/// Pairs of the names in Keras and ours, in the order of the network. The layers `dropout` and `flatten` of Keras do
+/// not change the 1024 averages, and `linear` has the scores before softmax.
 fn keras_layers() -> Vec<(String, String)> {
     let pair = |theirs: &str, ours: &str| (theirs.to_owned(), ours.to_owned());
     let mut layers = vec![
@@ -168,7 +169,7 @@ fn keras_layers() -> Vec<(String, String)> {
     layers
 }
 
-/// Compares every layer, in order; the error names the first one that is off.
+/// Compares all layers in order. The error names the first layer that differs. Returns the largest error.
 fn compare_keras(engine: &Engine, golden: &Golden) -> Result<f32, String> {
     let mut worst = 0f32;
     for (theirs, ours) in keras_layers() {
@@ -200,7 +201,7 @@ fn keras_layers_branches_and_heads() {
     }
 }
 
-/// The comparison has to see one wrong weight, and to see it where it is.
+/// The comparison detects one wrong weight, and reports the layer that has it.
 #[test]
 fn one_wrong_weight_is_found_in_its_layer() {
     let Some((mut model, golden, input)) = keras() else { return };
@@ -213,7 +214,7 @@ fn one_wrong_weight_is_found_in_its_layer() {
     }
 }
 
-/// BVLC's model and its layers' outputs for one photograph.
+/// The BVLC model, the outputs of its layers for one photograph, and its input.
 fn bvlc() -> Option<(Model, Golden, Tensor)> {
     let dir = reference()?.join("imagenet");
     let model = Model::from_bytes(fs::read(dir.join("bvlc_googlenet.safetensors")).unwrap()).unwrap();
@@ -222,8 +223,8 @@ fn bvlc() -> Option<(Model, Golden, Tensor)> {
     Some((model, golden, input))
 }
 
-/// The stored layers in the order of the network, under our names. `logits` is the only other name; `rgb224`
-/// and `data` are what goes in.
+/// Pairs of the stored names and ours, in the order of the network. Only `logits` has a different name; `rgb224` and
+/// `data` are inputs.
 fn bvlc_layers(model: &Model, golden: &Golden) -> Vec<(String, String)> {
     let mut layers: Vec<_> = golden
         .tensors
@@ -238,11 +239,11 @@ fn bvlc_layers(model: &Model, golden: &Golden) -> Vec<(String, String)> {
     layers.into_iter().map(|(_, theirs, ours)| (theirs, ours)).collect()
 }
 
-/// Picture `n` of the batch against every stored layer.
+/// Compares picture `n` of the batch with all stored layers.
 ///
-/// The reference is f32 too, with values to 1800 that cancel: [`bvlc_against_exact_arithmetic`] shows a few of its
-/// elements beyond the tolerance. So a layer may have a few here; there, and in [`each_layer_on_the_reference_inputs`],
-/// none.
+/// The reference was computed in f32, too, with values of up to 1800 that cancel. [`bvlc_against_exact_arithmetic`]
+/// shows that a few of its elements are beyond the tolerance. So a few elements of a layer may be beyond it here, but
+/// none in that test and in [`each_layer_on_the_reference_inputs`].
 fn compare_bvlc(engine: &Engine, golden: &Golden, n: usize) -> Result<f32, String> {
     let (mut worst, mut rounded) = (0f32, 0);
     for (theirs, ours) in bvlc_layers(engine.model(), golden) {
@@ -267,7 +268,7 @@ fn bvlc_layers_and_probabilities() {
     let Some((model, golden, input)) = bvlc() else { return };
     let mut wrong = model.clone();
     perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
-    // Every node of the network but the input is stored.
+    // Every node of the network except the input is stored.
     assert_eq!(bvlc_layers(&model, &golden).len(), model.network.nodes().len() - 1);
     let rgba: Vec<u8> =
         golden.get("rgb224").chunks(3).flat_map(|p| [p[0], p[1], p[2], 255.0].map(|v| v as u8)).collect();
@@ -290,12 +291,12 @@ fn bvlc_layers_and_probabilities() {
     }
 }
 
-/// Every layer by itself, on what the reference had there, so that nothing adds up on the way.
+/// Every layer is computed from the reference's inputs of that layer, so that errors do not accumulate.
 #[test]
 fn each_layer_on_the_reference_inputs() {
     let Some((model, golden, _)) = bvlc() else { return };
     let theirs = |node: &str| if node == "loss3/classifier" { "logits".to_owned() } else { node.to_owned() };
-    // The network with every edge cut: a layer reads inputs of its own.
+    // The network without its edges: every layer has inputs of its own.
     let (mut cut, mut inputs) = (Network::new(), Vec::new());
     for node in model.network.nodes().iter().filter(|node| !node.inputs.is_empty()) {
         let mut reads = Vec::new();
@@ -310,7 +311,7 @@ fn each_layer_on_the_reference_inputs() {
     let model = Model::from_network(cut, model.weights).unwrap();
     let mut wrong = model.clone();
     perturb(&mut wrong, "inception_4c/5x5_reduce.weight", 512 + 7);
-    // The worst of the layers that agree, and those that do not.
+    // The largest error of the layers within the tolerance, and the names of the other layers.
     let compare_all = |model: &Model, options| {
         let mut engine = engine(model, options);
         block_on(engine.run_input(Input::Tensors(&inputs))).unwrap();
@@ -331,7 +332,7 @@ fn each_layer_on_the_reference_inputs() {
     }
 }
 
-/// The whole network against itself in f64: here every element of every layer is within the tolerance.
+/// The whole network, compared with our own computation in f64: all elements of all layers are within the tolerance.
 #[test]
 fn bvlc_against_exact_arithmetic() {
     let Some((model, golden, input)) = bvlc() else { return };
@@ -344,7 +345,7 @@ fn bvlc_against_exact_arithmetic() {
     let shapes: Vec<Shape> = exact.iter().map(|(_, v)| v.shape).collect();
     let exact: Vec<(String, Vec<f32>)> =
         exact.into_iter().map(|(name, v)| (name, v.data.iter().map(|&v| v as f32).collect())).collect();
-    // For the browsers' tests, which compare with the same.
+    // The tests in browsers compare with this file.
     if let Some(file) = std::env::var_os("GOOGLENET_EXACT") {
         let layers = exact.iter().zip(shapes);
         let layers = layers.map(|((name, v), shape)| (name.clone(), vec![shape.h, shape.w, shape.c], v.clone()));
@@ -352,7 +353,8 @@ fn bvlc_against_exact_arithmetic() {
         fs::write(file, layers.to_bytes(&BTreeMap::new(), false).unwrap()).unwrap();
     }
 
-    // How far the f32 reference itself is from it; more than a few elements would mean that this is wrong.
+    // The errors of the f32 reference itself. If more than a few elements were beyond the tolerance, the f64
+    // computation would be wrong.
     let layers = bvlc_layers(&model, &golden);
     let (mut off, mut off_layers, mut worst) = (0, 0, 0f32);
     for (theirs, ours) in &layers {
@@ -394,7 +396,7 @@ fn bvlc_against_exact_arithmetic() {
     }
 }
 
-/// The photograph mirrored, for a second and different picture.
+/// The photograph mirrored, as a second picture.
 fn mirrored(input: &Tensor) -> Tensor {
     let row = input.shape.w * input.shape.c;
     let data = input.data.chunks(row).flat_map(|row| row.chunks(input.shape.c).rev().flatten().copied());
@@ -414,13 +416,13 @@ fn two_pictures_together_answer_as_they_do_alone() {
         let first = answer(&together).image(0);
         assert!(largest_difference(first, &answer(&alone).data) <= 1e-5);
         assert!(largest_difference(answer(&together).image(1), golden.get("prob")) <= 1e-4);
-        // The two are different pictures, and the comparison sees it.
+        // The comparison detects that the two pictures are different.
         assert!(compare_bvlc(&engine, &golden, 0).unwrap_err().starts_with("conv1/7x7_s2: "));
         assert!(largest_difference(first, golden.get("prob")) > 1e-3);
     }
 }
 
-/// Weights stored in f16: of each photograph the same class, every probability as with those in f32.
+/// With weights stored in f16, each photograph has the same class and nearly the same probabilities as in f32.
 #[test]
 fn half_precision_weights_keep_the_answer() {
     let Some((model, _, input)) = bvlc() else { return };
@@ -460,7 +462,7 @@ fn a_branch_can_be_switched_off_and_on() {
         engine.set_gain(BRANCH, 0.0).unwrap();
         let without = run(&mut engine, &input);
         assert!(largest_difference(&answer(&before).data, &answer(&without).data) > 0.01);
-        // The branch stays visible; what it hands on is nothing, and the other branches hand on all.
+        // The branch can still be read. Its part of the module's output is zero, and the other branches are unchanged.
         assert_eq!(beyond(&read(&engine, BRANCH).data, &golden.hwc(BRANCH), 2.0), 0);
         let joined = read(&engine, "inception_3a/output");
         let whole = golden.hwc("inception_3a/output");
@@ -497,7 +499,8 @@ fn photographs_are_recognised_from_their_files() {
     }
 }
 
-/// Half precision on a GPU that has it: the same five classes, their probabilities as they were.
+/// With half precision, on GPUs that support it, the five most probable classes are the same, with nearly the same
+/// probabilities.
 #[test]
 fn half_precision_gives_the_same_answers() {
     let Some((model, _, _)) = bvlc() else { return };
@@ -527,7 +530,7 @@ fn half_precision_gives_the_same_answers() {
     }
 }
 
-/// The importer says what is wrong with a file, and never does more than that.
+/// Importing a damaged file fails with an error that says what is wrong.
 #[test]
 fn a_damaged_keras_file_is_refused() {
     let Some(dir) = reference() else { return };
@@ -539,8 +542,8 @@ fn a_damaged_keras_file_is_refused() {
     for cut in [9, 100, 2048, good.len() / 2, good.len() - 1] {
         assert_eq!(refuse(&good[..cut]).code(), "import", "cut at {cut}");
     }
-    // A layer without variables. Layers that never had any have "vars" too, and are not missed; and the names above
-    // them are the author's own.
+    // A layer without variables. Layers that never have variables also have "vars" groups, but these are not required.
+    // The names above them are chosen by the author of the network.
     let rename = |name: &[u8], at: usize| {
         let mut renamed = good.clone();
         renamed[at] = name[0].to_ascii_uppercase();
@@ -551,7 +554,7 @@ fn a_damaged_keras_file_is_refused() {
     assert_eq!(error.code(), "missing-tensor");
     assert!(error.detail().unwrap().contains('/'), "{error}");
     places(b"branch3\0").take(1).for_each(|(at, name)| rename(name, at).unwrap());
-    // One weight that is no number: conv1's first, found by the first four of its kernel.
+    // One weight that is not a number: in conv1, which is found by the first four values of its kernel.
     let model = import(&good, &options).unwrap().model;
     let (dims, kernel) = model.weights.get("conv1/7x7_s2.weight").unwrap();
     let output = dims[1..].iter().product::<usize>();

@@ -1,4 +1,4 @@
-//! What a run asks of the GPU.
+//! The work that a run submits to the GPU.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -26,7 +26,7 @@ fn picture(step: usize) -> Image {
 }
 
 #[test]
-fn two_runs_may_be_under_way() {
+fn two_runs_may_be_in_progress() {
     let mut engine = bundled();
     let pictures = [picture(7), picture(11)];
     let alone = pictures.each_ref().map(|image| block_on(engine.run(image)).expect("an answer").heads);
@@ -36,7 +36,7 @@ fn two_runs_may_be_under_way() {
     let [first, second] = pictures.each_ref().map(|image| start(image).expect("a run"));
     let busy = start(&pictures[0]).err().expect("a third has no buffer to bring its results");
     assert_eq!(busy.code(), "argument");
-    // In whichever order they are asked for.
+    // The results may be read in any order.
     let second = block_on(second.finish()).expect("an answer").heads;
     let first = block_on(first.finish()).expect("an answer").heads;
     assert_eq!([first, second], alone);
@@ -47,7 +47,7 @@ fn two_runs_may_be_under_way() {
 }
 
 #[test]
-fn a_run_makes_nothing_and_is_one_submit_and_one_map() {
+fn a_run_allocates_nothing_and_takes_one_submit_and_one_map() {
     let mut engine = bundled();
     let loaded = engine.gpu_counts().expect("a GPU");
     let first = run(&mut engine, 1);
@@ -57,12 +57,12 @@ fn a_run_makes_nothing_and_is_one_submit_and_one_map() {
         second,
         Counts { submits: first.submits + 1, maps: first.maps + 1, dispatches: 2 * first.dispatches, ..first }
     );
-    // It can fail: another batch needs other buffers.
+    // Negative control: another batch size needs new buffers.
     let batch = run(&mut engine, 2);
     assert!(batch.buffers > second.buffers);
 }
 
-/// TypeScript decides which module to fetch by the names of software adapters, before there is an engine to ask.
+/// TypeScript decides which module to fetch by the names of software adapters, before any engine exists.
 #[test]
 fn the_package_knows_the_engines_software_adapters() {
     let names = |file: &str| -> Vec<String> {

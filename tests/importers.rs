@@ -1,7 +1,8 @@
-//! Files that other frameworks wrote, imported and run, against what those frameworks computed.
+//! Imports files that other frameworks have written, runs them, and compares the results with those of the frameworks.
 //!
-//! `tests/make_models.py` writes them into the folder that `GOOGLENET_MODELS` names (`cargo xtask test importers`
-//! does both); without it the tests say so and pass. The versions are in `tests/requirements.txt`.
+//! `tests/make_models.py` writes the files to the folder that the environment variable `GOOGLENET_MODELS` names;
+//! `cargo xtask test importers` runs both. Without the variable, the tests print that they are skipped, and pass. The
+//! versions of the frameworks are in `tests/requirements.txt`.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::Error;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-/// A file, what it was computed with, and what it is.
+/// A file, the data that the framework computed, and its properties.
 struct Case {
     file: &'static str,
     golden: &'static str,
@@ -55,9 +56,9 @@ const CASES: [Case; 17] = [
 
 const CLASSES: usize = 7;
 
-/// Probabilities agree within a thousandth of themselves; the floor is some units in the last place of 1.
+/// Absolute and relative tolerance of probabilities. The absolute tolerance is a few units in the last place of 1.
 const PROBABILITY: (f32, f32) = (1e-6, 1e-3);
-/// Activations near 1 are sums of up to 2400 products in another order.
+/// Absolute and relative tolerance of activations near 1, which are sums of up to 2400 products in a different order.
 const LAYER: (f32, f32) = (1e-4, 1e-3);
 
 fn folder() -> Option<PathBuf> {
@@ -73,7 +74,8 @@ fn read(file: &str) -> Option<Vec<u8>> {
     Some(fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
 }
 
-/// Keras' files name no preprocessing; the input is what the first convolution reads, so this is not used.
+/// Files of Keras do not contain the preprocessing. The input here is already preprocessed, so the value does not
+/// matter.
 fn options(case: &Case) -> Options {
     let mean = matches!(case.variant, Variant::Keras | Variant::KerasV2).then_some([0.0; 3]);
     Options { mean, ..Options::default() }
@@ -97,13 +99,14 @@ fn golden(case: &Case) -> Option<Golden> {
     Some(file.iter().map(|(name, view)| (name.to_owned(), values(view))).collect())
 }
 
-/// The largest error in units of the tolerance and as part of the value, or what is beyond it.
+/// The largest error as a multiple of the tolerance, and as a fraction of the value. Fails if an element is beyond the
+/// tolerance.
 fn compare(name: &str, got: &[f32], want: &[f32], (atol, rtol): (f32, f32)) -> Result<(f32, f32), String> {
     assert_eq!(got.len(), want.len(), "{name}");
     let mut worst = (0f32, 0f32);
     for (i, (&a, &b)) in got.iter().zip(want).enumerate() {
         let off = (a - b).abs();
-        // NaN is off too.
+        // NaN is an error, too.
         if off.is_nan() || off > atol + rtol * b.abs() {
             return Err(format!("{name}: element {i} is {a}, not {b}"));
         }
@@ -112,7 +115,8 @@ fn compare(name: &str, got: &[f32], want: &[f32], (atol, rtol): (f32, f32)) -> R
     Ok(worst)
 }
 
-/// The worst of all layers (in units of the tolerance), and of each head (as part of the probability).
+/// The largest error of all layers (as a multiple of the tolerance), and of each head (as a fraction of the
+/// probability).
 fn run(model: &Model, golden: &Golden) -> (Result<f32, String>, BTreeMap<String, Result<f32, String>>) {
     let input = Tensor::new(Shape::new(1, 224, 224, 3), golden["input"].clone()).unwrap();
     let mut engine = block_on(Engine::new(model.clone(), Backend::Cpu)).unwrap();
@@ -130,7 +134,7 @@ fn run(model: &Model, golden: &Golden) -> (Result<f32, String>, BTreeMap<String,
     (layers, heads.collect())
 }
 
-/// Adds to one value of a tensor.
+/// The model with `by` added to one value of a tensor.
 fn perturb(model: &Model, tensor: &str, index: usize, by: f32) -> Model {
     let changed = model.weights.names().map(|name| {
         let (dims, mut values) = model.weights.get(name).unwrap();
@@ -142,7 +146,7 @@ fn perturb(model: &Model, tensor: &str, index: usize, by: f32) -> Model {
     Model { weights: Weights::from_tensors(changed.collect::<Vec<_>>()).unwrap(), ..model.clone() }
 }
 
-/// Every format, every head, and that one wrong weight in front of a head is seen in it.
+/// Every format and every head. A wrong weight before a head is detected in that head.
 #[test]
 fn files_compute_what_their_frameworks_do() {
     if folder().is_none() {
@@ -158,7 +162,7 @@ fn files_compute_what_their_frameworks_do() {
         let line: Vec<String> = heads.iter().map(|(name, r)| format!("{name} {:.1e}", r.as_ref().unwrap())).collect();
         println!("{:<28} {}, layers {:.3} of tolerance", case.file, line.join(", "), layers.unwrap());
 
-        // The bias of an auxiliary convolution, by so much that ReLU does not hide it.
+        // The bias of an auxiliary convolution, changed by enough that ReLU does not hide it.
         let aux = [("loss1/conv.bias", "loss1"), ("loss2/conv.bias", "loss2")];
         for (tensor, head) in aux.into_iter().filter(|_| case.heads) {
             let (layers, heads) = run(&perturb(&model, tensor, 3, 8.0), &golden);
@@ -191,7 +195,7 @@ fn preprocessing_is_known_or_asked_for() {
     let imagenet = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     near(model("torchvision.safetensors").preprocess, [0.5; 3], [0.5; 3]);
     near(model("torchvision.onnx").preprocess, imagenet.0, imagenet.1);
-    // Its first nodes undo ImageNet's mean and deviation.
+    // The first nodes of the graph undo the normalisation with ImageNet's mean and standard deviation.
     near(model("torchvision_transform.onnx").preprocess, [0.5; 3], [0.5; 3]);
     near(model("torchvision_dynamo.onnx").preprocess, [0.5; 3], [0.5; 3]);
 
@@ -220,7 +224,7 @@ fn f16_halves_the_file_and_keeps_the_answer() {
 fn a_variant_can_be_named_where_shapes_allow_it() {
     let with = |variant| Options { variant: Some(variant), mean: Some([0.0; 3]), ..Options::default() };
     let Some(v2) = read("tf_keras_v2.h5") else { return };
-    // The same layers, other padding and normalisation.
+    // The same layers with different padding and normalisation.
     assert_eq!(import(&v2, &with(Variant::Caffe)).unwrap().model.spec.variant, Variant::Caffe);
     for (variant, tensor) in [(Variant::Keras, "conv2/3x3_reduce"), (Variant::Torchvision, "inception_3a/5x5")] {
         let error = import(&v2, &with(variant)).unwrap_err().to_string();
@@ -231,7 +235,7 @@ fn a_variant_can_be_named_where_shapes_allow_it() {
     assert!(onnx.contains("is of the caffe variant, not keras_v2"), "{onnx}");
 }
 
-/// Each error's code, what it is about, and words it has to contain.
+/// Checks an error's code, what it is about, and texts that it must contain.
 fn fails(bytes: &[u8], code: &str, detail: Option<&str>, says: &[&str]) {
     let error = import(bytes, &Options { mean: Some([0.0; 3]), ..Options::default() }).unwrap_err();
     assert_eq!((error.code(), error.detail()), (code, detail), "{error}");
@@ -257,7 +261,7 @@ fn keras_errors_name_what_is_wrong() {
     fails(&read("torchvision.pth").unwrap(), "import", None, &["pickle", "weights_only=True", "save_file"]);
 }
 
-/// Rewrites the messages at a path of field numbers; those for which `f` gives nothing are dropped.
+/// Rewrites the messages at a path of field numbers with `f`. Messages for which `f` returns `None` are removed.
 fn edit(message: &[u8], path: &[u64], f: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
     fn varint(bytes: &[u8], at: &mut usize) -> u64 {
         let mut value = 0;
@@ -315,7 +319,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).take(200).any(|w| w == text.as_bytes())
 }
 
-/// The message with one text in it replaced by another of the same length.
+/// Replaces a text in a message by another of the same length.
 fn rename(message: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut out = message.to_vec();
@@ -338,10 +342,10 @@ fn caffe_errors_name_what_is_wrong() {
     let mut both = good.clone();
     both.extend(edit(&good, &[100], &mut |m| is(m).then(|| rename(m, layer, "inception_9c/5x5"))));
     fails(&both, "extra-tensor", Some("inception_9c/5x5"), &["64x24x5x5"]);
-    // Kernels of 5x5 that say they are of 25x1.
+    // 5x5 kernels with the dimensions 25x1.
     let shape = edit(&good, &[100], &mut |m| {
         let mut reshaped = |blob: &[u8]| {
-            // Packed dims 64, 24, 5, 5.
+            // The packed dimensions 64, 24, 5, 5.
             let at = blob.windows(4).position(|w| w == [64, 24, 5, 5]);
             let mut blob = blob.to_vec();
             if let Some(at) = at {
@@ -362,7 +366,7 @@ fn caffe_errors_name_what_is_wrong() {
     fails(&one, "import", None, &["(LRN) in 2 layers, this file in 1"]);
     let classes = edit(&good, &[100], &mut |m| {
         let head = contains(m, "loss1/classifier");
-        // Shape 7, 1024 (in base 128: 0x80 0x08) becomes 8, 1024.
+        // Changes the shape 7, 1024 (in base 128: 0x80 0x08) to 8, 1024.
         let eight = |blob: &[u8]| {
             let mut blob = blob.to_vec();
             let at = blob.windows(3).position(|w| w == [7, 0x80, 0x08]);
@@ -372,12 +376,12 @@ fn caffe_errors_name_what_is_wrong() {
         Some(if head { edit(m, &[7], &mut { eight }) } else { m.to_vec() })
     });
     fails(&classes, "tensor-shape", Some("loss1/classifier"), &["8x1024", "7x1024"]);
-    // A classifier that was renamed when it was trained on other classes.
+    // A classifier that was renamed when it was trained for other classes.
     let tuned = edit(&good, &[100], &mut |m| Some(rename_longer(m, "loss3/classifier", "loss3/classifier_flowers")));
     assert_eq!(import(&tuned, &Options::default()).unwrap().model.spec.classes, CLASSES);
 }
 
-/// Renames a LayerParameter, whose name is its field 1.
+/// Renames a LayerParameter, whose name is field 1.
 fn rename_longer(message: &[u8], from: &str, to: &str) -> Vec<u8> {
     edit(message, &[1], &mut |name| Some(if name == from.as_bytes() { to.into() } else { name.to_vec() }))
 }
@@ -404,7 +408,7 @@ fn onnx_errors_name_what_is_wrong() {
     let missing = edit(&good, &[7, 5], &mut |_| None);
     assert!(import(&missing, &Options::default()).is_err());
     let outside = edit(&good, &[7, 5], &mut |m| {
-        // data_location and external_data; the values themselves are gone.
+        // Sets data_location and external_data, and removes the values.
         let mut m = edit(m, &[9], &mut |_| None);
         m.extend(b"\x6a\x02\x0a\x00\x70\x01");
         Some(m)
@@ -413,7 +417,8 @@ fn onnx_errors_name_what_is_wrong() {
     let mut initialisers = 0;
     let wrong = edit(&good, &[7, 5], &mut |m| {
         initialisers += 1;
-        // The first convolution's kernels, of one pixel less; packed or not, the dims begin the message.
+        // The kernels of the first convolution, with one value less. The dimensions are at the beginning of the
+        // message, packed or not.
         Some(if initialisers == 1 { edit(m, &[9], &mut |data| Some(data[4..].to_vec())) } else { m.to_vec() })
     });
     fails(&wrong, "import", None, &["does not have as many values as its shape says"]);
@@ -450,7 +455,8 @@ fn torchvision_errors_name_what_is_wrong() {
     fails(&classes, "tensor-shape", Some("aux2.fc2.weight"), &["6x1024", "7x1024"]);
 }
 
-/// Files cut off, and with bytes changed where they describe themselves: an error or a model, never a panic.
+/// Files that are cut off, and files with changed bytes in their headers, load or fail with an error. They never cause
+/// a panic.
 #[test]
 fn damaged_files_are_errors() {
     let files = ["keras_v2.weights.h5", "tf_keras_v2.h5", "keras.keras", "caffe_v1.caffemodel", "zoo.onnx"];
@@ -461,7 +467,7 @@ fn damaged_files_are_errors() {
             let error: Error = import(&good[..cut], &options).unwrap_err();
             assert!(!error.to_string().is_empty());
         }
-        // Any numbers do; these come from a linear congruence.
+        // Pseudo-random numbers of a linear congruential generator.
         let mut state = 12345u32;
         for _ in 0..12 {
             let mut bytes = good.clone();

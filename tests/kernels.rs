@@ -1,4 +1,4 @@
-//! No kernel is left out: every entry point of every shader runs, and what it makes is compared.
+//! Every entry point of every shader is run, and its results are compared with the reference.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -11,13 +11,13 @@ use googlenet::graph::tensor::Shape;
 use pollster::block_on;
 use std::collections::BTreeSet;
 
-/// The entry points of a shader.
+/// The names of the entry points of a shader.
 fn entries(source: &str) -> Vec<String> {
     let module = naga::front::wgsl::parse_str(source).expect("a shader");
     module.entry_points.into_iter().map(|entry| entry.name).collect()
 }
 
-/// Those of all shaders.
+/// The names of the entry points of all shaders.
 fn all_entries() -> BTreeSet<String> {
     let each: Vec<String> = shader_sources().iter().flat_map(|(_, [source, _])| entries(source)).collect();
     let all: BTreeSet<String> = each.iter().cloned().collect();
@@ -25,18 +25,18 @@ fn all_entries() -> BTreeSet<String> {
     all
 }
 
-/// Those that are not among these.
-fn left_out<'a>(all: &'a BTreeSet<String>, run: &BTreeSet<&str>) -> Vec<&'a str> {
+/// The entry points that are not in `run`.
+fn not_run<'a>(all: &'a BTreeSet<String>, run: &BTreeSet<&str>) -> Vec<&'a str> {
     all.iter().map(String::as_str).filter(|entry| !run.contains(entry)).collect()
 }
 
-/// Small cases of each operation, with channels in fours and without.
+/// Small cases of each operation, with multiples of four channels and with other numbers.
 fn small() -> Vec<Case> {
     let window = |kernel, stride| Window { kernel, stride, padding: Padding::Same };
     let conv = |kernel, out| Op::Conv { window: window(kernel, [1, 1]), out, activation: Activation::Relu };
     let lrn = |size| Op::Lrn { size, alpha: 2.0, beta: 0.75, k: 1.0 };
     let ops = [
-        // Depth enough for sums that eight threads share.
+        // Enough input channels for eight threads to share a sum.
         (conv([3, 3], 24), Shape::new(2, 5, 7, 32)),
         (conv([5, 5], 8), Shape::new(1, 6, 5, 12)),
         (conv([3, 2], 7), Shape::new(1, 5, 4, 6)),
@@ -59,9 +59,9 @@ fn every_entry_point_runs_and_is_compared() {
     let all = all_entries();
     let cases = [small(), cases::fused()].concat();
 
-    // What an engine dispatches when it is made, for drivers to compile, does not count.
+    // The dispatches with which a new engine warms up the driver do not count.
     drop(block_on(cases[0].load(HARDWARE)).unwrap_or_else(|e| panic!("{e}")));
-    assert_eq!(left_out(&all, &dispatched()).len(), all.len(), "nothing has run");
+    assert_eq!(not_run(&all, &dispatched()).len(), all.len(), "nothing has run");
 
     let mut most = 0;
     for options in [HARDWARE, SOFTWARE] {
@@ -74,23 +74,23 @@ fn every_entry_point_runs_and_is_compared() {
     block_on(common::preprocess::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     block_on(common::tiles::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     block_on(common::stats::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
-    // It checks what it measures.
+    // The measurement of the peak performance also checks its results.
     let engine = block_on(cases[0].load(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     let peak = block_on(engine.gpu_peak()).expect("a measurement").expect("a GPU");
     assert!(peak.gflops > 0.0 && peak.copy_gb_s > 0.0, "{peak:?}");
 
     let run = dispatched();
-    let missing = left_out(&all, &run);
+    let missing = not_run(&all, &run);
     assert!(missing.is_empty(), "no test runs {missing:?}");
     let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();
     assert!(run.is_subset(&known), "{run:?} are not all in the shaders");
 
-    // It can fail: by each entry point that is not run, and by one that is new.
+    // Negative control: an entry point that is not run is detected, and so is a new one.
     for entry in &all {
         let others: BTreeSet<&str> = run.iter().copied().filter(|other| other != entry).collect();
-        assert_eq!(left_out(&all, &others), [entry]);
+        assert_eq!(not_run(&all, &others), [entry]);
     }
     let source = "@compute @workgroup_size(1) fn another() {}";
     let more: BTreeSet<String> = all.iter().cloned().chain(entries(source)).collect();
-    assert_eq!(left_out(&more, &run), ["another"]);
+    assert_eq!(not_run(&more, &run), ["another"]);
 }

@@ -1,11 +1,12 @@
-//! Dependencies point one way: between the rooms of `src`, in the order that ARCHITECTURE.md draws, and between files,
-//! which form no circle.
+//! Dependencies point one way: between the top-level modules of `src`, in the order of the diagram in
+//! `ARCHITECTURE.md`, and between files, which do not import each other in a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms from the ground up. A room may import from those before it; rooms on one line do not know each other.
+/// The top-level modules, lowest first. A module may import only from lower ones; modules on the same line do not
+/// import from each other.
 const ROOMS: [&[&str]; 8] = [
     &["error"],
     &["graph"],
@@ -17,7 +18,7 @@ const ROOMS: [&[&str]; 8] = [
     &["bindings", "cli"],
 ];
 
-/// What the files of `src` import from each other: by module path, e.g. `gpu::device`, without the code of unit tests.
+/// The imports between the files of `src`, without unit tests. Files are named by module path, such as `gpu::device`.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -30,7 +31,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let mut imports = BTreeMap::new();
     for path in &files {
         let own = module(path);
-        // What stands in place of an engine that is left out has the engine's place.
+        // The replacement of an engine that is not built belongs to the place of that engine.
         if ["lib", "main"].contains(&own.as_str()) || own.ends_with("absent") {
             continue;
         }
@@ -56,8 +57,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The paths of a line that begin with `crate::`, `super::` or, in the command line's files, `googlenet::`; those of a
-/// list in braces one by one.
+/// The paths in a line that begin with `crate::`, `super::` or, in the files of the command line, `googlenet::`. A list
+/// in braces is expanded.
 fn paths(line: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for root in ["crate::", "super::", "googlenet::"] {
@@ -80,7 +81,7 @@ fn paths(line: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The file in which what a path names is: the deepest module of the path that has a file.
+/// The file that contains the item of a path: the deepest module of the path that has a file of its own.
 fn resolve(own: &str, path: &[String], modules: &BTreeSet<String>) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for (at, part) in path.iter().enumerate() {
@@ -123,7 +124,7 @@ fn rooms_import_only_from_those_below() {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let mut left = imports();
-    // Files that import from no file that is left are taken away, again and again; circles stay.
+    // Files that import from no remaining file are removed repeatedly. Cycles remain.
     loop {
         let names: BTreeSet<String> = left.keys().cloned().collect();
         let before = left.len();
@@ -132,7 +133,7 @@ fn no_files_import_each_other_in_a_circle() {
             break;
         }
     }
-    // And those that only import from a circle.
+    // Then files from which no remaining file imports are removed, so that only cycles remain.
     loop {
         let imported: BTreeSet<String> = left.values().flatten().cloned().collect();
         let before = left.len();

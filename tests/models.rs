@@ -1,4 +1,4 @@
-//! What storing a model differently does to its answers: f16, int8, without auxiliary heads.
+//! The effect of storage options on a model's results: f16, int8, and without auxiliary heads.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::engine::{Backend, Engine, Output};
@@ -24,9 +24,9 @@ fn picture(path: &Path) -> Image {
     Image::new(rgba.width() as usize, rgba.height() as usize, rgba.into_raw()).unwrap()
 }
 
-/// The centre square at 224x224 as Pillow makes it, which prepared the reference's photographs: rounded
-/// to whole numbers after each of the two passes. Ours keeps the fractions, which alone moves
-/// chelsea.png's probability by 2e-3.
+/// The centre square at 224x224 as Pillow resizes it, with rounding to integers after each of the two passes. The
+/// reference's photographs were prepared this way. Our resizing does not round, which changes the probability of
+/// chelsea.png by 2e-3.
 fn as_pillow(picture: &Image) -> Image {
     let [across, down] = Preprocess::BVLC.taps(picture.width(), picture.height(), Crop::Center);
     let pass = |taps: &Taps, lines: usize, read: &dyn Fn(usize, usize, usize) -> u8| -> Vec<u8> {
@@ -44,7 +44,7 @@ fn as_pillow(picture: &Image) -> Image {
     };
     let (width, rgba) = (picture.width(), picture.rgba());
     let narrow = pass(&across, picture.height(), &|y, x, c| rgba[(y * width + x) * 4 + c]);
-    // Column by column: the result is the picture on its side.
+    // Column by column; the result is the transposed picture.
     let side = pass(&down, 224, &|x, y, c| narrow[(y * 224 + x) * 4 + c]);
     let upright = (0..224 * 224 * 4).map(|i| side[(i / 4 % 224 * 224 + i / 4 / 224) * 4 + i % 4]).collect();
     Image::new(224, 224, upright).unwrap()
@@ -56,7 +56,7 @@ fn answers(model: Model, pictures: &[Image]) -> Vec<Output> {
     pictures.iter().map(run).collect()
 }
 
-/// The built program's `convert`.
+/// Runs the command `convert` of the built program.
 fn convert(from: &Path, to: &str, options: &[&str]) -> Model {
     let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(to);
     let mut command = Command::new(env!("CARGO_BIN_EXE_googlenet"));
@@ -65,7 +65,7 @@ fn convert(from: &Path, to: &str, options: &[&str]) -> Model {
     Model::from_bytes(fs::read(to).unwrap()).unwrap()
 }
 
-/// Class and probability of the likeliest.
+/// The most probable class and its probability.
 fn first(output: &Output) -> (usize, f64) {
     let (class, probability) = output.answer().unwrap().top(0, 1)[0];
     (class, f64::from(probability))
@@ -84,12 +84,12 @@ fn imagenet_keeps_its_answers_in_f16_and_its_classes_in_int8() {
         (half.name.as_str(), half.source.as_deref(), half.license.as_deref()),
         ("ImageNet", Some("S"), Some("L"))
     );
-    // Nothing is left to be assumed.
+    // The file contains everything that would otherwise be assumed.
     assert!(half.notes.is_empty(), "{:?}", half.notes);
     let int8 = convert(&model, "int8.safetensors", &["--dtype", "int8"]);
     assert!(int8.weights.byte_len() < half.weights.byte_len() * 11 / 20);
 
-    // Answers hang on every weight: one that is moved moves them.
+    // Negative control: a changed weight changes the results.
     let mut moved: Vec<_> = half
         .weights
         .names()

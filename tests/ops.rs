@@ -1,5 +1,5 @@
-//! Every operation by itself, on every engine there is, against an f64 reference; random shapes; and
-//! ONNX's own node tests. Every comparison has a negative control: one value is changed, and it must fail.
+//! Every operation on every engine, compared with an f64 reference: listed cases, random shapes, and the node tests of
+//! ONNX. Every comparison has a negative control: one value is changed, and the comparison must fail.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -13,7 +13,7 @@ use pollster::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// How many random cases each engine gets.
+/// The number of random cases for each engine.
 const RANDOM: [(Options, u32); 3] = [(CPU, 96), (HARDWARE, 8), (SOFTWARE, 8)];
 
 fn check_all(cases: &[Case]) {
@@ -24,7 +24,8 @@ fn check_all(cases: &[Case]) {
     }
 }
 
-/// Random operations on random shapes; what does not fit is passed over. The same ones every time.
+/// Checks random operations on random shapes, which are the same in every run. Combinations that do not fit are
+/// skipped.
 fn check_random(ops: impl Strategy<Value = Op>, channels: impl Strategy<Value = usize>) {
     let one = (ops, shapes(channels), any::<u16>());
     for (options, cases) in RANDOM {
@@ -80,7 +81,7 @@ mod conv {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::conv());
     }
 
@@ -100,7 +101,7 @@ mod pool {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::pool());
     }
 
@@ -119,7 +120,7 @@ mod lrn {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::lrn());
     }
 
@@ -135,7 +136,7 @@ mod fused {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::fused());
     }
 }
@@ -144,7 +145,7 @@ mod dense {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::dense());
     }
 
@@ -161,13 +162,13 @@ mod softmax {
     use super::*;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::softmax());
     }
 
     #[test]
     fn holds_for_random_shapes() {
-        // Of a single channel the probability is 1, whatever the input.
+        // With a single channel, the probability would be 1 for any input.
         check_random(Just(Op::Softmax), 2..40usize);
     }
 }
@@ -177,12 +178,12 @@ mod concat {
     use googlenet::graph::googlenet::Variant;
 
     #[test]
-    fn is_the_references() {
+    fn matches_the_reference() {
         check_all(&cases::concat());
     }
 
     #[test]
-    fn both_ways_to_join_agree_bit_for_bit() {
+    fn both_concat_modes_agree_bit_for_bit() {
         let bits = |case: &Case, engine: &Engine| -> Vec<Vec<u32>> {
             let read = |(node, _): &(String, _)| block_on(engine.read(node)).unwrap().data;
             case.expected.iter().map(|e| read(e).iter().map(|v| v.to_bits()).collect()).collect()
@@ -193,7 +194,7 @@ mod concat {
                 let mut engine = block_on(case.run(options)).unwrap();
                 let direct = bits(&case, &engine);
                 let branch = if odd { "inception_3a/5x5" } else { "inception_3b/5x5" };
-                // Once a gain was set the branches keep their own buffers, whatever the gains are.
+                // After a gain has been set, the branches keep their own buffers, whatever the gains are.
                 engine.set_gain(branch, 0.5).unwrap();
                 block_on(case.run_on(&mut engine)).unwrap();
                 assert_ne!(bits(&case, &engine), direct, "a gain of 0.5 must show");
@@ -215,7 +216,7 @@ mod concat {
             block_on(case.run_on(&mut engine)).unwrap();
             assert_eq!(block_on(engine.read("inception_3a/3x3")).unwrap(), branch);
             let joined = block_on(engine.read("inception_3a/output")).unwrap();
-            // The 3x3 branch's seven channels come after the five of the 1x1 branch.
+            // The seven channels of the 3x3 branch follow the five channels of the 1x1 branch.
             for pixel in joined.data.chunks_exact(5 + 7 + 3 + 9) {
                 assert!(pixel[5..12].iter().all(|&v| v == 0.0));
             }
@@ -232,7 +233,7 @@ mod field {
     use googlenet::graph::op::Field;
     use googlenet::graph::tensor::Tensor;
 
-    /// Every operation one after the other, two branches among them.
+    /// A chain of every operation, with two branches.
     fn network(padding: Padding, input: Shape) -> Network {
         let conv = |kernel, stride| Op::Conv {
             window: Window { kernel, stride, padding },
@@ -255,9 +256,10 @@ mod field {
         net
     }
 
-    /// Nothing is negative, so that a row or column of ones in a black picture reaches a cell or leaves it at zero.
+    /// All weights and activations are non-negative, so a cell is positive if and only if it depends on the row or
+    /// column of ones in an otherwise black picture.
     #[test]
-    fn a_cell_answers_to_what_its_field_holds() {
+    fn receptive_fields_are_exact() {
         let input = Shape::new(1, 31, 29, 1);
         for padding in cases::PADDINGS {
             let network = network(padding, input);
@@ -276,21 +278,23 @@ mod field {
                     .collect();
                 for node in network.nodes().iter().skip(1) {
                     let s = node.shape;
-                    let answers_to = |cell: usize, lit: usize| {
+                    let depends_on = |cell: usize, lit: usize| {
                         let (_, values) = answers[lit].iter().find(|(name, _)| *name == node.name).unwrap();
                         let of = |i: usize| [i / (s.w * s.c), i / s.c % s.w][axis] == cell;
                         values.data.iter().enumerate().any(|(i, &v)| of(i) && v > 0.0)
                     };
-                    // How many cells answer to what they should not see, or do not to an end of what they see whole.
+                    // The number of cells that depend on pixels outside their receptive field, or do not depend on the
+                    // ends of a field that is inside the picture.
                     let wrong = |field: Field| {
                         let cell = |cell: &usize| {
                             let from = field.start[axis] + (cell * field.jump[axis]) as isize;
                             let to = from + field.size[axis] as isize;
                             let beyond =
-                                (0..pixels).any(|lit| !(from..to).contains(&(lit as isize)) && answers_to(*cell, lit));
-                            // Regions of a pool are of several sizes, and their fields hold the largest.
+                                (0..pixels).any(|lit| !(from..to).contains(&(lit as isize)) && depends_on(*cell, lit));
+                            // The regions of adaptive pooling have several sizes, and the receptive field is that of
+                            // the largest.
                             let inside = from >= 0 && to <= pixels as isize && node.name != "adaptive";
-                            beyond || inside && [from, to - 1].iter().any(|&end| !answers_to(*cell, end as usize))
+                            beyond || inside && [from, to - 1].iter().any(|&end| !depends_on(*cell, end as usize))
                         };
                         (0..[s.h, s.w][axis]).filter(cell).count()
                     };
@@ -313,15 +317,15 @@ mod preprocess {
     use googlenet::model::preprocess::{Image, Preprocess};
 
     #[test]
-    fn is_pillows_bilinear() {
+    fn matches_pillows_bilinear() {
         for options in ENGINES {
             block_on(check(options)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 
-    /// Pillow rounds to whole levels between its two passes and after them; we do not.
+    /// Pillow rounds to integers between and after its two passes; we do not.
     #[test]
-    fn is_pillows_own_within_a_level() {
+    fn matches_pillow_within_a_level() {
         let Some(reference) = reference_folder() else { return };
         let file = std::fs::read(reference.join("imagenet/golden_chelsea.safetensors")).unwrap();
         let golden = safetensors::SafeTensors::deserialize(&file).unwrap();
@@ -339,7 +343,7 @@ mod preprocess {
                 block_on(engine.read("data")).unwrap()
             };
             compare(&prepared(&chelsea), &golden, level).unwrap();
-            // 451 columns have no middle 300: cropped one to the right it is another picture.
+            // The centre of 451 columns is not an integer. Cropping one column further right gives a different picture.
             let right = image::imageops::crop_imm(&picture, 76, 0, 300, 300).to_image();
             compare(&prepared(&Image::new(300, 300, right.into_raw()).unwrap()), &golden, level).unwrap_err();
         }
@@ -361,14 +365,14 @@ mod stats {
     use super::*;
 
     #[test]
-    fn are_those_of_the_values() {
+    fn match_the_values() {
         for options in ENGINES {
             block_on(common::stats::check(options)).unwrap_or_else(|e| panic!("{e}"));
         }
     }
 }
 
-/// The reference data, where the machine has it.
+/// The reference data; `None`, with a message, if the machine does not have it.
 fn reference_folder() -> Option<std::path::PathBuf> {
     let folder = std::env::var_os("GOOGLENET_REFERENCE").map(std::path::PathBuf::from);
     if folder.is_none() {
@@ -377,7 +381,7 @@ fn reference_folder() -> Option<std::path::PathBuf> {
     folder
 }
 
-/// ONNX's own node tests.
+/// The node tests of ONNX.
 mod onnx {
     use super::*;
 
@@ -388,7 +392,7 @@ mod onnx {
         let tests = common::onnx::cases(&read("cases.json"), read("cases.safetensors"));
         tests.iter().filter_map(|t| t.as_ref().err()).for_each(|reason| println!("left out: {reason}"));
         let cases: Vec<Case> = tests.iter().flatten().cloned().collect();
-        // They are many, and much alike: each by one of the sets of kernels, in turn.
+        // There are many similar cases, so each is run with one of the two sets of kernels, in turn.
         for (case, kernels) in cases.iter().zip([HARDWARE, SOFTWARE].into_iter().cycle()) {
             for options in [CPU, kernels] {
                 block_on(check(options, case)).unwrap_or_else(|e| panic!("{e}"));

@@ -1,4 +1,4 @@
-//! Pictures of every kind that people drop on a program: each is decoded rightly, or refused in one sentence.
+//! Pictures of every kind that people open: each is decoded correctly, or rejected with one sentence.
 #![cfg(not(target_arch = "wasm32"))]
 
 use googlenet::model::preprocess::Image;
@@ -10,11 +10,11 @@ use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
-/// What a picture has to be.
+/// The expected result for a picture.
 enum Want {
-    /// Of this size, with this colour at this pixel, within some steps.
+    /// A picture of this size, with this colour at this pixel, within a tolerance for each component.
     Pixel { size: [usize; 2], at: [usize; 2], rgba: [u8; 4], within: u8 },
-    /// Refused, in words with this in them.
+    /// An error that contains this text.
     Refused(&'static str),
 }
 
@@ -35,7 +35,7 @@ fn refused(name: &str, file: impl Into<Vec<u8>>, says: &'static str) -> Case {
     Case { name: name.to_owned(), file: file.into(), want: Want::Refused(says) }
 }
 
-/// Red, but for its pixel at the top left, which is blue.
+/// A red picture with a blue pixel at the top left.
 fn marked(width: u32, height: u32) -> RgbaImage {
     let mut picture = RgbaImage::from_pixel(width, height, Rgba(RED));
     picture.put_pixel(0, 0, Rgba(BLUE));
@@ -45,7 +45,7 @@ fn marked(width: u32, height: u32) -> RgbaImage {
 fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let picture = picture.into();
     let picture = match format {
-        // JPEG and BMP have no transparency.
+        // JPEG and BMP do not support transparency.
         ImageFormat::Jpeg | ImageFormat::Bmp => picture.into_rgb8().into(),
         _ => picture,
     };
@@ -54,7 +54,7 @@ fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     file
 }
 
-/// The checksum of PNG, bit by bit.
+/// The checksum of PNG (CRC-32), computed bit by bit.
 fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
@@ -66,7 +66,8 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&(data.len() as u32).to_be_bytes(), &body[..], &crc32(&body).to_be_bytes()].concat()
 }
 
-/// A PNG of these rows, each with its filter's byte in front; zlib's blocks are stored.
+/// A PNG of these rows, each of which begins with the byte of its filter. The zlib blocks are stored without
+/// compression.
 fn png(size: [u32; 2], depth: u8, colour: u8, chunks: &[Vec<u8>], rows: &[u8]) -> Vec<u8> {
     let mut zlib = vec![0x78, 1];
     let mut blocks = rows.chunks(0xffff).peekable();
@@ -84,7 +85,7 @@ fn png(size: [u32; 2], depth: u8, colour: u8, chunks: &[Vec<u8>], rows: &[u8]) -
         .concat()
 }
 
-/// A JPEG of 8x8 pixels of one colour, written a component at a time: with four it is CMYK as Adobe has it, inverted.
+/// A JPEG of one colour with the data of one 8x8 block. With four components it is inverted CMYK, as written by Adobe.
 fn jpeg(components: &[u8], size: [u16; 2]) -> Vec<u8> {
     let n = components.len() as u8;
     let mut file = b"\xff\xd8".to_vec();
@@ -94,12 +95,12 @@ fn jpeg(components: &[u8], size: [u16; 2]) -> Vec<u8> {
         file.extend(data);
     };
     segment(0xee, b"Adobe\0\x64\0\0\0\0\0");
-    // Steps of 8 make the first coefficient the colour itself.
+    // With quantisation steps of 8, the first coefficient is the colour itself.
     segment(0xdb, &[&[0][..], &[8; 64]].concat());
     let of = |each: &dyn Fn(u8) -> Vec<u8>| -> Vec<u8> { (1..=n).flat_map(each).collect() };
     let [width, height] = size.map(u16::to_be_bytes);
     segment(0xc0, &[&[8][..], &height, &width, &[n], &of(&|id| vec![id, 0x11, 0])].concat());
-    // Lengths of a coefficient, 0 to 8, in four bits each; of the others only "no more".
+    // The lengths of coefficients, 0 to 8, in four bits each; the other coefficients only have an end marker.
     segment(0xc4, &[&[0, 0, 0, 0, 9][..], &[0; 12], &[0, 1, 2, 3, 4, 5, 6, 7, 8]].concat());
     segment(0xc4, &[&[0x10, 1][..], &[0; 15], &[0]].concat());
     segment(0xda, &[&[n][..], &of(&|id| vec![id, 0]), &[0, 63, 0]].concat());
@@ -120,14 +121,14 @@ fn jpeg(components: &[u8], size: [u16; 2]) -> Vec<u8> {
     for byte in bits.as_bytes().chunks(8) {
         let byte = u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap();
         file.push(byte);
-        // What looks like a marker is told from one.
+        // A zero after 0xff distinguishes data from a marker.
         file.extend((byte == 0xff).then_some(0));
     }
     file.extend(b"\xff\xd9");
     file
 }
 
-/// A JPEG with its orientation in EXIF.
+/// A JPEG with an EXIF orientation.
 fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif =
         b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0".to_vec();
@@ -135,7 +136,7 @@ fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &exif, &jpeg[2..]].concat()
 }
 
-/// A WebP of several pictures: an animation of what the encoder makes of each.
+/// An animated WebP of several pictures, each as the encoder writes it.
 fn animated_webp(pictures: &[RgbaImage]) -> Vec<u8> {
     let three = |value: u32| value.to_le_bytes()[..3].to_vec();
     let riff = |kind: &[u8; 4], data: &[u8]| {
@@ -159,9 +160,10 @@ fn good() -> Vec<Case> {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
     let mut cases = Vec::new();
     for (format, name) in [(Png, "png"), (Jpeg, "jpeg"), (Gif, "gif"), (WebP, "webp"), (Bmp, "bmp")] {
-        // JPEG's blocks have one colour each, nearly; a lone pixel in one is lost.
+        // JPEG blends the colours of a block, so a single pixel would be lost; in these pictures, blocks have nearly
+        // one colour.
         let within = if format == Jpeg { 8 } else { 0 };
-        // WebP ends at 16383.
+        // The largest side of a WebP is 16383.
         let long = if format == WebP { 16383 } else { 20000 };
         for [width, height] in [[1, 1], [1, long], [long, 1], [17, 31]] {
             let file = encode(RgbaImage::from_pixel(width, height, Rgba(RED)), format);
@@ -183,7 +185,7 @@ fn good() -> Vec<Case> {
     ] {
         cases.push(shows(&format!("{name}.png"), encode(picture, Png), [4, 4], [3, 3], rgba, 1));
     }
-    // Two pixels, the second of the palette's second colour.
+    // Two pixels with the second colour of the palette.
     let palette = chunk(b"PLTE", &[0, 0, 255, 255, 0, 0]);
     for (depth, row) in [(1, 0b0100_0000), (2, 0b0001_0000), (4, 1)] {
         let file = png([2, 1], depth, 3, std::slice::from_ref(&palette), &[0, row]);
@@ -202,7 +204,8 @@ fn good() -> Vec<Case> {
     cases.push(shows("adobe-rgb.jpeg", jpeg(&[255, 0, 0], [8, 8]), [8, 8], [4, 4], RED, 3));
     cases.push(shows("grey.jpeg", jpeg(&[200], [8, 8]), [8, 8], [4, 4], [200, 200, 200, 255], 3));
 
-    // Blue is the quarter at the top left of a picture twice as wide as high; where it lands says how it was turned.
+    // The top left quarter of a picture twice as wide as high is blue. Its position in the result shows how the picture
+    // was rotated.
     let quarter = RgbaImage::from_fn(64, 32, |x, y| Rgba(if x < 32 && y < 16 { BLUE } else { RED }));
     let mut plain = Vec::new();
     JpegEncoder::new_with_quality(&mut plain, 95).encode_image(&DynamicImage::from(quarter).into_rgb8()).unwrap();
@@ -256,7 +259,7 @@ fn bad() -> Vec<Case> {
     for (format, name) in [(Png, "png"), (Gif, "gif"), (WebP, "webp"), (Bmp, "bmp"), (Jpeg, "jpeg")] {
         let file = encode(noise.clone(), format);
         for (what, len) in [("signature", 12), ("header", 30), ("half", file.len() / 2)] {
-            // What of a JPEG is there is shown, as browsers do.
+            // Like browsers, the decoder shows the part of a JPEG that is there.
             if format == Jpeg && what == "half" {
                 continue;
             }
@@ -270,7 +273,7 @@ fn bad() -> Vec<Case> {
     let mut bmp = encode(noise.clone(), Bmp);
     bmp[18..26].copy_from_slice(&[0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0]);
     let mut webp = encode(noise, WebP);
-    // 14 bits of width and of height, less one, behind the signature of VP8L.
+    // After the signature of VP8L: 14 bits of the width minus one, and 14 bits of the height minus one.
     webp[21..25].copy_from_slice(&0x0fff_ffffu32.to_le_bytes());
     cases.extend([
         refused("no-width.png", sized(0, 1), ""),
@@ -318,7 +321,7 @@ fn pictures_are_decoded_or_refused() {
 
 #[test]
 fn a_picture_of_100_megapixels_is_decoded() {
-    // Black and white: twelve megabytes.
+    // Black and white, 12 MB.
     let mut rows = [&[0][..], &[0xff; 1250]].concat().repeat(10_000);
     *rows.last_mut().unwrap() = 0;
     check(&shows(
@@ -331,12 +334,12 @@ fn a_picture_of_100_megapixels_is_decoded() {
     ));
 }
 
-/// All of them in one call, whatever they are called: each an answer or a line, and the last one still an answer.
+/// All files in one call, whatever their names are. Each has a result or an error in one line, also after errors.
 #[test]
 fn the_command_line_answers_or_says_why() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures");
     fs::create_dir_all(&folder).unwrap();
-    // One of each kind: a run of the network takes longer than reading a picture.
+    // One picture of each kind, because running the network takes longer than reading a picture.
     let good = good().into_iter().step_by(4);
     let mut cases: Vec<Case> = bad().into_iter().chain(good).collect();
     cases.push(shows("a-png-named.jpg", encode(marked(9, 9), ImageFormat::Png), [9, 9], [0, 0], BLUE, 0));

@@ -1,4 +1,4 @@
-//! Running again with other gains: the same as a whole run, without what lies upstream.
+//! Running again with different gains gives the same results as a whole run, without computing the layers upstream.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 const BACKENDS: [Backend; 2] = [Backend::Cpu, Backend::Gpu];
 const BRANCHES: [&str; 4] = ["1x1", "3x3", "5x5", "pool_proj"];
 
-/// A GoogLeNet with all three heads, small but for its channels, and so many pictures for it.
+/// A GoogLeNet with all three heads and a small input, and a batch of pictures for it.
 fn subject(batch: usize) -> (Model, Tensor) {
     let spec = Spec { variant: Variant::Keras, classes: 10, heads: true, size: 96 };
     let network = spec.build().unwrap();
@@ -50,12 +50,12 @@ fn rerun(engine: &mut Engine, gains: &[(String, f32)]) -> Output {
     block_on(engine.rerun()).unwrap()
 }
 
-/// What every node holds.
+/// The activations of every node.
 fn values(engine: &Engine) -> Vec<Tensor> {
     engine.model().network.nodes().iter().map(|node| block_on(engine.read(&node.name)).unwrap()).collect()
 }
 
-/// Bit for bit on the CPU, and within what an operation may differ by on the GPU.
+/// Whether two tensors are the same: bit for bit on the CPU, and within the tolerance of one operation on the GPU.
 fn same(backend: Backend, got: &Tensor, want: &Tensor) -> bool {
     let bits = |t: &Tensor| -> Vec<u32> { t.data.iter().map(|v| v.to_bits()).collect() };
     match backend {
@@ -64,8 +64,8 @@ fn same(backend: Backend, got: &Tensor, want: &Tensor) -> bool {
     }
 }
 
-/// The layers that a gain of this row of the table reaches, by the paper's order: its module's output, all that comes
-/// after it, and the auxiliary heads that do not hang on modules before it.
+/// The layers that depend on the gains of this module: its output, all later layers of the main path, and the auxiliary
+/// heads that do not come before it.
 fn downstream(engine: &Engine, row: usize) -> BTreeSet<String> {
     let hangs_on = |head: &str| TABLE.iter().position(|row| row.name == if head == "loss1" { "4a" } else { "4d" });
     let after = |name: &str, module: Option<&str>| match module {
@@ -84,21 +84,21 @@ fn downstream(engine: &Engine, row: usize) -> BTreeSet<String> {
     nodes.filter(|node| after(&node.name, node.module.as_deref())).map(|node| node.name.clone()).collect()
 }
 
-/// The layers whose times a run gives.
+/// The layers for which a run measured times.
 fn steps(engine: &Engine, output: &Output) -> BTreeSet<String> {
     let name = |node| engine.model().network.node(node).name.clone();
     output.steps.iter().map(|step| name(step.node)).collect()
 }
 
 #[test]
-fn gives_what_a_whole_run_gives_module_by_module() {
+fn matches_a_whole_run_module_by_module() {
     let (model, input) = subject(1);
     for backend in BACKENDS {
         let (mut engine, mut whole) = (load(&model, backend), load(&model, backend));
         run(&mut engine, &input);
         let untouched = values(&engine);
         for (at, row) in TABLE.iter().enumerate() {
-            // A software GPU takes its time: there one branch of each module.
+            // A software GPU is slow, so only one branch of each module is tested there.
             for branch in if backend == Backend::Cpu { &BRANCHES[..] } else { &BRANCHES[at % 4..][..1] } {
                 let what = format!("{backend:?}, {}/{branch}", row.module());
                 let gains = [(format!("{}/{branch}", row.module()), 0.0)];
@@ -112,7 +112,7 @@ fn gives_what_a_whole_run_gives_module_by_module() {
                 for ((node, got), want) in model.network.nodes().iter().zip(&got).zip(&values(&whole)) {
                     assert!(same(backend, got, want), "{what}, {}", node.name);
                 }
-                // It can fail: what lies downstream is not as it was, and the rest is.
+                // Negative control: layers downstream have changed, and the others have not.
                 let reached = downstream(&engine, at);
                 for ((node, got), before) in model.network.nodes().iter().zip(&got).zip(&untouched) {
                     let changed = !same(backend, got, before);
@@ -137,11 +137,11 @@ fn runs_the_steps_downstream_and_no_others() {
         let timed = !run(&mut engine, &input).steps.is_empty();
         assert!(timed || backend == Backend::Gpu);
         let dispatches = |engine: &Engine| engine.gpu_counts().map_or(0, |counts| counts.dispatches);
-        // As it is: nothing to do, and the answer stands.
+        // Without a change there is nothing to do, and the results stay the same.
         let before = dispatches(&engine);
         assert_eq!(rerun(&mut engine, &[]).steps, []);
         assert_eq!(dispatches(&engine), before);
-        // Branches have no places of their own yet.
+        // The branches do not have buffers of their own yet.
         let gain = |row: usize| (format!("{}/3x3", TABLE[row].module()), 0.5);
         let whole = rerun(&mut engine, &[gain(0)]);
         let all = dispatches(&engine) - before;
@@ -163,11 +163,12 @@ fn runs_the_steps_downstream_and_no_others() {
             assert_eq!((twice.heads, twice.steps), (output.heads, vec![]));
             rerun(&mut engine, &[]);
         }
-        // The last module's join is one dispatch a branch; then its average, the classifier and softmax. A software
-        // adapter lays as texels what the average reads.
-        let laid = usize::from(!engine.can_tune());
-        assert_eq!(least, if backend == Backend::Gpu { 4 + laid + 3 } else { 0 });
-        // From one branch to another: both joins, and so from the earlier on.
+        // The concatenation of the last module takes one dispatch for each branch. Then follow its average pool, the
+        // classifier and softmax. On a software adapter, the input of the average pool is copied to a texture, too.
+        let copied = usize::from(!engine.can_tune());
+        assert_eq!(least, if backend == Backend::Gpu { 4 + copied + 3 } else { 0 });
+        // Changing the gains of two branches runs both concatenations, and therefore everything from the earlier one
+        // on.
         rerun(&mut engine, &[gain(6)]);
         let moved = rerun(&mut engine, &[gain(4)]);
         assert!(!timed || steps(&engine, &moved) == downstream(&engine, 4));
@@ -202,7 +203,7 @@ fn holds_for_a_batch_and_for_another_picture() {
     let first = rerun(&mut engine, &gains).heads;
     set(&mut whole, &gains);
     assert_eq!(first, run(&mut whole, &input).heads);
-    // The gains stay, and another input is run with them from its beginning.
+    // The gains are kept, and a run with another input uses them from the beginning.
     let other = Tensor { data: input.data.iter().rev().copied().collect(), ..input };
     let second = run(&mut engine, &other).heads;
     assert_ne!(second, first);
@@ -219,12 +220,13 @@ fn needs_a_run_before_it() {
     assert_eq!(block_on(engine.rerun()).unwrap_err().code(), "argument");
     run(&mut engine, &input);
     block_on(engine.rerun()).unwrap();
-    // Other threads take other buffers.
+    // A new number of threads takes new buffers.
     engine.set_threads(std::num::NonZeroUsize::MIN);
     assert_eq!(block_on(engine.rerun()).unwrap_err().code(), "argument");
 }
 
-/// `cargo test --test rerun -- --ignored --nocapture` says what is saved, on the bundled model at its full size.
+/// `cargo test --test rerun -- --ignored --nocapture` prints how much time is saved, for the bundled model at its full
+/// size.
 #[test]
 #[ignore = "it measures"]
 fn how_long_every_branch_off_in_turn_takes() {

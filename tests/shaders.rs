@@ -1,4 +1,4 @@
-//! Every shader is valid WGSL, with the pieces that it includes.
+//! Every shader is valid WGSL, together with the pieces that it includes.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Parses and validates with no more than plain WebGPU offers.
+/// Parses and validates a shader with no more capabilities than WebGPU requires.
 fn check(source: &str) -> Result<naga::Module, String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     Validator::new(ValidationFlags::all(), Capabilities::default())
@@ -17,12 +17,12 @@ fn check(source: &str) -> Result<naga::Module, String> {
     Ok(module)
 }
 
-/// Every shader in f32, its pieces joined.
+/// The name and the complete text of every shader in f32.
 fn stored() -> Vec<(String, String)> {
     shader_sources().into_iter().map(|(name, [single, _])| (name.to_owned(), single)).collect()
 }
 
-/// The files of `shaders` that are no pieces of others, by their names without ending.
+/// The names of the files in `shaders`, without extension, that are not pieces of other shaders.
 fn files() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut all = BTreeSet::new();
@@ -60,7 +60,7 @@ fn shaders_are_valid_with_activations_and_weights_in_f16() {
     }
 }
 
-/// WebGPU's defaults: what every device gives without being asked.
+/// The default limits of WebGPU, which every device supports.
 #[test]
 fn every_shader_keeps_to_the_default_limits() {
     for (name, source) in stored() {
@@ -74,7 +74,7 @@ fn every_shader_keeps_to_the_default_limits() {
             module.global_variables.iter().filter(|(_, v)| v.space == space).map(|(_, v)| of(v)).sum::<u32>()
         };
         assert!(bytes(naga::AddressSpace::WorkGroup) <= 16 * 1024, "{name}: too much workgroup memory");
-        // A step's numbers take one slot of the uniform buffer.
+        // The parameters of a dispatch must fit into one slot of the uniform buffer.
         assert!(bytes(naga::AddressSpace::Uniform) <= 256, "{name}: too many parameters");
         let bindings = |of: fn(&naga::Module, &naga::GlobalVariable) -> bool| {
             let those = module.global_variables.iter().filter(|(_, v)| of(&module, v));
@@ -90,7 +90,7 @@ fn every_shader_keeps_to_the_default_limits() {
     }
 }
 
-/// What is wrong is refused: the tests above can fail.
+/// Negative control: shaders with errors are rejected.
 #[test]
 fn broken_shaders_are_refused() {
     let (_, good) = stored().into_iter().find(|(name, _)| name == "pool").expect("pool.wgsl");

@@ -1,9 +1,9 @@
-// A matrix product of pixels and channels as conv.wgsl has it: the parameters, the outputs, and the register tile that
-// a thread makes.
+// The matrix product of pixels and channels in conv.wgsl: its parameters, its outputs, and the register tile of a
+// thread.
 
-// Where a layer of the product is written: its channels, from this group of four on.
+// Where the output of one layer of the product is written.
 struct To {
-    first: u32, // the group of four channels that it begins with
+    first: u32, // the layer's first group of four channels in the product
     channels: u32,
     offset: u32,
     stride: u32,
@@ -12,7 +12,7 @@ struct To {
 struct Params {
     to: array<To, 3>,
     pixels: u32, // N * Ho * Wo
-    vec4_channels: u32, // groups of four channels of all layers
+    vec4_channels: u32, // the number of groups of four channels of all layers
     height: u32,
     width: u32,
     channels: u32,
@@ -20,15 +20,15 @@ struct Params {
     x_stride: u32,
     out_height: u32,
     out_width: u32,
-    kernel_y: u32, // of the pool, for conv_pool
+    kernel_y: u32, // for conv_pool: the window of the pool
     kernel_x: u32,
     step_y: u32,
     step_x: u32,
     pad_y: u32,
     pad_x: u32,
     relu: u32,
-    plane: u32, // for conv_winograd: pixels of a point, which no tile crosses
-    before: u32, // for conv_norm, as in lrn.wgsl
+    plane: u32, // for conv_winograd: the number of pixels of each point; no tile spans two points
+    before: u32, // for conv_norm: see lrn.wgsl
     after: u32,
     scale: f32,
     beta: f32,
@@ -37,7 +37,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(3) var<storage, read> b: array<vec4f>; // (vec4_channels)
-// (N, Ho, Wo, stride) of each layer, or stride/4: the same buffers.
+// (N, Ho, Wo, stride) of each layer, and the same buffers as (N, Ho, Wo, stride/4).
 @group(0) @binding(4) var<storage, read_write> y0: array<real>;
 @group(0) @binding(5) var<storage, read_write> y1: array<real>;
 @group(0) @binding(6) var<storage, read_write> y2: array<real>;
@@ -53,7 +53,7 @@ fn product(w: weight4x4, x: mat4x4f) -> mat4x4f {
     return mat4x4f(w * weight4x4(x));
 }
 
-// The layer that a group of four channels belongs to.
+// The layer to which a group of four channels belongs.
 fn layer(vec4_channel: u32) -> u32 {
     return select(0u, select(1u, 2u, vec4_channel >= p.to[2].first), vec4_channel >= p.to[1].first);
 }
@@ -84,7 +84,7 @@ fn store4(pixel: u32, vec4_channel: u32, sum: mat4x4f) {
     store(pixel + 3u, vec4_channel, sum[3]);
 }
 
-// The first pixel and the first group of four channels of this thread's tile, and its slice.
+// The first pixel of this thread's tile, its first group of four channels, and the thread's slice.
 fn tile(group: vec3u, groups: vec3u, local: vec3u, pixels: u32, vec4_channels: u32) -> vec3u {
     let row = (group.z * groups.x + group.x) * ROWS + local.y;
     return vec3u(row * pixels, group.y * LANES * vec4_channels + local.x, local.z);

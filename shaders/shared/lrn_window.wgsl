@@ -1,4 +1,4 @@
-// Local response normalisation of four channels whose neighbours are at hand, with its parameters.
+// Local response normalisation of four channels whose neighbours have been loaded, and its parameters.
 
 struct Params {
     count: u32, // N * H * W * C, or C/4
@@ -7,8 +7,8 @@ struct Params {
     x_stride: u32,
     y_offset: u32,
     y_stride: u32,
-    before: u32, // channels of the sum before this one
-    after: u32, // and after it
+    before: u32, // the number of channels in the window before the current one
+    after: u32, // the number of channels in the window after it
     scale: f32, // alpha / size
     beta: f32,
     k: f32,
@@ -16,15 +16,15 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 
-// Beta in Caffe's GoogLeNet, for which roots do.
+// The beta of the BVLC GoogLeNet, for which square roots are enough.
 const USUAL_POWER = 0.75;
 
-// Four channels, between those on their left and right.
+// Normalises four channels. `left` and `right` are the four channels on either side.
 fn normalised(left: vec4f, here: vec4f, right: vec4f) -> vec4f {
     let a = left * left;
     let b = here * here;
     let c = right * right;
-    // Each way of shifting by itself: what is indexed by a variable lies in memory.
+    // Each shift is written out, because vectors that are indexed by a variable are kept in memory.
     var sum = b;
     if p.before > 0u {
         sum += vec4f(a.w, b.xyz);

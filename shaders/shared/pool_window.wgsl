@@ -1,5 +1,5 @@
-// The windows of pooling: the parameters, the cells that a window covers, and what four channels of it come to.
-// Includes shared/limits.wgsl first.
+// The windows of pooling: the parameters, the input cells of a window, and the reduction of four channels. Requires
+// shared/limits.wgsl to be included first.
 
 struct Params {
     count: u32, // N * Ho * Wo * C, or C/4
@@ -26,11 +26,12 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 
 const MAX = 0u;
-const MEAN = 1u; // over the part of the window inside the input
-const MEAN_PADDED = 2u; // over the part inside input and padding
+const MEAN = 1u; // the mean over the part of the window inside the input
+const MEAN_PADDED = 2u; // the mean over the part of the window inside the input and its padding
 const ADAPTIVE = 3u; // the mean over one of Ho x Wo regions that cover the input
 
-// First cell inside the input, end of it, and how many cells a mean counts, along one axis.
+// Along one axis: the first cell of a window inside the input, the end of its cells, and the number of cells by which a
+// mean divides.
 fn span(at: u32, size: u32, out: u32, kernel: u32, step: u32, pad: u32, end: u32) -> vec3u {
     if p.mode == ADAPTIVE {
         let first = at * size / out;
@@ -45,10 +46,10 @@ fn span(at: u32, size: u32, out: u32, kernel: u32, step: u32, pad: u32, end: u32
     return vec3u(u32(first), u32(last), u32(max(counted, 1)));
 }
 
-// What an output element lies under.
+// The window of an output element.
 struct Under {
     pixel: u32,
-    channel: u32, // or group of four
+    channel: u32, // or the group of four channels
     image: u32,
     rows: vec3u,
     columns: vec3u,
@@ -63,7 +64,7 @@ fn under(i: u32, channels: u32) -> Under {
     return Under(pixel, i - pixel * channels, image, rows, columns);
 }
 
-// What four channels of a window come to.
+// The maximum and the sum of four channels over a window.
 struct Found {
     most: vec4f,
     sum: vec4f,

@@ -1,5 +1,5 @@
-// Activations, and the weights that they are multiplied by, in f32. precision_f16.wgsl stands in its place where the
-// device computes in f16. Every shader begins with one of the two.
+// The types of activations and of the weights that they are multiplied by: f32. Devices that compute in f16 use
+// precision_f16.wgsl instead. Every shader begins with one of the two.
 
 alias real = f32;
 alias real4 = vec4f;

@@ -1,4 +1,4 @@
-// Activations, and the weights that they are multiplied by, in f16. Sums stay in f32.
+// The types of activations and of the weights that they are multiplied by: f16. Sums are still in f32.
 
 enable f16;
 

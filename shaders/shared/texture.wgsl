@@ -1,5 +1,5 @@
-// Values in a texture: vectors of four, one after the other, in rows of TEXTURE_WIDTH. src/gpu/device.rs makes such
-// textures.
+// Values in a texture: one vector of four in each texel, row by row, in rows of TEXTURE_WIDTH texels. src/gpu/device.rs
+// creates these textures.
 
 const TEXTURE_WIDTH = 4096u;
 

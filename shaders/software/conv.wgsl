@@ -1,6 +1,6 @@
-// Convolutions for software adapters. Some of them load from buffers one lane of a vector at a time, at seven times the
-// cost of a texture: `conv_texture` is a 1x1 convolution from textures, and `conv_winograd` the products of
-// winograd.wgsl, one for each point. The register tile is that of `conv16x8` in ../conv.wgsl.
+// Convolutions for software adapters. Some of these load from buffers one lane of a vector at a time, which costs seven
+// times as much as a load from a texture. `conv_texture` is a 1x1 convolution that reads textures; `conv_winograd`
+// computes the products of winograd.wgsl, one for each point. The register tile is that of `conv16x8` in conv.wgsl.
 
 //#include shared/texture.wgsl
 //#include shared/conv_tile.wgsl
@@ -30,7 +30,7 @@ fn weights(at: u32) -> weight4x4 {
     );
 }
 
-// The sums of conv16x8 for a window of one cell, from textures; weights from `first` on.
+// The sums of a 16x8 register tile for a 1x1 window. The weights begin at index `first`.
 fn sum16x8(at: vec3u, first: u32) -> array<Sixteen, 2> {
     let q0 = min(at.y, p.vec4_channels - 1u);
     let q1 = min(at.y + LANES, p.vec4_channels - 1u);

@@ -1,5 +1,5 @@
-// Local response normalisation of four channels a thread, as `lrn4` of lrn.wgsl, for software adapters: it reads its
-// input from a texture, and writes its output to a texture too, for the layers that read it.
+// Local response normalisation for software adapters, like `lrn4` of lrn.wgsl. It reads its input from a texture, and
+// also writes its output to a texture for the layers that read it.
 
 //#include shared/invocation.wgsl
 //#include shared/texture.wgsl

@@ -1,5 +1,5 @@
-// Pooling of four channels a thread, as `pool4` of pool.wgsl, for software adapters: it reads its input from a texture,
-// and writes its output to a texture too, for the layers that read it.
+// Pooling for software adapters, like `pool4` of pool.wgsl. It reads its input from a texture, and also writes its
+// output to a texture for the layers that read it.
 
 //#include shared/invocation.wgsl
 //#include shared/limits.wgsl

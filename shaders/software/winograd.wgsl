@@ -1,29 +1,31 @@
-// Convolution by Winograd's F(4x4,3x3), F(2x2,5x5) or F(3x3,4x4): Lavin and Gray, "Fast algorithms for convolutional
-// neural networks" (CVPR 2016), for software adapters. `winograd_input` transforms tiles of 6x6 inputs into a texture,
-// `conv_winograd` of conv.wgsl multiplies them by the transformed filters, one matrix for each of the 36 points, and
-// `winograd_output` transforms the products to tiles of 4x4, 2x2 or 3x3 outputs. The points are 0, ±√2/2, ±√2 and
-// infinity. A stride of 2 is one of 1 over its four phases, each of which has all channels. `copy_to_texture` copies a
-// layer's output to a texture as it is. Twin: src/cpu/winograd.rs.
+// Convolution for software adapters by the Winograd algorithms F(4x4,3x3), F(2x2,5x5) and F(3x3,4x4): Lavin and Gray,
+// "Fast algorithms for convolutional neural networks" (CVPR 2016). `winograd_input` transforms input tiles of 6x6
+// pixels to a texture, `conv_winograd` of software/conv.wgsl multiplies them by the transformed filters, one matrix for
+// each of the 36 points, and `winograd_output` transforms the products to output tiles of 4x4, 2x2 or 3x3 pixels. The
+// points are 0, ±√2/2, ±√2 and infinity. A convolution of stride 2 is computed as one of stride 1 on the four phases of
+// its input, each of which has all channels. `copy_to_texture` copies a layer's output to a texture without a
+// transform.
+// CPU twin: src/cpu/winograd.rs.
 
 //#include shared/invocation.wgsl
 //#include shared/texture.wgsl
 
 struct Params {
     tiles: u32, // images * down * across
-    plane: u32, // tiles of a point: those, filled up
+    plane: u32, // the number of tiles of each point, padded
     down: u32,
     across: u32,
-    height: u32, // of the input for `winograd_input`, of the output for `winograd_output`
+    height: u32, // of the input in `winograd_input`, of the output in `winograd_output`
     width: u32,
-    vec4_channels: u32, // groups of four channels, of all phases
+    vec4_channels: u32, // the number of groups of four channels of all phases
     offset: u32,
     stride: u32,
     pad_y: u32,
     pad_x: u32,
     relu: u32,
-    outputs: u32, // side of a tile of outputs: 4, 2 or 3
-    step: u32, // stride of the convolution: 1 or 2
-    first: u32, // of the images
+    outputs: u32, // the side of an output tile: 4, 2 or 3
+    step: u32, // the stride of the convolution: 1 or 2
+    first: u32, // the first picture
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -34,7 +36,7 @@ struct Params {
 @group(0) @binding(5) var xt: texture_2d<f32>; // (36, plane, vec4_channels), for `winograd_output`
 
 const A = 0.7071067811865476f;
-const B = 1.4142135623730951f; // 2 * A: where it can be, a power of two is taken out, which rounds nothing
+const B = 1.4142135623730951f; // 2 * A; a factor that is a power of two does not round
 
 struct Six {
     a: vec4f,
@@ -50,7 +52,7 @@ struct Part {
     tile: u32,
     vec4_channel: u32,
     image: u32,
-    y: u32, // of the tile, counted in tiles
+    y: u32, // in tiles
     x: u32,
 }
 
@@ -61,7 +63,7 @@ fn part(i: u32) -> Part {
     return Part(tile, i - tile * p.vec4_channels, p.first + image, row - image * p.down, tile - row * p.across);
 }
 
-// One column or row of B' d.
+// The input transform B' d of one column or row.
 fn inward(d: Six) -> Six {
     let even_a = d.e - 2.0 * d.c;
     let odd_a = A * (d.d - 2.0 * d.b);
@@ -77,7 +79,7 @@ fn inward(d: Six) -> Six {
     );
 }
 
-// Where a thread's tile of inputs lies.
+// The position of a thread's input tile.
 struct Corner {
     image: u32,
     vec4_channel: u32, // of the input
@@ -154,7 +156,7 @@ fn winograd_input(
     put(at, 5u, Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f));
 }
 
-// Copies what a 1x1 convolution reads to a texture as it is. A tile is one pixel here.
+// Copies the input of a 1x1 convolution to a texture. A tile is one pixel here.
 @compute @workgroup_size(THREADS)
 fn copy_to_texture(
     @builtin(workgroup_id) group: vec3u,
@@ -175,13 +177,13 @@ struct Four {
     d: vec4f,
 }
 
-// One column or row of A' m.
+// The output transform A' m of one column or row.
 fn outward(m: Six) -> Four {
     let even_a = m.b + m.c;
     let odd_a = m.b - m.c;
     let even_b = m.d + m.e;
     let odd_b = m.d - m.e;
-    // Infinity is of the last output alone.
+    // The point at infinity contributes to the last output only.
     return Four(
         m.a + even_a + even_b,
         A * (odd_a + 2.0 * odd_b) + select(vec4f(), m.f, p.outputs == 2u),

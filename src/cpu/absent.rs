@@ -1,5 +1,5 @@
-//! Stands in for the CPU engine where the feature `cpu` is off. Its types have no values, so that the compiler drops
-//! whatever would use them.
+//! Replaces the CPU engine in builds without the feature `cpu`. Its types have no values, so the compiler removes all
+//! code that uses them.
 
 use crate::error::{Error, Result};
 use crate::graph::network::NodeId;
@@ -10,11 +10,11 @@ use crate::model::Model;
 use crate::plan::{Algorithm, Place, Plan, Run, Work};
 use threads::ThreadPool;
 
-/// There is no CPU engine.
+/// The CPU engine, which this build does not have.
 pub enum Cpu {}
 
 impl Cpu {
-    /// [`Error::Argument`].
+    /// Always fails with [`Error::Argument`].
     pub fn new(_: &Model, _: ThreadPool) -> Result<Self> {
         Err(Error::Argument("this build has no CPU engine".into()))
     }
@@ -56,7 +56,7 @@ impl Cpu {
     }
 }
 
-/// Threads, of which nobody has need.
+/// The thread pool, which this build does not need.
 pub mod threads {
     use std::num::NonZeroUsize;
 

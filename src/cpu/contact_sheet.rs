@@ -1,10 +1,10 @@
-//! Draws activations as a sheet of channel tiles.
+//! Draws activations as a contact sheet.
 
 use super::view::View;
 use crate::error::Result;
 use crate::inspect::contact_sheet::{Colormap, Range, Sheet, level, symmetric};
 
-/// RGBA rows of [`Sheet::size`]; what lies between tiles is transparent.
+/// Draws a contact sheet as RGBA rows of [`Sheet::size`]. The gaps between tiles are transparent.
 pub fn draw(x: View<'_>, sheet: &Sheet) -> Result<Vec<u8>> {
     let [width, height] = sheet.size(x.shape)?;
     let mut rgba = vec![0; width * height * 4];
@@ -13,7 +13,7 @@ pub fn draw(x: View<'_>, sheet: &Sheet) -> Result<Vec<u8>> {
     let (h, w, scale) = (x.shape.h, x.shape.w, sheet.scale);
     let first = sheet.image * h * w;
     let value = |y: usize, column: usize, channel: u32| x.pixel(first + y * w + column)[channel as usize];
-    // The least and greatest value of a channel.
+    // The smallest and largest value of a channel.
     let extent = |channel: u32| {
         let all = (0..h * w).map(|p| x.pixel(first + p)[channel as usize]);
         all.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))

@@ -1,9 +1,9 @@
-//! Matrix product with bias and ReLU: the arithmetic of every convolution and dense layer.
+//! Matrix product (GEMM) with bias and ReLU, on which all convolutions and dense layers are built.
 //!
-//! `C = relu(A * B + bias)`. A's rows are pixels, or their neighbourhoods, and lie where they are; B's
-//! columns are outputs and are packed once, in panels as wide as the register tile. A [`Packed`] takes
-//! rows past one panel after the other, a strip takes them a few at a time, and a tile keeps its part
-//! of C in registers.
+//! `C = relu(A * B + bias)`. The rows of A are pixels or their windows, and are read in place. The columns of B are
+//! output channels; they are packed once, in panels as wide as the register tile. [`Packed::run`] multiplies all rows
+//! by one panel after the other, a strip by part of a panel a few rows at a time, and a register tile keeps its part of
+//! C in registers.
 
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own rows of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -14,14 +14,15 @@ use super::view::RowsMut;
 use std::array::from_fn;
 use std::ops::Range;
 
-/// Rows to read, each of `segments` runs of floats that lie `pitch` apart. A matrix has one run a row; a
-/// neighbourhood has one a row of the kernel, and so need not be copied out.
+/// The rows of A. Each row consists of `segments` runs of `length` floats that begin `pitch` floats apart. A matrix has
+/// one run in each row. A window has one run for each row of the kernel, so it is read in place (virtual im2col).
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub data: &'a [f32],
-    /// How many rows there are.
+    /// The number of rows.
     pub count: usize,
-    /// How many lie `step` apart before the next line of them begins, `line` after this one began.
+    /// The number of rows that begin `step` floats apart. The next line of rows begins `line` floats after the previous
+    /// one.
     pub width: usize,
     pub step: usize,
     pub line: usize,
@@ -31,7 +32,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// A matrix: row r is `data[r * stride ..][.. depth]`.
+    /// The rows of a matrix: row r is `data[r * stride ..][.. depth]`.
     pub fn matrix(data: &'a [f32], stride: usize, depth: usize, count: usize) -> Self {
         Rows { data, count, width: count, step: stride, line: 0, segments: 1, length: depth, pitch: 0 }
     }
@@ -40,7 +41,7 @@ impl<'a> Rows<'a> {
         row / self.width * self.line + row % self.width * self.step
     }
 
-    /// Whether every float of every row is there.
+    /// Whether all floats of all rows are within `data`.
     fn fits(&self) -> bool {
         let lines = self.count.div_ceil(self.width.max(1));
         let last = lines.saturating_sub(1) * self.line + (self.width.min(self.count).max(1) - 1) * self.step;
@@ -53,19 +54,19 @@ pub struct Packed {
     isa: Isa,
     depth: usize,
     columns: usize,
-    /// Panels of two vectors' columns, the last of one vector where that is enough. Within a panel
-    /// row by row; columns beyond the last are zero.
+    /// Panels of as many columns as two vectors have lanes; the last panel has one vector if that is enough. Panels are
+    /// row-major. Columns beyond the last are zero.
     panels: Floats,
-    /// As many as the panels have columns.
+    /// One for each column of the panels.
     bias: Floats,
 }
 
-/// Products summed in one chain before they are added to what is there: short enough that few digits
-/// are lost and that a panel's share stays in the first-level cache beside A's.
+/// The number of products that are summed in one chain before the sum is added to C. It is small enough to limit
+/// rounding errors, and to keep that part of a panel in the first-level cache together with A.
 pub const CHAIN: usize = 256;
 
 impl Packed {
-    /// `weights` is (columns, depth): one row an output.
+    /// Packs `weights` (columns, depth), which has one row for each output channel.
     pub fn new(isa: Isa, weights: &[f32], depth: usize, bias: &[f32]) -> Self {
         assert_eq!(weights.len(), depth * bias.len(), "one row of weights a bias");
         let (columns, lanes) = (bias.len(), isa.lanes());
@@ -83,21 +84,22 @@ impl Packed {
         packed
     }
 
-    /// Length of a row of A.
+    /// The length of a row of A.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// How many panels the columns make.
+    /// The number of panels.
     pub fn panels(&self) -> usize {
         self.columns.div_ceil(2 * self.isa.lanes())
     }
 
-    /// Multiplies rows of `a` by panels of the weights, into these rows and columns of `c`. No sum is
-    /// longer than `chain` products.
+    /// Multiplies these rows of `a` by these panels, and writes the result to the same rows and the panels' columns of
+    /// `c`. Partial sums have at most `chain` products.
     ///
     /// # Safety
-    /// `c` has `a.count` rows of all columns, and nothing else uses those given here.
+    /// `c` must have `a.count` rows of all columns, and no other thread may access the rows and columns that are
+    /// written.
     pub unsafe fn run(
         &self,
         a: &Rows<'_>,
@@ -135,7 +137,7 @@ impl Work for Product<'_> {
             let columns = (2 * V::LANES).min(packed.columns - column);
             let width = if columns > V::LANES { 2 * V::LANES } else { V::LANES };
             let mut b = packed.panels[column * packed.depth..].as_ptr();
-            // Whole segments while they are short, parts of one where they are long.
+            // Short segments are taken whole, several at a time; long segments are divided.
             let (together, part) =
                 ((chain / a.length).clamp(1, a.segments), a.length.div_ceil(a.length.div_ceil(chain)));
             for segment in (0..a.segments).step_by(together) {
@@ -154,7 +156,7 @@ impl Work for Product<'_> {
                         first: segment == 0 && at == 0,
                         relu: relu && segment + segments == a.segments && at + length == a.length,
                     };
-                    // SAFETY: `Packed::run`'s caller and its assertions.
+                    // SAFETY: guaranteed by the caller of `Packed::run` and by its assertions.
                     unsafe {
                         if width > V::LANES {
                             strip.down::<V, 2>(rows.clone());
@@ -169,33 +171,36 @@ impl Work for Product<'_> {
     }
 }
 
-/// Rows of A against a part of one panel.
+/// All rows of A and a part of one panel.
 #[derive(Clone, Copy)]
 struct Strip<'a> {
     a: &'a Rows<'a>,
-    /// Where in a row the part begins.
+    /// The offset in a row of A at which the part begins.
     from: usize,
     segments: usize,
     length: usize,
     b: *const f32,
     bias: *const f32,
     c: RowsMut,
-    /// Columns of C that there are, at most two vectors'.
+    /// The number of columns of C in this panel: at most two vectors.
     columns: usize,
-    /// Whether C holds nothing yet, so that the bias comes first.
+    /// Whether this is the first part, which adds the bias instead of what C holds.
     first: bool,
     relu: bool,
 }
 
 impl Strip<'_> {
+    /// Multiplies these rows.
+    ///
     /// # Safety
-    /// The machine has V; A, B and C are as long as [`Packed::run`] says, the panel being WIDTH vectors wide.
+    /// The machine must support V. A, B and C must be as long as [`Packed::run`] requires, with a panel of WIDTH
+    /// vectors.
     #[inline(always)]
     unsafe fn down<V: Vector, const WIDTH: usize>(&self, rows: Range<usize>) {
-        let at = Walk::new(self.a, rows.start);
-        // SAFETY: the caller's.
+        let at = RowOffsets::new(self.a, rows.start);
+        // SAFETY: guaranteed by the caller.
         unsafe {
-            // The rule by itself: with a loop around it the innermost one keeps more than fits into registers.
+            // The most frequent case is compiled separately: an outer loop over segments would cost registers.
             if self.segments == 1 {
                 down::<V, _>(rows, &mut StripTiles::<WIDTH, true> { strip: self, at });
             } else {
@@ -205,10 +210,10 @@ impl Strip<'_> {
     }
 }
 
-/// A strip being walked down; of ONE segment, or of any number.
+/// The register tiles of a strip. ONE: each row of A has one segment.
 struct StripTiles<'a, const WIDTH: usize, const ONE: bool> {
     strip: &'a Strip<'a>,
-    at: Walk,
+    at: RowOffsets,
 }
 
 impl<const WIDTH: usize, const ONE: bool> Tiles for StripTiles<'_, WIDTH, ONE> {
@@ -217,7 +222,7 @@ impl<const WIDTH: usize, const ONE: bool> Tiles for StripTiles<'_, WIDTH, ONE> {
     #[inline(always)]
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
         let Strip { a, from, segments, length, b, bias, c, columns, first, relu } = *self.strip;
-        // SAFETY: the caller's; C is touched as far as `columns`.
+        // SAFETY: guaranteed by the caller; no more than `columns` columns of C are accessed.
         unsafe {
             let start = a.data.as_ptr().add(from);
             let pointers: [*const f32; ROWS] = from_fn(|_| start.add(self.at.next(a)));
@@ -244,16 +249,16 @@ impl<const WIDTH: usize, const ONE: bool> Tiles for StripTiles<'_, WIDTH, ONE> {
     }
 }
 
-/// Where the next row of A begins, without a division a row.
-struct Walk {
+/// Computes the offsets of consecutive rows of A without a division for each row.
+struct RowOffsets {
     line: usize,
     x: usize,
 }
 
-impl Walk {
+impl RowOffsets {
     fn new(a: &Rows<'_>, row: usize) -> Self {
         let x = row % a.width.max(1);
-        Walk { line: a.offset(row) - x * a.step, x }
+        RowOffsets { line: a.offset(row) - x * a.step, x }
     }
 
     #[inline(always)]
@@ -267,25 +272,27 @@ impl Walk {
     }
 }
 
-/// What takes a few rows of A at a time.
+/// Computes a few rows at a time.
 pub trait Tiles {
-    /// Whether it is worth the code of tiles as tall as registers allow. Most work is two vectors wide and reads
-    /// each row in one piece.
+    /// Whether tiles as tall as the registers allow are worth their code size. Most work has panels of two vectors and
+    /// rows of one segment.
     const TALL: bool;
 
+    /// Computes ROWS rows from `row` on.
+    ///
     /// # Safety
-    /// ROWS rows from `row` on are there, and the machine has V.
+    /// There must be ROWS rows from `row` on, and the machine must support V.
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize);
 }
 
-/// Walks down the rows: full tiles, then what is left.
+/// Computes all rows: full tiles first, then the remaining rows.
 ///
 /// # Safety
-/// The rows are there, and the machine has V.
+/// The rows must exist, and the machine must support V.
 #[inline(always)]
 pub unsafe fn down<V: Vector, T: Tiles>(rows: Range<usize>, tiles: &mut T) {
     let mut row = rows.start;
-    // SAFETY: a tile is taken only where its rows are left; the rest is handed on from the caller.
+    // SAFETY: each tile is within `rows`; the rest is guaranteed by the caller.
     unsafe {
         if T::TALL && V::ROWS == 8 {
             while row + 8 <= rows.end {
@@ -311,10 +318,12 @@ pub unsafe fn down<V: Vector, T: Tiles>(rows: Range<usize>, tiles: &mut T) {
     }
 }
 
-/// The innermost loop: adds ROWS rows of A times a panel WIDTH vectors wide to sums in registers.
+/// The innermost loop: multiplies ROWS rows of A by a panel of WIDTH vectors, and adds the products to sums in
+/// registers.
 ///
 /// # Safety
-/// Each of `a` points to `length` floats, `b` to as many rows of WIDTH vectors.
+/// Each pointer of `a` must point to `length` floats, and `b` to `length` rows of WIDTH vectors. The machine must
+/// support V.
 #[inline(always)]
 pub unsafe fn product<V: Vector, const ROWS: usize, const WIDTH: usize>(
     mut a: [*const f32; ROWS],
@@ -322,11 +331,11 @@ pub unsafe fn product<V: Vector, const ROWS: usize, const WIDTH: usize>(
     mut b: *const f32,
     mut sum: [[V; WIDTH]; ROWS],
 ) -> [[V; WIDTH]; ROWS] {
-    /// Steps written out, so that their addresses are constants beside one pointer a row. Not in WebAssembly: the
-    /// compiler gathers the steps of each sum, and their operands need more registers than there are.
+    /// The number of steps that are unrolled, so that their addresses are constant offsets from one pointer for each
+    /// row. Not in WebAssembly, where the compiler reorders the steps by sum and then runs out of registers.
     const UNROLL: usize = if cfg!(target_family = "wasm") { 1 } else { 4 };
     let mut left = length;
-    // SAFETY: the caller's. `add`, not `wrapping_add`: a sum that cannot wrap becomes part of the load.
+    // SAFETY: guaranteed by the caller. With `add`, unlike `wrapping_add`, offsets become part of load instructions.
     unsafe {
         while left >= UNROLL {
             for k in 0..UNROLL {
@@ -346,15 +355,17 @@ pub unsafe fn product<V: Vector, const ROWS: usize, const WIDTH: usize>(
     sum
 }
 
+/// One step of [`product`].
+///
 /// # Safety
-/// As [`product`], for one float of each row.
+/// The same as for [`product`], with one float of each row.
 #[inline(always)]
 unsafe fn step<V: Vector, const ROWS: usize, const WIDTH: usize>(
     sum: &mut [[V; WIDTH]; ROWS],
     a: [*const f32; ROWS],
     b: *const f32,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let b: [V; WIDTH] = from_fn(|i| V::load(b.add(i * V::LANES)));
         for (sum, a) in sum.iter_mut().zip(a) {
@@ -370,18 +381,19 @@ unsafe fn step<V: Vector, const ROWS: usize, const WIDTH: usize>(
 mod tests {
     use super::*;
 
-    /// Numbers between -1 and 1 that repeat late.
+    /// Numbers between -1 and 1 with a long period.
     fn values(count: usize) -> Vec<f32> {
         (0..count).map(|i| (i * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
     }
 
     #[test]
-    fn every_instruction_set_gives_the_product() {
-        // Rows around every tile's height, columns around every panel's width, one chain of sums and more.
+    fn the_product_is_right_in_every_instruction_set() {
+        // Rows around the height of every tile, columns around the width of every panel, and more than one chain of
+        // sums.
         let shapes = [(1, 1, 1), (7, 33, 17), (13, 32, 16), (24, 65, 31), (3, 100, 40), (9, 5, 64), (70, 2000, 9)];
         for isa in Isa::available() {
             for ((rows, depth, columns), relu) in shapes.into_iter().flat_map(|s| [(s, false), (s, true)]) {
-                // Rows that are longer than what is read and written of them.
+                // Strides that are larger than the rows.
                 let (a_stride, c_stride) = (depth + 3, columns + 2);
                 let (a, weights, bias) = (values(rows * a_stride), values(columns * depth), values(columns));
                 let packed = Packed::new(isa, &weights, depth, &bias);
@@ -418,8 +430,8 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_rows_of_a_neighbourhood() {
-        // A 3x2 kernel on a map 7 wide, two channels, stride 2 across: 3 columns of neighbourhoods, 2 lines.
+    fn segments_are_rows_of_a_window() {
+        // A 3x2 kernel with stride 2 across, on a map of width 7 with two channels: two lines of three windows.
         let (pitch, length) = (14, 4);
         let data = values(4 * pitch);
         let a = Rows { data: &data, count: 6, width: 3, step: 4, line: pitch, segments: 3, length, pitch };
@@ -444,7 +456,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "A is too short")]
-    fn what_is_not_there_is_not_read() {
+    fn a_matrix_that_is_too_short_is_refused() {
         let packed = Packed::new(Isa::detect(), &[1.0; 6], 2, &[0.0; 3]);
         let mut c = [0.0; 6];
         // SAFETY: C has two rows.

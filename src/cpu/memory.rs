@@ -1,4 +1,4 @@
-//! Where the CPU engine keeps its floats: aligned, and writable in parts by several threads at once.
+//! The memory of the CPU engine: aligned floats, parts of which several threads may write at once.
 
 #![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -9,12 +9,12 @@ use bytemuck::{Pod, Zeroable};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
-/// A cache line. Vectors that begin at one's start never straddle two.
+/// A cache line. Vectors at multiples of their size never span two lines.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Line([f32; 16]);
 
-/// Floats that begin at the start of a cache line.
+/// Floats that are aligned to a cache line.
 #[derive(Default)]
 pub struct Floats {
     lines: Vec<Line>,
@@ -26,8 +26,8 @@ impl Floats {
         Floats { lines: vec![Line::zeroed(); len.div_ceil(16)], len }
     }
 
-    /// Room for as many, to be filled; nothing where there is none.
-    fn room(len: usize) -> Option<Self> {
+    /// Allocates memory for this many floats, without filling it. Returns `None` if there is not enough.
+    fn try_with_len(len: usize) -> Option<Self> {
         let mut lines = Vec::new();
         lines.try_reserve_exact(len.div_ceil(16)).ok()?;
         Some(Floats { lines, len })
@@ -48,38 +48,39 @@ impl DerefMut for Floats {
     }
 }
 
-/// A buffer of the plan, or a thread's scratch: floats that threads may write side by side.
+/// A buffer of the plan or the scratch memory of a thread. Several threads may write to different parts of it.
 pub struct Buffer(UnsafeCell<Floats>);
 
-// SAFETY: what is shared is reached through unsafe methods only, whose callers keep writers apart.
+// SAFETY: the contents are only accessible through unsafe methods, whose callers avoid data races.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// One of zeros for each length; nothing where there is no room for all. No memory is touched before there is.
+    /// Allocates one buffer of zeros for each length. Returns `None` if there is not enough memory for all of them; in
+    /// that case no memory has been touched.
     pub fn zeros(lens: impl Iterator<Item = usize>) -> Option<Vec<Self>> {
-        let mut all: Vec<Floats> = lens.map(Floats::room).collect::<Option<_>>()?;
+        let mut all: Vec<Floats> = lens.map(Floats::try_with_len).collect::<Option<_>>()?;
         all.iter_mut().for_each(|floats| floats.lines.resize(floats.len.div_ceil(16), Line::zeroed()));
         Some(all.into_iter().map(|floats| Buffer(UnsafeCell::new(floats))).collect())
     }
 
     /// # Safety
-    /// Nothing writes the buffer while the slice is in use.
+    /// No other thread may write to the buffer while the slice is in use.
     pub unsafe fn read(&self) -> &[f32] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { &*self.0.get() }
     }
 
     /// # Safety
-    /// Nothing else uses the buffer while the slice is in use.
+    /// No other thread may access the buffer while the slice is in use.
     #[expect(clippy::mut_from_ref, reason = "an UnsafeCell's purpose")]
     pub unsafe fn write(&self) -> &mut [f32] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { &mut *self.0.get() }
     }
 
-    /// A node's place to write.
+    /// The place of a node's output, for writing.
     pub fn out(&self, place: Place) -> Out<'_> {
-        // SAFETY: only a pointer and a length are taken; whoever writes through them answers for it.
+        // SAFETY: this only takes a pointer and a length. The callers of the unsafe methods of `Out` avoid data races.
         let floats = unsafe { &mut *self.0.get() };
         Out::new(&mut floats[place.offset..], place.stride, place.shape)
     }

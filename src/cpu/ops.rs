@@ -1,4 +1,4 @@
-//! The kernels, one file an operation.
+//! The kernels, with one file for each operation.
 
 pub mod concat;
 pub mod conv;

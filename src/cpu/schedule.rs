@@ -1,53 +1,54 @@
-//! Which steps run side by side, and how each is cut into tasks for the threads and the caches.
+//! Decides which steps run in parallel, and divides each of them into tasks for the threads and the caches.
 
 use crate::graph::network::Network;
 use crate::plan::Plan;
 use std::ops::Range;
 
-/// Steps that one run of tasks does: one, or some that share their input or feed each other pixel by pixel.
+/// Steps whose tasks run together: a single step, siblings with the same input, or a pool and the convolution that
+/// reads it.
 pub type Group = Vec<usize>;
 
-/// A piece of a group's work.
+/// A part of a group's work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
-    /// Index of the group.
+    /// The index of the group.
     pub group: usize,
-    /// Of the output map: see [`super::conv::Conv::pieces`] and its like.
+    /// The range of the output map, in the units of [`super::conv::Conv::pieces`] and similar functions.
     pub pieces: Range<usize>,
-    /// Of the output channels, those of several siblings counted on.
+    /// The range of the output channels in panels, numbered consecutively over siblings.
     pub panels: Range<usize>,
 }
 
-/// How a group's work can be cut.
+/// How a group's work can be divided.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
     pub pieces: usize,
-    /// Pieces that one task should take at most.
+    /// The largest number of pieces that one task should take.
     pub block: usize,
-    /// Pieces are best taken in multiples of this.
+    /// Tasks are fastest if they have a multiple of this number of pieces.
     pub multiple: usize,
     pub panels: usize,
-    /// Whether cutting the map further costs less than cutting the channels.
+    /// Whether dividing the map costs less than dividing the channels.
     pub prefer_pieces: bool,
-    /// Whether every part of the channels repeats some work, so that there should be no more parts than threads.
+    /// Whether every part of the channels repeats some work. If so, there should be no more parts than threads.
     pub repeats: bool,
-    /// What it costs, in multiply-adds or what takes as long.
+    /// The cost, in multiply-adds or equivalents.
     pub cost: u64,
 }
 
-/// Work below this is not worth waking a thread for: some 10 microseconds.
-const SMALL: u64 = 200_000;
+/// Work of less than this cost, which takes about 10 microseconds, is not shared among threads.
+const MIN_SHARED_COST: u64 = 200_000;
 
-/// Tasks a thread, so that one which comes late or is slower finds others to leave work to.
-const TASKS: usize = 2;
+/// The number of tasks for each thread, so that others can take over work from a slow or late thread.
+const TASKS_PER_THREAD: usize = 2;
 
-/// Groups by the round in which they can run: none reads what another of its round writes.
+/// Divides the groups into rounds. No group reads what another group of the same round writes.
 pub fn rounds(network: &Network, plan: &Plan, groups: &[Group]) -> Vec<Vec<usize>> {
     let mut ready = vec![0; network.nodes().len()];
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     for (i, group) in groups.iter().enumerate() {
         let nodes = || group.iter().map(|&step| plan.steps[step].node);
-        // A join that costs nothing is ready with the last of its branches, which come before it.
+        // A concatenation in place is no step; it is ready as soon as all of its branches are.
         let after = |node: usize| -> usize { latest(network, &ready, node) };
         let outside = nodes().flat_map(|n| network.node(n).inputs.iter().copied()).filter(|&n| nodes().all(|m| m != n));
         let round = outside.map(after).max().unwrap_or(0);
@@ -58,7 +59,7 @@ pub fn rounds(network: &Network, plan: &Plan, groups: &[Group]) -> Vec<Vec<usize
     rounds
 }
 
-/// The round from which on a node can be read.
+/// The first round in which a node can be read.
 fn latest(network: &Network, ready: &[usize], node: usize) -> usize {
     let inputs = network.node(node).inputs.iter();
     match ready[node] {
@@ -67,10 +68,10 @@ fn latest(network: &Network, ready: &[usize], node: usize) -> usize {
     }
 }
 
-/// Cuts a group's work for so many threads.
+/// Divides a group's work into tasks for this many threads.
 pub fn cut(group: usize, extent: &Extent, threads: usize) -> Vec<Task> {
     let Extent { pieces, block, multiple, panels, prefer_pieces, repeats, cost } = *extent;
-    let wanted = if threads == 1 || cost < SMALL { 1 } else { threads * TASKS };
+    let wanted = if threads == 1 || cost < MIN_SHARED_COST { 1 } else { threads * TASKS_PER_THREAD };
     let least = pieces.div_ceil(block.max(1));
     let mut blocks = least;
     if blocks < wanted && (prefer_pieces || panels == 1) {
@@ -102,7 +103,8 @@ mod tests {
             let plan = Plan::new(&network, 1, concat).unwrap();
             let groups = plan.fused(&network);
             let rounds = rounds(&network, &plan, &groups);
-            // The stem's four, two a module, two pools between, three of the head; with gains a join a module.
+            // Four rounds in the stem, two in each module, two for pools between modules and three in the head; with
+            // gains, one for the concatenation of each module.
             assert_eq!(rounds.len(), 4 + 9 * 2 + 2 + 3 + if concat == ConcatMode::WithGains { 9 } else { 0 });
             let mut done = vec![false; network.nodes().len()];
             for round in rounds {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_cut_exactly_once() {
+    fn every_piece_belongs_to_one_task() {
         for threads in [1, 2, 3, 8] {
             for (pieces, block, multiple, panels) in
                 [(784, 240, 8, 22), (4, 8, 8, 48), (49, 72, 8, 80), (1, 1, 1, 1), (38, 1, 1, 8)]

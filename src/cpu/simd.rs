@@ -1,20 +1,20 @@
 //! Vectors of floats, and code that is compiled once for each instruction set.
 //!
-//! A kernel is a [`Work`]: generic over the vector, inlined into a function that the compiler may
-//! use the instruction set's registers in. [`Isa::run`] picks the one for this machine.
+//! A kernel is a [`Work`] that is generic over the vector type. It is inlined into a function for which the instruction
+//! set is enabled. [`Isa::run`] calls the function for this machine's instruction set.
 
 #![allow(unsafe_code, reason = "vectors are loaded and stored through pointers, with instructions that were detected")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use std::fmt;
 
-/// The instruction set that the kernels are run with.
+/// The instruction set of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// Four lanes in plain Rust: what the compiler makes of them for the machine at hand.
+    /// Four lanes in plain Rust, which the compiler vectorises for the target.
     #[cfg(not(target_feature = "simd128"))]
     Portable,
-    /// Relaxed multiply-add where the module is built for it.
+    /// WebAssembly SIMD, with relaxed multiply-add if the module is built for it.
     #[cfg(target_feature = "simd128")]
     Simd128,
     #[cfg(target_arch = "x86_64")]
@@ -23,8 +23,8 @@ pub enum Isa {
     Avx512,
 }
 
-/// Something to compute with whatever vectors there are. `run` must be `#[inline(always)]`, and what it
-/// calls as well: a function of its own would be compiled for the least of the instruction sets.
+/// A computation that is generic over the vector type. `run` and all functions that it calls must be
+/// `#[inline(always)]`: a separate function would be compiled without the instruction set.
 pub trait Work {
     type Out;
 
@@ -32,7 +32,7 @@ pub trait Work {
 }
 
 impl Isa {
-    /// The best there is on this machine.
+    /// The best instruction set of this machine.
     pub fn detect() -> Self {
         #[cfg(target_feature = "simd128")]
         return Isa::Simd128;
@@ -46,7 +46,7 @@ impl Isa {
         Isa::Portable
     }
 
-    /// Every instruction set of this machine.
+    /// All instruction sets that this machine supports.
     #[cfg(test)]
     pub fn available() -> impl Iterator<Item = Isa> {
         #[cfg(not(target_feature = "simd128"))]
@@ -60,7 +60,7 @@ impl Isa {
         [portable, avx2, Some(Isa::detect())].into_iter().flatten()
     }
 
-    /// Floats in a vector.
+    /// The number of floats in a vector.
     pub fn lanes(self) -> usize {
         match self {
             #[cfg(not(target_feature = "simd128"))]
@@ -80,17 +80,17 @@ impl Isa {
             Isa::Portable => work.run::<Portable>(),
             #[cfg(target_feature = "simd128")]
             Isa::Simd128 => work.run::<wasm::F32x4>(),
-            // SAFETY: an `Isa` comes from `detect` or `available`, which found the instructions.
+            // SAFETY: `detect` and `available` return only instruction sets that this machine supports.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { x86::avx2(work) },
-            // SAFETY: as above.
+            // SAFETY: see `Isa::Avx2`.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { x86::avx512(work) },
         }
     }
 }
 
-/// What the portable lanes become.
+/// The instructions to which the portable lanes are compiled.
 #[cfg(not(target_feature = "simd128"))]
 const PORTABLE: &str = if cfg!(target_arch = "x86_64") {
     "x86-64, SSE2"
@@ -119,24 +119,24 @@ impl fmt::Display for Isa {
     }
 }
 
-/// A register of floats.
+/// A vector register of floats.
 pub trait Vector: Copy {
     const LANES: usize;
-    /// Rows of a GEMM tile two vectors wide: as many as its sums fit into registers beside two vectors
-    /// of B and one of A. Of 16 registers V8 keeps one for itself.
+    /// The number of rows of a register tile that is two vectors wide. The sums must fit into registers together with
+    /// two vectors of B and one of A. V8 reserves one of 16 registers for itself.
     const ROWS: usize;
 
     fn splat(v: f32) -> Self;
 
     /// # Safety
-    /// `from` points to `LANES` floats.
+    /// `from` must point to `LANES` floats.
     unsafe fn load(from: *const f32) -> Self;
 
     /// # Safety
-    /// `to` points to `LANES` floats.
+    /// `to` must point to `LANES` floats.
     unsafe fn store(self, to: *mut f32);
 
-    /// `self * b + c`, rounded once or twice.
+    /// Computes `self * b + c`, rounded once or twice.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
     fn add(self, b: Self) -> Self;
@@ -149,37 +149,37 @@ pub trait Vector: Copy {
 
     fn sqrt(self) -> Self;
 
-    /// The greater of each lane; `b` where they cannot be compared.
+    /// The larger value of each lane; `b` if either of them is NaN.
     fn max(self, b: Self) -> Self;
 
-    /// The floats whose bits, read as integers, are the whole numbers in the lanes.
+    /// Converts each lane to an integer, and reinterprets its bits as a float.
     fn with_bits(self) -> Self;
 
-    /// Lanes from `by` on, and the first `by` of `next` behind them: by 1, 2 or 2 less than all.
+    /// The lanes from `by` on, followed by the first `by` lanes of `next`. `by` is 1, 2 or `LANES - 2`.
     fn slide(self, next: Self, by: usize) -> Self;
 
-    /// All lanes, one after the other.
+    /// Folds all lanes, in order.
     #[inline(always)]
     fn fold(self, first: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
         let mut lanes = [0.0; 16];
-        // SAFETY: no vector is longer.
+        // SAFETY: no vector has more than 16 lanes.
         unsafe { self.store(lanes.as_mut_ptr()) };
         lanes[..Self::LANES].iter().copied().fold(first, join)
     }
 
-    /// The greater of each lane and zero.
+    /// The larger of each lane and zero.
     #[inline(always)]
     fn relu(self) -> Self {
         self.max(Self::splat(0.0))
     }
 
-    /// Loads `count` floats and fills up with zeros.
+    /// Loads `count` floats, and fills the remaining lanes with zeros.
     ///
     /// # Safety
-    /// `from` points to `count` floats.
+    /// `from` must point to `count` floats.
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self {
-        // SAFETY: the caller's; the buffer is as long as any vector.
+        // SAFETY: guaranteed by the caller; the array is as long as the longest vector.
         unsafe {
             if count >= Self::LANES {
                 return Self::load(from);
@@ -193,10 +193,10 @@ pub trait Vector: Copy {
     /// Stores the first `count` lanes.
     ///
     /// # Safety
-    /// `to` points to `count` floats.
+    /// `to` must point to `count` floats.
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, count: usize) {
-        // SAFETY: the caller's; the buffer is as long as any vector.
+        // SAFETY: guaranteed by the caller; the array is as long as the longest vector.
         unsafe {
             if count >= Self::LANES {
                 return self.store(to);
@@ -232,19 +232,19 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's; an array of floats is aligned as a float.
+        // SAFETY: guaranteed by the caller; an array of floats has the alignment of a float.
         Portable(unsafe { *from.cast() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's; an array of floats is aligned as a float.
+        // SAFETY: guaranteed by the caller; an array of floats has the alignment of a float.
         unsafe { *to.cast() = self.0 }
     }
 
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        // Without the instruction a fused multiply-add is a library call.
+        // Without a fused multiply-add instruction, `mul_add` would call a library function.
         let fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
         let one = |i: usize| if fused { self.0[i].mul_add(b.0[i], c.0[i]) } else { self.0[i] * b.0[i] + c.0[i] };
         Portable([0, 1, 2, 3].map(one))
@@ -302,7 +302,7 @@ mod wasm {
 
     impl Vector for F32x4 {
         const LANES: usize = 4;
-        // A product by itself, before it is added, takes a register more.
+        // Without a fused multiply-add, the product needs a register of its own.
         const ROWS: usize = if cfg!(target_feature = "relaxed-simd") { 6 } else { 4 };
 
         #[inline(always)]
@@ -312,13 +312,13 @@ mod wasm {
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             F32x4(unsafe { v128_load(from.cast()) })
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { v128_store(to.cast(), self.0) }
         }
 
@@ -357,7 +357,7 @@ mod wasm {
 
         #[inline(always)]
         fn max(self, b: Self) -> Self {
-            // One instruction, unlike f32x4_max, which treats NaN and signed zeros by the standard.
+            // This is one instruction. f32x4_max takes several, for the IEEE rules about NaN and signed zeros.
             F32x4(f32x4_pmax(b.0, self.0))
         }
 
@@ -382,27 +382,27 @@ mod x86 {
     use core::arch::x86_64::*;
 
     /// # Safety
-    /// The machine has AVX2 and FMA.
+    /// The machine must support AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn avx2<W: Work>(work: W) -> W::Out {
         work.run::<F32x8>()
     }
 
     /// # Safety
-    /// The machine has AVX-512F.
+    /// The machine must support AVX-512F.
     #[target_feature(enable = "avx512f,avx2,fma")]
     pub unsafe fn avx512<W: Work>(work: W) -> W::Out {
         work.run::<F32x16>()
     }
 
     /// # Safety
-    /// The machine has AVX2.
+    /// The machine must support AVX2.
     #[inline(always)]
     unsafe fn slide8(a: __m256, next: __m256, by: usize) -> __m256 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (a, next) = (_mm256_castps_si256(a), _mm256_castps_si256(next));
-            // Bytes slide within halves only: the half between the two is the other half of each.
+            // `alignr` shifts within 128-bit halves, so each half needs the half that follows it.
             let middle = _mm256_permute2x128_si256::<0x21>(a, next);
             _mm256_castsi256_ps(match by {
                 1 => _mm256_alignr_epi8::<4>(middle, a),
@@ -413,10 +413,10 @@ mod x86 {
     }
 
     /// # Safety
-    /// The machine has AVX-512F.
+    /// The machine must support AVX-512F.
     #[inline(always)]
     unsafe fn slide16(a: __m512, next: __m512, by: usize) -> __m512 {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let (a, next) = (_mm512_castps_si512(a), _mm512_castps_si512(next));
             _mm512_castsi512_ps(match by {
@@ -427,7 +427,8 @@ mod x86 {
         }
     }
 
-    /// A vector type of one x86 instruction set: lanes, rows of a tile, then its instructions.
+    /// Declares the vector type of an x86 instruction set, from its number of lanes, the rows of a register tile, and
+    /// its instructions.
     macro_rules! vector {
         ($name:ident, $register:ty, $lanes:literal, $rows:literal,
          $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
@@ -435,8 +436,8 @@ mod x86 {
             #[derive(Clone, Copy)]
             pub struct $name($register);
 
-            // SAFETY of every block below: only `avx2` and `avx512` use these types, and they run only
-            // where the instructions were detected; pointers are the caller's.
+            // SAFETY of all blocks below: only `avx2` and `avx512` use these types, and these run only on machines that
+            // support the instructions. Pointers are guaranteed by the caller.
             #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all")]
             impl Vector for $name {
                 const LANES: usize = $lanes;
@@ -559,7 +560,7 @@ mod tests {
             let numbers: Vec<f32> = (0..2 * V::LANES).map(|i| i as f32).collect();
             for by in [1, 2, V::LANES - 2] {
                 let mut lanes = [0.0; 16];
-                // SAFETY: there are two vectors of numbers, and no vector is longer than the lanes.
+                // SAFETY: `numbers` has two vectors, and no vector has more than 16 lanes.
                 unsafe {
                     let [first, next] = [V::load(numbers.as_ptr()), V::load(numbers.as_ptr().add(V::LANES))];
                     first.slide(next, by).store(lanes.as_mut_ptr());

@@ -1,9 +1,9 @@
-//! Activations in numbers.
+//! Statistics of activations.
 
 use super::view::View;
 use crate::inspect::statistics::Stats;
 
-/// What is asked of a picture of the batch.
+/// Computes statistics of one picture of the batch.
 pub fn stats(x: View<'_>, image: usize, stats: Stats) -> Vec<f32> {
     let count = x.shape.h * x.shape.w;
     let pixels = (image * count..(image + 1) * count).map(|p| x.pixel(p));

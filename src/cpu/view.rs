@@ -1,4 +1,4 @@
-//! A node's values where they lie: a channel slice of a buffer.
+//! Access to a node's values, which are a range of the channels of a buffer.
 
 #![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -7,10 +7,10 @@ use crate::graph::tensor::Shape;
 use crate::plan::Place;
 use std::marker::PhantomData;
 
-/// Values to read. The element at pixel p, channel c is `data[p * stride + c]`.
+/// Values to read. The value of pixel p and channel c is `data[p * stride + c]`.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// From the first pixel's first channel on.
+    /// The buffer from the first channel of the first pixel on.
     pub data: &'a [f32],
     pub stride: usize,
     pub shape: Shape,
@@ -21,21 +21,21 @@ impl<'a> View<'a> {
         View { data: &buffer[place.offset..], stride: place.stride, shape: place.shape }
     }
 
-    /// The channels of one pixel.
+    /// The channels of a pixel.
     pub fn pixel(&self, p: usize) -> &'a [f32] {
         &self.data[p * self.stride..][..self.shape.c]
     }
 }
 
-/// Rows to write: row r's columns begin at `data[r * stride]`.
+/// Rows to write. Row r begins at `data[r * stride]`.
 #[derive(Clone, Copy)]
 pub struct RowsMut {
     pub data: *mut f32,
     pub stride: usize,
 }
 
-/// Values to write, laid out as in [`View`]. Several threads may hold one, each writing its own pixels
-/// or channels.
+/// Values to write, in the layout of [`View`]. Several threads may write through copies, each to its own pixels or
+/// channels.
 #[derive(Clone, Copy)]
 pub struct Out<'a> {
     data: *mut f32,
@@ -45,9 +45,9 @@ pub struct Out<'a> {
     lives: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: writing is unsafe, and whoever writes answers for being alone there.
+// SAFETY: writing is unsafe, and the callers avoid data races.
 unsafe impl Send for Out<'_> {}
-// SAFETY: as above.
+// SAFETY: see `Send`.
 unsafe impl Sync for Out<'_> {}
 
 impl<'a> Out<'a> {
@@ -55,24 +55,24 @@ impl<'a> Out<'a> {
         Out { data: data.as_mut_ptr(), len: data.len(), stride, shape, lives: PhantomData }
     }
 
-    /// A pointer to a channel of a pixel, with `count` floats from there on inside the buffer.
+    /// A pointer to a channel of a pixel. Panics if the next `count` floats are not all within the buffer.
     pub fn at(&self, pixel: usize, channel: usize, count: usize) -> *mut f32 {
         let first = pixel * self.stride + channel;
         assert!(first + count <= self.len, "a pixel beyond the buffer");
         self.data.wrapping_add(first)
     }
 
-    /// All pixels from this one on, as a matrix's rows.
+    /// All pixels from this one on, as rows of a matrix.
     pub fn rows(&self, pixel: usize) -> RowsMut {
         RowsMut { data: self.at(pixel, 0, self.shape.c), stride: self.stride }
     }
 
-    /// The channels of one pixel.
+    /// The channels of a pixel.
     ///
     /// # Safety
-    /// Nothing else uses the pixel's channels while the slice is in use.
+    /// No other thread may access the pixel's channels while the slice is in use.
     pub unsafe fn pixel(&self, p: usize) -> &'a mut [f32] {
-        // SAFETY: `at` saw to the bounds; the rest is the caller's.
+        // SAFETY: `at` checks the bounds; the rest is guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.at(p, 0, self.shape.c), self.shape.c) }
     }
 }

@@ -1,7 +1,7 @@
-//! Convolutions of stride 1 by Winograd's minimal filtering: see [`crate::plan::winograd`].
+//! Convolutions with stride 1 by the Winograd algorithm: see [`crate::plan::winograd`].
 //!
-//! Summed over channels, the products of a tile's points are n² matrix products: tiles by input channels times input
-//! channels by output channels.
+//! For each of the n² points of a tile, the sum over channels is a matrix product: (tiles, input channels) times (input
+//! channels, output channels).
 
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own tiles of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -15,50 +15,53 @@ use crate::plan::winograd::{MOST, Tiling};
 use std::array::from_fn;
 use std::ops::Range;
 
-/// A convolution with its filters transformed.
+/// A convolution with transformed filters.
 pub struct Winograd {
     isa: Isa,
     tiling: Tiling,
     channels: usize,
     columns: usize,
-    /// Panels of two vectors' output channels, the last of one vector where that is enough.
+    /// Panels of as many output channels as two vectors have lanes; the last panel has one vector if that is enough.
     panels: Floats,
-    /// Whether a panel holds filters as they were, (input channels, 3 x 3, columns), which a run transforms.
-    /// Otherwise it holds a matrix (input channels, columns) a point.
-    plain: bool,
+    /// Whether panels hold untransformed filters (input channels, 3 x 3, columns), which are transformed in each run.
+    /// Otherwise a panel holds one matrix (input channels, columns) for each point.
+    untransformed: bool,
     bias: Floats,
 }
 
-/// Tiles up to which filters are transformed by each run. Each of their points is then multiplied so seldom that
-/// four times the weights take longer to come from memory than 3 x 3 to be transformed.
-const FEW: usize = 16;
+/// The largest number of tiles for which filters are transformed in each run. With so few tiles, the products take
+/// little time, and it is faster to transform 3 x 3 weights than to load four times as many from memory.
+const MAX_TILES_TRANSFORMED: usize = 16;
 
-/// Floats of a panel of transformed filters that a run may make: beside its input in a second-level cache. AVX-512's
-/// panels are larger, and took more than twice as long as filters that come from memory.
-const MADE: usize = 64 * 1024;
+/// The largest number of floats of a panel of filters that is transformed in each run. It fits into a second-level
+/// cache together with the input. The panels of AVX-512 are larger, and transforming them took more than twice as long
+/// as loading transformed filters from memory.
+const MAX_PANEL_FLOATS: usize = 64 * 1024;
 
-/// Floats between two points' matrices that are not used. Matrices are mostly multiples of 1 KiB long, and without
-/// these all points of a tile would fall on the same few lines of the first-level cache.
+/// The number of unused floats between the matrices of two points. Most matrices are multiples of 1 KiB long, so
+/// without the gap all points of a tile would map to the same few lines of the first-level cache.
 const GAP: usize = 16;
 
-/// Floats of transformed input that one run should hold at most: less than half of most second-level caches.
-const BLOCK: usize = 128 * 1024;
+/// The largest number of floats of transformed input in one task: less than half of most second-level caches.
+const MAX_INPUT_FLOATS: usize = 128 * 1024;
 
 impl Winograd {
-    /// `weight` is OIHW with `channels` inputs; runs will mostly be over so many `tiles`.
+    /// Transforms and packs `weight`, which is OIHW with `channels` input channels. `tiles` is the usual number of
+    /// tiles in a run.
     pub fn new(isa: Isa, tiling: Tiling, channels: usize, tiles: usize, weight: &[f32], bias: &[f32]) -> Self {
         assert!(matches!(tiling.side(), 4 | 6), "transforms are written for tiles of 4 and 6");
         let (columns, lanes, area) = (bias.len(), isa.lanes(), tiling.kernel * tiling.kernel);
         let (side, padded) = (tiling.side(), columns.next_multiple_of(lanes));
-        let made = side * side * channels * 2 * lanes;
-        let plain = (side, tiling.kernel) == (MOST, 3) && tiles <= FEW && made <= MADE;
-        let depth = channels * if plain { area } else { side * side };
+        let panel_floats = side * side * channels * 2 * lanes;
+        let untransformed =
+            (side, tiling.kernel) == (MOST, 3) && tiles <= MAX_TILES_TRANSFORMED && panel_floats <= MAX_PANEL_FLOATS;
+        let depth = channels * if untransformed { area } else { side * side };
         let mut panels = Floats::zeros(padded * depth);
         for (o, filters) in weight.chunks_exact(channels * area).enumerate() {
             let first = o / (2 * lanes) * 2 * lanes;
             let width = (2 * lanes).min(padded - first);
             let panel = &mut panels[first * depth..][..width * depth];
-            if plain {
+            if untransformed {
                 let column = panel[o - first..].iter_mut().step_by(width);
                 column.zip(filters).for_each(|(to, v)| *to = *v);
                 continue;
@@ -73,7 +76,7 @@ impl Winograd {
         }
         let mut padded_bias = Floats::zeros(padded);
         padded_bias[..columns].copy_from_slice(bias);
-        Winograd { isa, tiling, channels, columns, panels, plain, bias: padded_bias }
+        Winograd { isa, tiling, channels, columns, panels, untransformed, bias: padded_bias }
     }
 
     pub fn tiling(&self) -> Tiling {
@@ -84,22 +87,22 @@ impl Winograd {
         self.columns.div_ceil(2 * self.isa.lanes())
     }
 
-    /// Tiles that one run should take at most: a multiple of every GEMM tile's height.
+    /// The largest number of tiles that one task should take: a multiple of the height of every register tile.
     pub fn block(&self) -> usize {
-        // Beyond, the products of a panel leave the first-level cache.
-        (BLOCK / (self.points() * self.channels)).clamp(8, 24) / 8 * 8
+        // With more tiles, the products of a panel would not fit into the first-level cache.
+        (MAX_INPUT_FLOATS / (self.points() * self.channels)).clamp(8, 24) / 8 * 8
     }
 
-    /// Floats that a run over so many tiles needs beside input and output.
+    /// The number of scratch floats that a task of this many tiles needs.
     pub fn scratch(&self, tiles: usize) -> usize {
-        // Transformed input, products of one panel, one tile with its border, and a panel of transformed filters.
+        // The transformed input, the products of one panel, one padded input tile, and a panel of transformed filters.
         let width = 2 * self.isa.lanes();
-        let filters = if self.plain { self.apart(width) } else { 0 };
-        self.points() * (self.apart(tiles) + tiles * width + self.channels + filters)
+        let filters = if self.untransformed { self.matrix_pitch(width) } else { 0 };
+        self.points() * (self.matrix_pitch(tiles) + tiles * width + self.channels + filters)
     }
 
-    /// Floats from a point's matrix in the scratch to the next: of so many tiles, or of filters so wide.
-    fn apart(&self, across: usize) -> usize {
+    /// The number of floats from the matrix of one point to the next, for `across` tiles or columns of filters.
+    fn matrix_pitch(&self, across: usize) -> usize {
         self.channels * across + GAP
     }
 
@@ -107,10 +110,10 @@ impl Winograd {
         self.tiling.side() * self.tiling.side()
     }
 
-    /// Computes these tiles (counted through the batch, row by row) of these panels' channels.
+    /// Computes these tiles of these panels' channels. Tiles are counted over the batch, row by row.
     ///
     /// # Safety
-    /// Nothing else uses these tiles and channels of `out`.
+    /// No other thread may access these tiles and channels of `out`.
     pub unsafe fn run(
         &self,
         x: Source<'_>,
@@ -132,13 +135,14 @@ impl Winograd {
     }
 }
 
-/// Where tiles come from.
+/// The input of the tiles.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     pub view: View<'a>,
-    /// Which picture of the batch the view begins with.
+    /// The picture of the batch with which the view begins.
     pub image: usize,
-    /// The output's rows and columns before the view's first: its padding, or where a part of the input begins.
+    /// The row and column of the output that correspond to the view's first pixel: the padding, or the position of a
+    /// part of the input.
     pub origin: [usize; 2],
 }
 
@@ -152,13 +156,13 @@ struct Call<'a> {
     relu: bool,
 }
 
-/// A call and its scratch.
+/// A call and its scratch memory.
 impl Work for (Call<'_>, &mut [f32]) {
     type Out = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        // SAFETY: `Winograd::run` checked the ranges, and its caller vouches for the output.
+        // SAFETY: `Winograd::run` has checked the ranges; the rest is guaranteed by its caller.
         unsafe {
             let (call, scratch) = self;
             match (call.layer.tiling.side(), call.layer.tiling.outputs) {
@@ -173,25 +177,25 @@ impl Work for (Call<'_>, &mut [f32]) {
 
 impl Call<'_> {
     /// # Safety
-    /// As [`Winograd::run`], the tiling being SIDE wide and giving OUTPUTS.
+    /// The same as for [`Winograd::run`]. Tiles must be SIDE wide with OUTPUTS outputs.
     #[inline(always)]
     unsafe fn compute<V: Vector, const SIDE: usize, const OUTPUTS: usize>(&self, scratch: &mut [f32]) {
         let Winograd { channels, columns, .. } = *self.layer;
         let (count, points) = (self.tiles.len(), SIDE * SIDE);
-        let matrix = self.layer.apart(count);
+        let matrix = self.layer.matrix_pitch(count);
         let (transformed, rest) = scratch.split_at_mut(points * matrix);
         let (products, rest) = rest.split_at_mut(points * count * 2 * V::LANES);
         let (patch, filters) = rest.split_at_mut(points * channels);
-        // SAFETY: the pieces of the scratch are as long as was just cut; the rest is the caller's.
+        // SAFETY: the parts of the scratch memory have the sizes computed above; the rest is guaranteed by the caller.
         unsafe {
-            self.forward::<V, SIDE>(transformed, patch);
+            self.transform_inputs::<V, SIDE>(transformed, patch);
             for panel in self.panels.clone() {
                 let column = panel * 2 * V::LANES;
                 let wide = columns - column > V::LANES;
                 let width = if wide { 2 * V::LANES } else { V::LANES };
-                let (b, step) = if SIDE == MOST && self.layer.plain {
+                let (b, step) = if SIDE == MOST && self.layer.untransformed {
                     let from = self.layer.panels[column * 9 * channels..].as_ptr();
-                    let step = self.layer.apart(width);
+                    let step = self.layer.matrix_pitch(width);
                     transform_filters::<V>(from, channels, width, filters, step);
                     (filters.as_ptr(), step)
                 } else {
@@ -208,12 +212,12 @@ impl Call<'_> {
                         Point::<1> { a, channels, b, to, pitch }.multiply::<V>(count);
                     }
                 }
-                self.inverse::<V, SIDE, OUTPUTS>(products, column);
+                self.transform_outputs::<V, SIDE, OUTPUTS>(products, column);
             }
         }
     }
 
-    /// Picture, row and column where a tile's output begins.
+    /// The picture, row and column at which a tile's output begins.
     #[inline(always)]
     fn origin(&self, tile: usize, outputs: usize) -> [usize; 3] {
         let [high, across] = self.layer.tiling.grid(self.out.shape);
@@ -221,37 +225,44 @@ impl Call<'_> {
         [n, tile / across * outputs, tile % across * outputs]
     }
 
-    /// Transforms every tile.
+    /// Applies the input transform to all tiles.
     ///
     /// # Safety
-    /// The machine has V; `transformed` has a float a point, tile and channel, and `patch` as many as a tile.
+    /// The machine must support V. `transformed` must have room for all points, tiles and channels, and `patch` for one
+    /// tile.
     #[cfg_attr(not(target_family = "wasm"), inline(always))]
-    // By itself, since V8 divides registers function by function: amid other code the innermost loops spill.
+    // A function of its own, because V8 allocates registers for whole functions: inside a larger function, the
+    // innermost loops would spill registers.
     #[cfg_attr(target_family = "wasm", inline(never))]
-    unsafe fn forward<V: Vector, const SIDE: usize>(&self, transformed: &mut [f32], patch: &mut [f32]) {
+    unsafe fn transform_inputs<V: Vector, const SIDE: usize>(&self, transformed: &mut [f32], patch: &mut [f32]) {
         let channels = self.layer.channels;
-        let matrix = self.layer.apart(self.tiles.len());
+        let matrix = self.layer.matrix_pitch(self.tiles.len());
         for (i, tile) in self.tiles.clone().enumerate() {
             let [n, y, x] = self.origin(tile, self.layer.tiling.outputs);
-            // SAFETY: the caller's; `gather` gives a tile of all channels.
+            // SAFETY: guaranteed by the caller; `input_tile` returns a tile with all channels.
             unsafe {
                 let to = transformed.as_mut_ptr().add(i * channels);
-                let (from, pitch, step) = self.gather::<SIDE>(n, y, x, patch);
-                forward_tile::<V, SIDE>(from, pitch, step, channels, to, matrix);
+                let (from, pitch, step) = self.input_tile::<SIDE>(n, y, x, patch);
+                input_transform_tile::<V, SIDE>(from, pitch, step, channels, to, matrix);
             }
         }
     }
 
-    /// Transforms a panel's products back, adds the bias, and writes them.
+    /// Applies the output transform to the products of a panel, adds the bias, and writes the outputs.
     ///
     /// # Safety
-    /// The machine has V; `products` has two vectors a tile and point; the rest as [`Winograd::run`].
+    /// The machine must support V. `products` must have two vectors for each tile and point. The rest is the same as
+    /// for [`Winograd::run`].
     #[cfg_attr(not(target_family = "wasm"), inline(always))]
     #[cfg_attr(target_family = "wasm", inline(never))]
-    unsafe fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(&self, products: &[f32], column: usize) {
+    unsafe fn transform_outputs<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
+        &self,
+        products: &[f32],
+        column: usize,
+    ) {
         let Shape { h, w, c, .. } = self.out.shape;
         let points = SIDE * SIDE;
-        // Without ReLU nothing is raised.
+        // Without ReLU there is no lower bound.
         let floor = V::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
         for column in (column..c.min(column + 2 * V::LANES)).step_by(V::LANES) {
             let count = (c - column).min(V::LANES);
@@ -260,11 +271,11 @@ impl Call<'_> {
                 let [n, y, x] = self.origin(tile, OUTPUTS);
                 let (rows, columns) = (OUTPUTS.min(h - y), OUTPUTS.min(w - x));
                 let pixel = (n * h + y) * w + x;
-                // SAFETY: the caller's; `at` sees to the bounds of each row.
+                // SAFETY: guaranteed by the caller; `at` checks the bounds of each row.
                 unsafe {
                     let bias = V::load(self.layer.bias.as_ptr().add(column));
                     let from = products.as_ptr().add(i * points * 2 * V::LANES + half);
-                    let all = inverse_tile::<V, SIDE, OUTPUTS>(from, bias, floor);
+                    let all = output_transform_tile::<V, SIDE, OUTPUTS>(from, bias, floor);
                     let row = |y| self.out.at(pixel + y * w, column, (columns - 1) * self.out.stride + count);
                     if (rows, columns, count) == (OUTPUTS, OUTPUTS, V::LANES) {
                         for (y, values) in all.iter().enumerate().take(OUTPUTS) {
@@ -286,10 +297,17 @@ impl Call<'_> {
         }
     }
 
-    /// The input of the tile whose output begins at (y, x): a pointer, and the floats between its rows and
-    /// between its columns. Beyond the input's edges lie zeros, in a copy.
+    /// The input of the tile whose output begins at (y, x): a pointer, the number of floats between rows, and the
+    /// number of floats between columns. A tile that crosses the edge of the input is copied to `patch` and padded with
+    /// zeros.
     #[inline(always)]
-    fn gather<const SIDE: usize>(&self, n: usize, y: usize, x: usize, patch: &mut [f32]) -> (*const f32, usize, usize) {
+    fn input_tile<const SIDE: usize>(
+        &self,
+        n: usize,
+        y: usize,
+        x: usize,
+        patch: &mut [f32],
+    ) -> (*const f32, usize, usize) {
         let Source { view: View { data, stride, shape }, image, origin: [top, left] } = self.x;
         let n = n - image;
         if y >= top && x >= left && y - top + SIDE <= shape.h && x - left + SIDE <= shape.w {
@@ -299,7 +317,7 @@ impl Call<'_> {
         let c = shape.c;
         let patch = &mut patch[..SIDE * SIDE * c];
         patch.fill(0.0);
-        // Of the tile's columns, those that lie inside the input.
+        // The columns of the tile that are inside the input.
         let start = left.saturating_sub(x).min(SIDE);
         let end = (shape.w + left).saturating_sub(x).min(SIDE);
         for (i, row) in patch.chunks_exact_mut(SIDE * c).enumerate() {
@@ -320,25 +338,26 @@ impl Call<'_> {
     }
 }
 
-/// G g G', where tiles are 6 wide, for every channel and vector of a panel `width` floats wide: point (i, j) of
-/// channel c goes to `to[(i * 6 + j) * step + c * width..]`.
+/// The filter transform G g G' for tiles of side 6, for every channel and vector of a panel that is `width` floats
+/// wide. Point (i, j) of channel c is written to `to[(i * 6 + j) * step + c * width..]`.
 ///
 /// # Safety
-/// The machine has V; `from` points to nine rows of `width` a channel.
+/// The machine must support V. `from` must point to nine rows of `width` floats for each channel.
 #[cfg_attr(not(target_family = "wasm"), inline(always))]
 #[cfg_attr(target_family = "wasm", inline(never))]
 unsafe fn transform_filters<V: Vector>(from: *const f32, channels: usize, width: usize, to: &mut [f32], step: usize) {
     assert!(to.len() >= (MOST * MOST - 1) * step + channels * width);
     let vectors = (0..channels).flat_map(|c| (0..width).step_by(V::LANES).map(move |i| (c, i)));
     for (c, i) in vectors {
-        // SAFETY: the caller's, and what was asserted.
+        // SAFETY: guaranteed by the caller and the assertion.
         unsafe {
             let from = from.add(c * 9 * width + i);
             let mut to = to.as_mut_ptr().add(c * width + i);
-            let columns: [[V; MOST]; 3] = from_fn(|x| filter(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
+            let columns: [[V; MOST]; 3] =
+                from_fn(|x| filter_transform(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
             let rows: [[V; 3]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
             for row in rows {
-                for v in filter(row) {
+                for v in filter_transform(row) {
                     v.store(to);
                     to = to.wrapping_add(step);
                 }
@@ -347,9 +366,9 @@ unsafe fn transform_filters<V: Vector>(from: *const f32, channels: usize, width:
     }
 }
 
-/// G g: row i is the powers of point i, over the product of its distances to the others.
+/// G g in one dimension: row i has the powers of point i, divided by the product of its distances to the other points.
 #[inline(always)]
-fn filter<V: Vector>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
+fn filter_transform<V: Vector>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
     let near = V::splat(-2.0 / 3.0).mul_add(g0, V::splat(-1.0 / 3.0).mul(g2));
     let near_odd = V::splat(-std::f32::consts::SQRT_2 / 3.0).mul(g1);
     let far = V::splat(1.0 / 6.0).mul_add(g0, V::splat(1.0 / 3.0).mul(g2));
@@ -357,12 +376,14 @@ fn filter<V: Vector>([g0, g1, g2]: [V; 3]) -> [V; MOST] {
     [g0, near.add(near_odd), near.sub(near_odd), far.add(far_odd), far.sub(far_odd), g2]
 }
 
-/// B' d B for every channel of one tile: point (i, j) of channel c goes to `to[(i * SIDE + j) * to_pitch + c]`.
+/// The input transform B' d B of one tile, for every channel. Point (i, j) of channel c is written to
+/// `to[(i * SIDE + j) * to_pitch + c]`.
 ///
 /// # Safety
-/// `from` points to SIDE rows `pitch` apart of SIDE pixels `step` apart, `to` to a float a point and channel.
+/// `from` must point to SIDE rows, `pitch` floats apart, of SIDE pixels, `step` floats apart. `to` must have room for
+/// all points and channels. The machine must support V.
 #[inline(always)]
-unsafe fn forward_tile<V: Vector, const SIDE: usize>(
+unsafe fn input_transform_tile<V: Vector, const SIDE: usize>(
     from: *const f32,
     pitch: usize,
     step: usize,
@@ -370,24 +391,24 @@ unsafe fn forward_tile<V: Vector, const SIDE: usize>(
     to: *mut f32,
     to_pitch: usize,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let full = channels / V::LANES * V::LANES;
         for c in (0..full).step_by(V::LANES) {
-            forward_channels::<V, SIDE>(from.add(c), pitch, step, V::LANES, to.add(c), to_pitch);
+            input_transform_channels::<V, SIDE>(from.add(c), pitch, step, V::LANES, to.add(c), to_pitch);
         }
         if full < channels {
-            forward_channels::<V, SIDE>(from.add(full), pitch, step, channels - full, to.add(full), to_pitch);
+            input_transform_channels::<V, SIDE>(from.add(full), pitch, step, channels - full, to.add(full), to_pitch);
         }
     }
 }
 
-/// [`forward_tile`] for a vector of channels, or for its first `count`.
+/// The input transform of one tile, for the first `count` channels, which are at most a vector.
 ///
 /// # Safety
-/// As there.
+/// The same as for [`input_transform_tile`].
 #[inline(always)]
-unsafe fn forward_channels<V: Vector, const SIDE: usize>(
+unsafe fn input_transform_channels<V: Vector, const SIDE: usize>(
     from: *const f32,
     pitch: usize,
     step: usize,
@@ -396,23 +417,23 @@ unsafe fn forward_channels<V: Vector, const SIDE: usize>(
     to_pitch: usize,
 ) {
     let zero = V::splat(0.0);
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let load = |y, x| if y < SIDE { V::load_first(from.add(y * pitch + x * step), count) } else { zero };
         let columns: [[V; MOST]; MOST] =
-            from_fn(|x| if x < SIDE { forward::<V, SIDE>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
+            from_fn(|x| if x < SIDE { input_transform::<V, SIDE>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
         let rows: [[V; MOST]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
         for (y, row) in rows.into_iter().enumerate().take(SIDE) {
-            for (x, v) in forward::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
+            for (x, v) in input_transform::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
                 v.store_first(to.add((y * SIDE + x) * to_pitch), count);
             }
         }
     }
 }
 
-/// B' d: row i is the product of (x - q) over the points q other than i, in the coefficients of x.
+/// B' d in one dimension: row i has the coefficients of the product of (x - q) over all points q other than i.
 #[inline(always)]
-fn forward<V: Vector, const SIDE: usize>(d: [V; MOST]) -> [V; MOST] {
+fn input_transform<V: Vector, const SIDE: usize>(d: [V; MOST]) -> [V; MOST] {
     let zero = V::splat(0.0);
     if SIDE == 4 {
         let [d0, d1, d2, d3, ..] = d;
@@ -435,9 +456,10 @@ fn forward<V: Vector, const SIDE: usize>(d: [V; MOST]) -> [V; MOST] {
     ]
 }
 
-/// A' m: row j is the points' j-th powers; infinity counts in the last.
+/// A' m in one dimension: row j has the j-th powers of the points. The point at infinity contributes to the last row
+/// only.
 #[inline(always)]
-fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(m: [V; MOST]) -> [V; MOST] {
+fn output_transform<V: Vector, const SIDE: usize, const OUTPUTS: usize>(m: [V; MOST]) -> [V; MOST] {
     let zero = V::splat(0.0);
     if SIDE == 4 {
         let [m0, m1, m2, m3, ..] = m;
@@ -461,48 +483,51 @@ fn inverse<V: Vector, const SIDE: usize, const OUTPUTS: usize>(m: [V; MOST]) -> 
     }
 }
 
-/// A' M A and bias, nothing under `floor`, for a vector of channels; `from` has points two vectors apart.
+/// The output transform A' M A of one tile for a vector of channels, plus the bias, and not less than `floor`. The
+/// points begin two vectors apart.
 ///
 /// # Safety
-/// `from` points to SIDE² vectors.
+/// `from` must point to SIDE² vectors. The machine must support V.
 #[inline(always)]
-unsafe fn inverse_tile<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
+unsafe fn output_transform_tile<V: Vector, const SIDE: usize, const OUTPUTS: usize>(
     from: *const f32,
     bias: V,
     floor: V,
 ) -> [[V; MOST]; MOST] {
     let zero = V::splat(0.0);
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     let load = |y, x| if y < SIDE { unsafe { V::load(from.add((y * SIDE + x) * 2 * V::LANES)) } } else { zero };
     let columns: [[V; MOST]; MOST] =
-        from_fn(|x| if x < SIDE { inverse::<V, SIDE, OUTPUTS>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
+        from_fn(
+            |x| if x < SIDE { output_transform::<V, SIDE, OUTPUTS>(from_fn(|y| load(y, x))) } else { [zero; MOST] },
+        );
     from_fn(|y| {
         if y >= OUTPUTS {
             return [zero; MOST];
         }
-        inverse::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| v.add(bias).max(floor))
+        output_transform::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| v.add(bias).max(floor))
     })
 }
 
-/// The matrix product of one point: tiles times a panel WIDTH vectors wide.
+/// The matrix product of one point: all tiles times a panel of WIDTH vectors.
 struct Point<const WIDTH: usize> {
-    /// A row of `channels` a tile.
+    /// One row of `channels` floats for each tile.
     a: *const f32,
     channels: usize,
-    /// A row of WIDTH vectors a channel.
+    /// One row of WIDTH vectors for each channel.
     b: *const f32,
-    /// Two vectors a tile, `pitch` apart.
+    /// One row of WIDTH vectors for each tile. The rows begin `pitch` floats apart.
     to: *mut f32,
     pitch: usize,
 }
 
 impl<const WIDTH: usize> Point<WIDTH> {
     /// # Safety
-    /// The machine has V; there are `count` rows and tiles.
+    /// The machine must support V. There must be `count` rows of `a` and of `to`.
     #[cfg_attr(not(target_family = "wasm"), inline(always))]
     #[cfg_attr(target_family = "wasm", inline(never))]
     unsafe fn multiply<V: Vector>(&mut self, count: usize) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { down::<V, _>(0..count, self) }
     }
 }
@@ -512,7 +537,7 @@ impl<const WIDTH: usize> Tiles for Point<WIDTH> {
 
     #[inline(always)]
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
-        // SAFETY: the rows are there, says the caller, and as long as the fields say.
+        // SAFETY: the caller guarantees that the rows exist and have the lengths of the fields.
         unsafe {
             let a: [*const f32; ROWS] = from_fn(|r| self.a.add((row + r) * self.channels));
             let sums = product(a, self.channels, self.b, [[V::splat(0.0); WIDTH]; ROWS]);
@@ -545,7 +570,7 @@ mod tests {
                     let (x, weight) = (values(shape.len(), 1), values(columns * channels * kernel * kernel, 2));
                     let bias = values(columns, 3);
                     let pad = [kernel / 2, (kernel - 1) / 2];
-                    // As many outputs as inputs; an even kernel sees one more below.
+                    // The output has the size of the input; an even kernel reads one more row above than below.
                     let out_shape = Shape::new(n, h, w, columns);
                     let [down, across] = tiling.grid(out_shape);
                     let tiles = n * down * across;
@@ -555,7 +580,7 @@ mod tests {
                     let view = View { data: &x, stride: channels, shape };
                     let source = Source { view, image: 0, origin: pad };
                     let to = Out::new(&mut out, columns, out_shape);
-                    // SAFETY: `out` is ours alone.
+                    // SAFETY: no other thread accesses `out`.
                     unsafe { layer.run(source, to, 0..tiles, 0..layer.panels(), false, &mut scratch) };
                     for (i, &got) in out.iter().enumerate() {
                         let (p, o) = (i / columns, i % columns);

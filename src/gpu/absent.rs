@@ -1,5 +1,5 @@
-//! Stands in for the GPU engine where the feature `gpu` is off. Its types have no values, so that the compiler drops
-//! whatever would use them.
+//! Replaces the GPU engine in builds without the feature `gpu`. Its types have no values, so the compiler removes all
+//! code that uses them.
 
 use crate::error::{Error, Result};
 use crate::graph::tensor::Tensor;
@@ -8,35 +8,35 @@ use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::plan::{Place, Plan, Run, Work};
 
-/// There is no GPU engine.
+/// The GPU engine, which this build does not have.
 pub enum Gpu {}
 
-/// Nothing can be prepared for it.
+/// A prepared device, which this build does not have.
 pub enum PreparedGpu {}
 
-/// Nothing runs on it.
+/// A run in progress on a GPU, which this build does not have.
 pub enum PendingRun {}
 
-/// Nothing is asked of it.
+/// The counts of a GPU's work, which this build does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts;
 
-/// There is nothing to measure.
+/// A GPU's peak performance, which this build does not measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peak;
 
-/// There are no kernels.
+/// The sets of kernels, which this build does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelSet {}
 
-/// A sheet that was drawn.
+/// A contact sheet that was drawn.
 pub enum Drawn {
-    /// RGBA, rows from the top.
+    /// RGBA pixels, row by row from the top.
     Rgba(Vec<u8>),
 }
 
 impl PreparedGpu {
-    /// [`Error::NoGpu`].
+    /// Always fails with [`Error::NoGpu`].
     pub async fn with(_half: bool, _: Option<KernelSet>) -> Result<Self> {
         Err(Error::NoGpu("this build has no GPU engine".into()))
     }

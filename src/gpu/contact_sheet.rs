@@ -1,4 +1,4 @@
-//! Sheets of channel tiles, drawn where the activations are.
+//! Contact sheets of channels, drawn by the GPU from its activations.
 
 use super::device::{Device, Kind};
 use super::kernel::{Access, EntryPoint, Kernels, PARAMS_BYTES, params, slot};
@@ -39,7 +39,7 @@ static DRAW: EntryPoint = EntryPoint::elementwise(
 pub const KERNELS: [&EntryPoint; 3] = [&EXTENT, &MERGE, &DRAW];
 
 params! {
-    /// The `Params` of contact_sheet.wgsl.
+    /// The `Params` of `contact_sheet.wgsl`.
     Params {
         first_pixel: u32,
         height: u32,
@@ -60,7 +60,7 @@ params! {
     }
 }
 
-/// Where contact_sheet.wgsl takes the ends of the colour map from.
+/// How `contact_sheet.wgsl` determines the values at the two ends of the colour map.
 #[repr(transparent)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RangeMode(u32);
@@ -71,51 +71,55 @@ impl RangeMode {
     const FIXED: RangeMode = RangeMode(2);
 }
 
-/// The most bytes of a sheet drawn at once; a larger one is drawn in bands of rows.
-const BAND: usize = 32 << 20;
+/// The largest number of bytes that are drawn at once. A larger sheet is drawn in bands of rows.
+const MAX_BAND_BYTES: usize = 32 << 20;
 
-/// A sheet that was drawn.
+/// A contact sheet that was drawn.
 pub enum Drawn {
-    /// RGBA, rows from the top.
+    /// RGBA pixels, row by row from the top.
     Rgba(Vec<u8>),
-    /// On the GPU still.
+    /// Pixels in a buffer on the GPU.
     #[cfg(target_arch = "wasm32")]
     Resident(Resident),
 }
 
-/// A sheet's pixels on the GPU, as JavaScript can copy them to a texture.
+/// The pixels of a contact sheet on the GPU, which JavaScript can copy to a texture.
 #[cfg(target_arch = "wasm32")]
 pub struct Resident {
     /// The `GPUDevice`.
     pub device: JsValue,
-    /// The `GPUBuffer` with rows of RGBA. It is the caller's to destroy.
+    /// The `GPUBuffer` with rows of RGBA. The caller must destroy it.
     pub pixels: JsValue,
-    /// Bytes from row to row.
+    /// The number of bytes from the start of one row to the start of the next.
     pub pitch: usize,
 }
 
-/// Draws the sheet. In a browser it stays on the GPU where it may, unless it is too large for a texture or nothing but
-/// reading it back is safe.
+/// Draws a contact sheet. With `keep_on_gpu`, a browser keeps the pixels on the GPU, unless the sheet is larger than a
+/// texture or a band, or the adapter is SwiftShader.
 pub async fn draw(
     device: &Device,
     kernels: &Kernels,
     activations: &Buffer,
     place: Place,
     sheet: &Sheet,
-    stay: bool,
+    keep_on_gpu: bool,
 ) -> Result<Drawn> {
     let [width, height] = sheet.size(place.shape)?;
-    // A copy to a texture wants rows of a multiple of 256 bytes.
+    // A copy from a buffer to a texture requires rows of a multiple of 256 bytes.
     let padded = width.next_multiple_of(64);
-    let most = device.device.limits().max_texture_dimension_2d as usize;
-    // Chromium's GPU process crashes when its software adapter is to draw to a canvas.
-    let stay = cfg!(target_arch = "wasm32") && stay;
-    let stay = stay && device.kind != Kind::SwiftShader && width.max(height) <= most && padded * height * 4 <= BAND;
-    let [pitch, rows] = if stay { [padded, height] } else { [width, (BAND / (width * 4)).clamp(1, height)] };
+    let max_side = device.device.limits().max_texture_dimension_2d as usize;
+    // Chromium's GPU process crashes when SwiftShader draws to a canvas.
+    let keep_on_gpu = cfg!(target_arch = "wasm32") && keep_on_gpu;
+    let keep_on_gpu = keep_on_gpu
+        && device.kind != Kind::SwiftShader
+        && width.max(height) <= max_side
+        && padded * height * 4 <= MAX_BAND_BYTES;
+    let [pitch, rows] =
+        if keep_on_gpu { [padded, height] } else { [width, (MAX_BAND_BYTES / (width * 4)).clamp(1, height)] };
     let ((drawing, staging), errors) = device.scoped(|| {
         let drawing = Drawing::new(device, kernels, activations, place, sheet, [pitch, rows]);
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        let staging = (!stay).then(|| device.buffer("sheet", drawing.pixels.size(), usage));
+        let staging = (!keep_on_gpu).then(|| device.buffer("sheet", drawing.pixels.size(), usage));
         (drawing, staging)
     });
     errors.result().await?;
@@ -131,7 +135,7 @@ pub async fn draw(
         read?;
     }
     #[cfg(target_arch = "wasm32")]
-    if let (true, Some(handle), Some(pixels)) = (stay, device.device.as_webgpu(), drawing.pixels.as_webgpu()) {
+    if let (true, Some(handle), Some(pixels)) = (keep_on_gpu, device.device.as_webgpu(), drawing.pixels.as_webgpu()) {
         device.check()?;
         return Ok(Drawn::Resident(Resident {
             device: JsValue::clone(handle.as_ref()),
@@ -143,25 +147,25 @@ pub async fn draw(
     Ok(Drawn::Rgba(rgba))
 }
 
-/// What draws a sheet, band by band.
+/// The buffers with which a contact sheet is drawn, band by band.
 struct Drawing<'a> {
     device: &'a Device,
     kernels: &'a Kernels,
     activations: &'a Buffer,
     place: Place,
     sheet: &'a Sheet,
-    /// Pixels from row to row of a band.
+    /// The number of pixels from the start of one row of a band to the start of the next.
     pitch: usize,
     uniforms: Buffer,
     channels: Buffer,
     extents: Buffer,
     colours: Buffer,
-    /// A band's.
+    /// The pixels of one band.
     pixels: Buffer,
 }
 
 impl<'a> Drawing<'a> {
-    /// With room for a band of so many rows, of so many pixels each.
+    /// Creates the buffers for bands of `rows` rows with `pitch` pixels each.
     fn new(
         device: &'a Device,
         kernels: &'a Kernels,
@@ -186,7 +190,7 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// Draws a band, and copies it to `staging` where that is given.
+    /// Draws the band of `rows` rows from `first_row` on, and copies it to the staging buffer if there is one.
     fn draw(&self, [first_row, rows]: [usize; 2], staging: Option<&Buffer>) {
         let Drawing { device, kernels, activations, uniforms, channels, extents, colours, pixels, .. } = self;
         device.queue.write_buffer(uniforms, 0, &slot(&self.params([first_row, rows])));
@@ -238,7 +242,8 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// What was submitted has it still; without this, a browser would keep the memory until it collects garbage.
+/// Destroys the buffers; submitted commands may still use them. Otherwise a browser would keep their memory until the
+/// next garbage collection.
 impl Drop for Drawing<'_> {
     fn drop(&mut self) {
         [&self.uniforms, &self.channels, &self.extents, &self.colours].into_iter().for_each(Buffer::destroy);

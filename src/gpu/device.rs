@@ -1,4 +1,4 @@
-//! The adapter and the device: asked for, never assumed, and watched for failure.
+//! The adapter and the device: how they are opened, and how their errors and the loss of the device are reported.
 
 use crate::error::{Error, Result};
 use std::future::Future;
@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use wgpu::{Buffer, BufferUsages, CommandEncoder, Features};
 
-/// What adapters that compute on the CPU call themselves.
+/// Parts of the names of adapters that compute on the CPU.
 const SOFTWARE: [&str; 5] = ["swiftshader", "llvmpipe", "lavapipe", "softpipe", "basic render driver"];
 
-/// Texels in a row of a texture, as `shaders/shared/texture.wgsl` has it. Every device takes textures so wide.
+/// The number of texels in a row of a texture; `shaders/shared/texture.wgsl` has the same number. Every WebGPU device
+/// supports textures of this width.
 const TEXTURE_WIDTH: usize = 4096;
 
-/// Which kernels run where there are several for the same operation: those that are fast on GPUs, or those that are fast
-/// on adapters that compute on the CPU. Both compute the same on every adapter, and tests run both on whatever is there.
+/// The set of kernels to run where there are several for one operation: those that are fast on GPUs, or those that are
+/// fast on adapters that compute on the CPU. Both compute the same values on every adapter, and the tests run both on
+/// the adapter they find.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelSet {
@@ -26,57 +28,58 @@ pub enum KernelSet {
 pub struct Device {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// What a person knows the adapter by.
+    /// The adapter's name for people.
     pub name: String,
     pub kind: Kind,
-    /// The kernels that run on it.
+    /// The set of kernels that run on this device.
     pub set: KernelSet,
     failure: Arc<Mutex<Failure>>,
     counts: Mutex<Counts>,
 }
 
-/// What an adapter computes with.
+/// What the adapter computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Hardware,
     /// The CPU, through Chromium's software adapter.
     SwiftShader,
-    /// The CPU, through another.
+    /// The CPU, through another software adapter.
     Software,
 }
 
-/// What has been asked of a device since it was opened.
+/// Counts of a device's work since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Pipelines made: shaders compiled.
+    /// Pipelines created, each of which compiles a shader.
     pub pipelines: usize,
-    /// Buffers made.
+    /// Buffers created.
     pub buffers: usize,
     /// Command buffers submitted.
     pub submits: usize,
-    /// Dispatches of networks' steps that ran.
+    /// Dispatches that computed steps of networks.
     pub dispatches: usize,
-    /// Buffers mapped to be read.
+    /// Buffers mapped for reading.
     pub maps: usize,
 }
 
-/// Errors outside of any [`ErrorScope`].
+/// Errors that occurred outside of any [`ErrorScope`].
 #[derive(Default)]
 struct Failure {
     error: Option<String>,
-    /// Why the device is gone; it does not come back.
+    /// The reason why the device was lost. A lost device does not recover.
     lost: Option<String>,
 }
 
 impl Device {
-    /// Opens the fastest adapter there is, be it a software one; `half` with shaders that compute in f16, where it can.
-    /// It runs the kernels that are made for its kind, unless it is told which.
+    /// Opens the fastest adapter, which may be a software adapter. With `half`, shaders compute in f16 if the adapter
+    /// supports it. `set` chooses the kernels. Default: the kernels for the adapter's kind. Fails with [`Error::NoGpu`]
+    /// where there is no adapter.
     pub async fn open(half: bool, set: Option<KernelSet>) -> Result<Self> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = request(&instance, false).await;
         let adapter = match adapter {
             Ok(adapter) => adapter,
-            // Some browsers hand out their software adapter only where it is asked for.
+            // Some browsers return their software adapter only if it is requested explicitly.
             Err(why) => request(&instance, true).await.map_err(|_| Error::NoGpu(no_adapter(&why)))?,
         };
         let info = adapter.get_info();
@@ -84,7 +87,7 @@ impl Device {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("googlenet"),
             required_features: adapter.features() & wanted,
-            // WebGPU's defaults: what every device gives.
+            // WebGPU's default limits, which every device supports.
             required_limits: wgpu::Limits::defaults(),
             ..Default::default()
         };
@@ -122,12 +125,12 @@ impl Device {
         })
     }
 
-    /// Whether it is a GPU, and not a CPU that plays one.
+    /// Whether the adapter is a GPU, and not a driver that computes on the CPU.
     pub fn is_hardware(&self) -> bool {
         self.kind == Kind::Hardware
     }
 
-    /// Whether passes can be timed.
+    /// Whether compute passes can be timed.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(Features::TIMESTAMP_QUERY)
     }
@@ -137,18 +140,18 @@ impl Device {
         self.device.features().contains(Features::SHADER_F16)
     }
 
-    /// What so many activations take.
+    /// The number of bytes of this many activations, in the device's precision.
     pub fn bytes(&self, values: usize) -> u64 {
         values as u64 * if self.is_half() { 2 } else { 4 }
     }
 
-    /// The most bytes one binding may have.
+    /// The largest number of bytes of one storage buffer binding.
     pub fn max_binding(&self) -> u64 {
         let limits = self.device.limits();
         limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
     }
 
-    /// A buffer of at least `bytes`, which may be none.
+    /// A new buffer of at least `bytes` bytes, which may be 0.
     pub fn buffer(&self, label: &str, bytes: u64, usage: BufferUsages) -> Buffer {
         self.count(|counts| counts.buffers += 1);
         let size = bytes.max(4).next_multiple_of(4);
@@ -160,7 +163,7 @@ impl Device {
         })
     }
 
-    /// A buffer that holds `values`, to be read by shaders.
+    /// A new buffer with these values, which shaders can read.
     pub fn filled<T: bytemuck::Pod>(&self, label: &str, values: &[T], usage: BufferUsages) -> Buffer {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let buffer = self.buffer(label, bytes.len() as u64, usage | BufferUsages::COPY_DST);
@@ -168,7 +171,7 @@ impl Device {
         buffer
     }
 
-    /// A texture of at least so many texels of four floats, in rows of [`TEXTURE_WIDTH`].
+    /// A new texture of at least this many texels of four f32, in rows of [`TEXTURE_WIDTH`].
     pub fn texture(&self, label: &str, texels: usize, usage: wgpu::TextureUsages) -> wgpu::Texture {
         self.count(|counts| counts.buffers += 1);
         let rows = texels.div_ceil(TEXTURE_WIDTH).max(1) as u32;
@@ -184,7 +187,7 @@ impl Device {
         })
     }
 
-    /// A texture that holds these values, four a texel.
+    /// A new texture with these values, four in each texel.
     pub fn filled_texture(&self, label: &str, values: &[f32]) -> wgpu::Texture {
         let texture = self.texture(label, values.len() / 4, wgpu::TextureUsages::COPY_DST);
         let mut rows = values.to_vec();
@@ -204,7 +207,7 @@ impl Device {
         self.queue.submit([encoder.finish()]);
     }
 
-    /// Notes what is asked of the device.
+    /// Updates the counts of the device's work.
     pub fn count(&self, add: impl FnOnce(&mut Counts)) {
         add(&mut lock(&self.counts));
     }
@@ -213,17 +216,18 @@ impl Device {
         *lock(&self.counts)
     }
 
-    /// Does `work` in an error scope; its [`ErrorScope::result`] tells what the device finds wrong.
+    /// Does `work` in an error scope. [`ErrorScope::result`] then returns the errors of the commands that it issued.
     pub fn scoped<T>(&self, work: impl FnOnce() -> T) -> (T, ErrorScope) {
         let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let value = work();
-        // The last scope opened closes first.
+        // Scopes are closed in reverse order.
         let errors = scopes.into_iter().rev().map(|scope| Box::pin(scope.pop()) as PendingError).collect();
         (value, ErrorScope(errors))
     }
 
-    /// Fails if the device has failed since the last time it was asked.
+    /// Fails with [`Error::Gpu`] if an error has occurred outside of the error scopes since the last call, or if the
+    /// device was lost.
     pub fn check(&self) -> Result<()> {
         let mut failure = lock(&self.failure);
         if let Some(why) = &failure.lost {
@@ -232,7 +236,7 @@ impl Device {
         failure.error.take().map_or(Ok(()), |error| Err(Error::Gpu(error)))
     }
 
-    /// Waits until all that was submitted has run.
+    /// Waits until all submitted work has run.
     pub async fn finished(&self) -> Result<()> {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let filled = slot.clone();
@@ -240,19 +244,19 @@ impl Device {
         self.wait_for(slot).await?.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))
     }
 
-    /// Waits for a slot to be filled.
+    /// Waits until the callback of a mapping or of submitted work has filled the slot.
     async fn wait_for(&self, slot: Arc<Mutex<Slot>>) -> Result<Result<(), wgpu::BufferAsyncError>> {
         #[cfg(target_arch = "wasm32")]
         browser::nudge(&self.queue, &slot);
-        // Natively nothing runs the callback but this; in a browser it does nothing.
+        // Natively only this call runs callbacks; in a browser it does nothing.
         let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
         polled.map_err(|e| Error::Gpu(format!("waiting for it failed: {e}")))?;
         Ok(Mapped(slot).await)
     }
 
-    /// What a buffer of floats holds, once all that was submitted before has run.
+    /// Reads a buffer of f32 after all submitted work has run. The buffer needs the usage `COPY_SRC`.
     pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
-        let (staging, watch) = self.scoped(|| {
+        let (staging, errors) = self.scoped(|| {
             let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
             let mut encoder = self.encoder();
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
@@ -260,12 +264,12 @@ impl Device {
             staging
         });
         let values = self.read(&staging, bytemuck::pod_collect_to_vec).await;
-        watch.result().await?;
+        errors.result().await?;
         staging.destroy();
         values
     }
 
-    /// The bytes of a `MAP_READ` buffer, once all that was submitted before has run.
+    /// Maps a `MAP_READ` buffer after all submitted work has run, and decodes its bytes.
     pub async fn read<T>(&self, staging: &Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.count(|counts| counts.maps += 1);
         let slot = Arc::new(Mutex::new(Slot::default()));
@@ -284,7 +288,8 @@ impl Device {
     }
 }
 
-/// Gives everything back at once: a browser would wait for its collector, which knows nothing of a GPU's memory.
+/// Destroys the device, which frees its memory at once. A browser's garbage collector does not know how much memory a
+/// device holds, and might run much later.
 impl Drop for Device {
     fn drop(&mut self) {
         self.device.destroy();
@@ -296,12 +301,12 @@ type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 #[cfg(target_arch = "wasm32")]
 type PendingError = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
-/// The errors of some work, which a browser tells later.
-#[must_use = "errors that nobody asks for are lost"]
+/// The errors of some commands, which a browser reports asynchronously.
+#[must_use = "errors are lost unless `result` is called"]
 pub struct ErrorScope(Vec<PendingError>);
 
 impl ErrorScope {
-    /// Waits for the device's answer.
+    /// Waits for the device, and fails with [`Error::Gpu`] with the first error.
     pub async fn result(self) -> Result<()> {
         let mut result = Ok(());
         for error in self.0 {
@@ -315,7 +320,7 @@ impl ErrorScope {
     }
 }
 
-/// Unmaps the buffer however its reading ends, also when nobody waits for it any more.
+/// Unmaps the buffer when reading ends, also if it fails or its future is dropped.
 struct Mapping<'a> {
     buffer: &'a Buffer,
     live: bool,
@@ -345,7 +350,7 @@ fn fill(slot: &Mutex<Slot>, result: Result<(), wgpu::BufferAsyncError>) {
     }
 }
 
-/// A mapping that is under way.
+/// A mapping in progress.
 struct Mapped(Arc<Mutex<Slot>>);
 
 impl Future for Mapped {
@@ -363,12 +368,12 @@ impl Future for Mapped {
     }
 }
 
-/// Nothing panics while it holds one of these locks; were it so, the value would still be whole.
+/// Locks a mutex. No code panics while it holds one of these locks; if it did, the value would still be consistent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Firefox looks only every 100 ms whether a GPU has finished, and whenever something is submitted.
+/// A workaround for Firefox, which checks only every 100 ms and at each submit whether a GPU has finished.
 #[cfg(target_arch = "wasm32")]
 mod browser {
     use super::{Slot, lock};
@@ -376,19 +381,19 @@ mod browser {
     use std::sync::{Arc, Mutex};
     use wasm_bindgen::{JsCast, JsValue};
 
-    /// Milliseconds from one look to the next.
+    /// The time between two submits, in milliseconds.
     const INTERVAL: u32 = 4;
-    /// Looks after which something else is wrong: half a minute's.
-    const MOST: usize = 7500;
+    /// The largest number of submits, which take half a minute. After that something else is wrong.
+    const MAX_SUBMITS: usize = 7500;
 
-    /// Submits nothing, again and again, until the slot is filled; in Firefox.
+    /// In Firefox, submits an empty list again and again until the slot is filled. Does nothing in other browsers.
     pub fn nudge(queue: &wgpu::Queue, slot: &Arc<Mutex<Slot>>) {
         if !is_firefox() {
             return;
         }
         let (queue, slot) = (queue.clone(), slot.clone());
         wasm_bindgen_futures::spawn_local(async move {
-            for _ in 0..MOST {
+            for _ in 0..MAX_SUBMITS {
                 if sleep(INTERVAL).await.is_err() || lock(&slot).filled {
                     return;
                 }
@@ -406,7 +411,7 @@ mod browser {
     async fn sleep(ms: u32) -> Result<JsValue, JsValue> {
         let set_timeout: Function = Reflect::get(&js_sys::global(), &"setTimeout".into())?.dyn_into()?;
         let promise = Promise::new(&mut |resolve, _| {
-            // It cannot fail: both arguments are what it takes.
+            // This cannot fail, because both arguments have the right types.
             let _ = set_timeout.call2(&JsValue::UNDEFINED, &resolve, &ms.into());
         });
         wasm_bindgen_futures::JsFuture::from(promise).await
@@ -441,7 +446,7 @@ fn is_software(name: &str) -> bool {
 fn sentence(error: &wgpu::Error) -> String {
     match error {
         wgpu::Error::OutOfMemory { .. } => "it is out of memory".into(),
-        // wgpu writes causes on lines of their own.
+        // wgpu writes each cause of an error on a line of its own.
         error => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     }
 }
@@ -457,19 +462,20 @@ fn backend(backend: wgpu::Backend) -> &'static str {
     }
 }
 
-/// What the adapter is called, the best name first; all of it can tell a software adapter.
+/// The adapter's names, the best first. Any of them can reveal a software adapter.
 #[cfg(not(target_arch = "wasm32"))]
 fn names(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Vec<String> {
     vec![info.name.clone(), info.driver.clone(), info.driver_info.clone()]
 }
 
-/// Browsers keep the description to themselves as a rule, and tell vendor and architecture, which
-/// wgpu does not pass on.
+/// The adapter's names, the best first. Browsers usually withhold the description, and only report the vendor and the
+/// architecture, which wgpu does not pass on.
 #[cfg(target_arch = "wasm32")]
 fn names(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> Vec<String> {
-    let told = device.as_webgpu().and_then(|d| js_sys::Reflect::get(d.as_ref(), &"adapterInfo".into()).ok());
+    let adapter_info = device.as_webgpu().and_then(|d| js_sys::Reflect::get(d.as_ref(), &"adapterInfo".into()).ok());
     let field = |name: &str| {
-        let value = told.as_ref().and_then(|told| js_sys::Reflect::get(told, &name.into()).ok());
+        let value =
+            adapter_info.as_ref().and_then(|adapter_info| js_sys::Reflect::get(adapter_info, &name.into()).ok());
         value.and_then(|v| v.as_string()).unwrap_or_default()
     };
     let kind = format!("{} {}", field("vendor"), field("architecture"));

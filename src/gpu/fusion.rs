@@ -1,4 +1,4 @@
-//! Which steps of a plan one dispatch computes.
+//! Decides which steps of a plan one dispatch computes.
 
 use super::layout::{is_vec4, layout_plan};
 use super::ops::conv::{MAX_LAYERS, MAX_NORMALISED, has_relu};
@@ -7,9 +7,10 @@ use crate::graph::network::Network;
 use crate::graph::op::Op;
 use crate::plan::Plan;
 
-/// The steps of a plan by dispatch, as [`Plan::fused`] has them, within the limits of the shaders: layers of one dispatch
-/// write to different buffers and agree about ReLU, and a pool's channels are vectors of four. A convolution also has the
-/// normalisation that follows it, where a workgroup can hold all channels. The same layers are fused in every plan of a
+/// Groups the steps of a plan by dispatch, as indices into [`Plan::steps`]. The groups are those of [`Plan::fused`]
+/// within the limits of the shaders: the layers of one dispatch write to different buffers and either all or none of
+/// them apply ReLU, and a fused pool needs channels in vectors of four. In addition, a convolution is fused with the
+/// normalisation that follows it if one workgroup can hold all channels. The same layers are fused in every plan of a
 /// network, because their weights are packed together.
 pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
     let layout = layout_plan(network)?;

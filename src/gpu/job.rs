@@ -1,5 +1,5 @@
-//! What a plan is lowered to: dispatches with their kernels, parameters, bindings and workgroups, worked out without a
-//! device.
+//! The result of lowering a plan: dispatches with their kernels, parameters, bindings and workgroups, computed without
+//! a device.
 
 use super::kernel::{EntryPoint, KernelId, PARAMS_BYTES, slot};
 use super::launch::{ConvKey, LaunchConfig};
@@ -14,71 +14,71 @@ use std::ops::Range;
 pub struct Job {
     pub kernel: KernelId,
     pub params: [u8; PARAMS_BYTES],
-    /// What it binds after its parameters.
+    /// The bindings after the parameters.
     pub binds: Vec<Bind>,
     /// The number of workgroups in each dimension.
     pub grid: [u32; 3],
-    /// Of a convolution: what its launch configuration depends on.
+    /// For a convolution: the properties that its launch configuration depends on.
     pub conv: Option<ConvKey>,
 }
 
-/// A buffer or a texture.
+/// A buffer or a texture that a dispatch binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bind {
-    /// A buffer of the plan.
+    /// A buffer of the plan, by its index.
     Activations(usize),
-    /// The weights of the dispatch whose first layer with weights this is.
+    /// The weights of a dispatch. The node is the dispatch's first layer that has weights.
     Weight(NodeId),
     Bias(NodeId),
-    /// A texture that software adapters read from.
+    /// A texture from which kernels for software adapters read, by its index.
     Texture(usize),
-    /// The probabilities of all heads, which are read back.
+    /// The probabilities of all heads, which are read back after a run.
     HeadOutputs,
-    /// One factor a node.
+    /// One gain for each node.
     Gains,
-    /// What stands in for an output that is not there.
+    /// A placeholder for an output that the dispatch does not have.
     Unused(usize),
 }
 
 impl Job {
-    /// A dispatch that reads one place and writes another, and makes `count` things.
+    /// A dispatch with enough workgroups for `count` units of work.
     pub fn new<P: bytemuck::Pod>(entry: &'static EntryPoint, params: &P, binds: Vec<Bind>, count: usize) -> Self {
         Job { kernel: entry.into(), params: slot(params), binds, grid: entry.grid(count), conv: None }
     }
 }
 
-/// Steps that are computed, and timed, together.
+/// Steps that are computed and timed together.
 pub struct Span {
-    /// The nodes, and each one's part of the work.
+    /// The nodes, and each node's share of the work.
     pub nodes: Vec<(NodeId, f64)>,
     pub jobs: Range<usize>,
 }
 
-/// A plan as dispatches.
+/// A plan, lowered to dispatches.
 pub struct Lowered {
-    /// The plan with its inputs' channels padded to a multiple of four, which the jobs are for.
+    /// The plan that the dispatches execute. The channels of its inputs are padded to a multiple of four.
     pub plan: Plan,
     pub jobs: Vec<Job>,
     pub spans: Vec<Span>,
-    /// Where the values of each softmax begin in [`Bind::HeadOutputs`], and how many values there are in all.
+    /// The index of the first value of each softmax in [`Bind::HeadOutputs`], and the total number of values.
     pub head_outputs: (VecMap<NodeId, usize>, usize),
-    /// The number of values that each texture holds; without textures on GPUs.
+    /// The number of values in each texture; empty for [`KernelSet::Hardware`](super::device::KernelSet::Hardware).
     pub textures: Vec<usize>,
 }
 
-/// Steps that one dispatch computes, or a few dispatches in a row.
+/// Steps that are lowered together, to one dispatch or to a few consecutive ones.
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {
     pub network: &'a Network,
     pub steps: &'a [Step],
-    /// See [`super::layout::layout_plan`].
+    /// See [`layout_plan`](super::layout::layout_plan).
     pub layout_plan: &'a Plan,
-    /// The launch configuration of a convolution.
+    /// Returns the launch configuration of a convolution.
     pub config: &'a dyn Fn(ConvKey) -> LaunchConfig,
 }
 
 impl<'a> Layer<'a> {
-    /// The same layer with fewer steps.
+    /// A layer of only these steps.
     pub fn with(self, steps: &'a [Step]) -> Self {
         Layer { steps, ..self }
     }
@@ -91,7 +91,7 @@ impl<'a> Layer<'a> {
         self.network.node(self.step().node)
     }
 
-    /// The place of the first input.
+    /// The place of the first input. Fails with [`Error::Shape`] if there is none.
     pub fn from(&self) -> Result<Place> {
         self.step().reads.first().copied().ok_or_else(|| self.fail("it reads nothing".into()))
     }
@@ -100,12 +100,12 @@ impl<'a> Layer<'a> {
         self.step().writes
     }
 
-    /// The second step's operation and where its output is written.
+    /// The second step's operation, and the place of its output.
     pub fn next(&self) -> Option<(Place, &'a Op)> {
         self.steps.get(1).map(|step| (step.writes, &self.network.node(step.node).op))
     }
 
-    /// A window on the input.
+    /// The geometry of a window on the input.
     pub fn geometry(&self, window: &Window) -> Result<Geometry> {
         let shape = self.from()?.shape;
         window.on([shape.h, shape.w]).map_err(|reason| self.fail(reason))

@@ -1,4 +1,4 @@
-//! Kernels: an entry point of a shader with its bindings, and the pipeline that is made of it when it is first needed.
+//! Kernels: an entry point of a shader, its bindings, and its pipeline, which is created when it is first needed.
 
 use super::device::Device;
 use super::shaders::Shader;
@@ -8,19 +8,20 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wgpu::{BindGroup, BindGroupLayout, Buffer, BufferUsages, ComputePass, ComputePipeline, ShaderModule};
 
-/// Bytes of the uniform buffer for the parameters of one dispatch: the offset that every device can bind at.
+/// The number of bytes between the parameters of two dispatches in the uniform buffer: the offset alignment that every
+/// device supports.
 pub const PARAMS_BYTES: usize = 256;
 
-/// The most workgroups of a dispatch along one dimension: WebGPU's default limit.
+/// The largest number of workgroups of a dispatch in one dimension: WebGPU's default limit.
 pub const MAX_WORKGROUPS: u32 = 65535;
 
-/// Threads of a workgroup in shaders that include `shared/invocation.wgsl`.
+/// The number of threads of a workgroup in shaders that include `shared/invocation.wgsl`.
 pub const THREADS: usize = 64;
 
-/// Buffers that stand in for outputs which a dispatch does not have.
+/// The number of placeholder buffers for outputs that a dispatch does not have.
 pub const UNUSED: usize = 2;
 
-/// Declares the `Params` of a shader: a struct with the layout of WGSL's, which a test compares.
+/// Declares the `Params` of a shader: a struct with the same layout as in WGSL. A test compares the two.
 macro_rules! params {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$doc])*
@@ -47,30 +48,30 @@ pub enum Access {
     Params,
     Read,
     Write,
-    /// A texture of four floats a texel.
+    /// A texture with four f32 in each texel.
     ReadTexture,
     WriteTexture,
 }
 
 use Access::{Params, Read, ReadTexture, Write, WriteTexture};
 
-/// An entry point of a shader. The names of all entry points differ.
+/// An entry point of a shader. The names of all entry points are different.
 pub struct EntryPoint {
     pub name: &'static str,
     pub shader: &'static Shader,
     /// The number of each binding and how it is used, parameters first.
     pub bindings: &'static [(u32, Access)],
-    /// What one workgroup makes, in the units that [`EntryPoint::grid`] is asked for.
+    /// The number of units of work of one workgroup. [`EntryPoint::grid`] counts in the same units.
     pub per_workgroup: usize,
 }
 
 impl EntryPoint {
-    /// One that makes one thing a thread.
+    /// An entry point with one unit of work for each thread, in workgroups of [`THREADS`].
     pub const fn elementwise(name: &'static str, shader: &'static Shader, bindings: &'static [(u32, Access)]) -> Self {
         EntryPoint { name, shader, bindings, per_workgroup: THREADS }
     }
 
-    /// The workgroups for `count` things, in rows where one dimension does not hold them all.
+    /// The workgroups for `count` units of work. Where one dimension is too short for them, they form a rectangle.
     pub fn grid(&self, count: usize) -> [u32; 3] {
         let groups = count.div_ceil(self.per_workgroup) as u32;
         let rows = groups.div_ceil(MAX_WORKGROUPS).max(1);
@@ -78,10 +79,10 @@ impl EntryPoint {
     }
 }
 
-/// Bindings of a kernel that reads one buffer and writes another.
+/// The bindings of a kernel that reads one buffer and writes another.
 pub const READ_WRITE: &[(u32, Access)] = &[(0, Params), (1, Read), (2, Write)];
 
-/// An entry point with values for the shader's `override` constants. Each has a pipeline of its own.
+/// An entry point with values for the shader's `override` constants. Each combination has a pipeline of its own.
 #[derive(Clone)]
 pub struct KernelId {
     pub entry: &'static EntryPoint,
@@ -108,12 +109,12 @@ pub struct Kernel {
     layout: BindGroupLayout,
 }
 
-/// The kernels of a device. Shader modules and pipelines are made when they are first needed, so that a device compiles
-/// no shader that it does not run.
+/// The kernels of a device. Shader modules and pipelines are created when they are first needed, so a device compiles
+/// only the shaders that it runs.
 pub struct Kernels {
     modules: Mutex<VecMap<&'static str, ShaderModule>>,
     made: Mutex<VecMap<KernelId, Kernel>>,
-    /// What a dispatch with fewer outputs than its shader has binds in place of the others.
+    /// The placeholder buffers, which a dispatch binds in place of the outputs that it does not have.
     pub unused: [Buffer; UNUSED],
 }
 
@@ -123,7 +124,7 @@ impl Kernels {
         Kernels { modules: Mutex::default(), made: Mutex::default(), unused }
     }
 
-    /// A kernel, which is made now unless it was before.
+    /// Returns a kernel, and creates it if necessary.
     pub fn get(&self, device: &Device, id: impl Into<KernelId>) -> Kernel {
         let id = id.into();
         let mut made = lock(&self.made);
@@ -148,17 +149,17 @@ impl Kernels {
     }
 }
 
-/// Nothing panics while it holds one of these locks; if it did, the value would still be whole.
+/// Locks a mutex. No code panics while it holds one of these locks; if it did, the value would still be consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The entry points that were dispatched, on any device.
+/// The names of the entry points that this process has dispatched, on any device.
 #[cfg(not(target_arch = "wasm32"))]
 static DISPATCHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
-/// The entry points of shaders that this process has run so far, so that tests see that none is left out. Dispatches that
-/// only have a driver compile a shader, or measure how long it takes, do not count.
+/// The names of the entry points that this process has dispatched so far. Tests use it to check that every entry point
+/// is run. Dispatches that only make a driver compile a shader or that measure a kernel's time are not included.
 #[doc(hidden)]
 #[cfg(not(target_arch = "wasm32"))]
 pub fn dispatched() -> BTreeSet<&'static str> {
@@ -214,17 +215,18 @@ impl Kernel {
         Kernel { entry: id.entry, pipeline, layout }
     }
 
-    /// As [`EntryPoint::grid`].
+    /// See [`EntryPoint::grid`].
     pub fn grid(&self, count: usize) -> [u32; 3] {
         self.entry.grid(count)
     }
 
-    /// Binds the parameters of a slot of `uniforms`, and the buffers in the order of their bindings.
+    /// Creates a bind group of the parameters at index `slot` of `uniforms`, and of these buffers in the order of the
+    /// bindings.
     pub fn bind(&self, device: &Device, uniforms: &Buffer, slot: usize, buffers: &[&Buffer]) -> BindGroup {
         self.bind_all(device, uniforms, slot, buffers.iter().map(|buffer| buffer.as_entire_binding()))
     }
 
-    /// Like [`Kernel::bind`], where some resources are textures.
+    /// Like [`Kernel::bind`], with any resources in place of buffers.
     pub fn bind_all<'a>(
         &self,
         device: &Device,
@@ -244,14 +246,14 @@ impl Kernel {
         device.device.create_bind_group(&descriptor)
     }
 
-    /// Encodes a dispatch whose results are read.
+    /// Encodes a dispatch whose results are used.
     pub fn dispatch(&self, pass: &mut ComputePass<'_>, bound: &BindGroup, grid: [u32; 3]) {
         #[cfg(not(target_arch = "wasm32"))]
         lock(&DISPATCHED).insert(self.entry.name);
         self.dispatch_unread(pass, bound, grid);
     }
 
-    /// Encodes a dispatch whose results nobody reads.
+    /// Encodes a dispatch whose results are not used.
     pub fn dispatch_unread(&self, pass: &mut ComputePass<'_>, bound: &BindGroup, grid: [u32; 3]) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, bound, &[]);
@@ -259,7 +261,7 @@ impl Kernel {
     }
 }
 
-/// Parameters as a slot of the uniform buffer holds them.
+/// The bytes of a dispatch's parameters in the uniform buffer, padded with zeros.
 pub fn slot<P: bytemuck::Pod>(params: &P) -> [u8; PARAMS_BYTES] {
     let mut slot = [0; PARAMS_BYTES];
     let bytes = bytemuck::bytes_of(params);

@@ -1,23 +1,24 @@
-//! How a convolution is launched: the register tile of a thread and the threads of a workgroup.
+//! How a convolution is launched: the register tile of a thread and the shape of a workgroup.
 
 use super::kernel::MAX_WORKGROUPS;
 
-/// The register tile: what a thread computes, pixels x channels.
+/// The register tile: the pixels x channels that one thread computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tile {
     T16x8,
     T8x8,
     T4x8,
     T4x4,
-    /// 4x8, of any number of channels.
+    /// 4x8, for any number of channels.
     AnyChannels,
-    /// 4x8, of the output of a max pool that the same dispatch computes.
+    /// 4x8, where the input is the output of a max pool that the same dispatch computes.
     Pool,
-    /// 4x8, all channels in one workgroup, which normalises them.
+    /// 4x8, where one workgroup has all channels and normalises them.
     Lrn,
-    /// 16x8, from a texture; of software adapters.
+    /// 16x8, with input and weights from textures; for software adapters.
     Texture,
-    /// 16x8, from a texture to a texture, the products of Winograd's points; of software adapters.
+    /// 16x8, from textures to a texture: the products of the Winograd algorithm, one for each point; for software
+    /// adapters.
     Winograd,
 }
 
@@ -34,7 +35,7 @@ impl Tile {
         Tile::Winograd,
     ];
 
-    /// A multiple of the pixels of every tile.
+    /// A multiple of the number of pixels of every tile.
     pub const MAX_PIXELS: usize = 16;
 
     pub const fn pixels(self) -> u32 {
@@ -45,7 +46,7 @@ impl Tile {
         }
     }
 
-    /// Groups of four channels.
+    /// The number of groups of four channels of the tile.
     pub const fn vec4_channels(self) -> u32 {
         match self {
             Tile::T4x4 => 1,
@@ -54,27 +55,27 @@ impl Tile {
     }
 }
 
-/// How a convolution is cut into workgroups.
+/// How a convolution is divided into workgroups and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaunchConfig {
     pub tile: Tile,
-    /// Threads along the channels.
+    /// The number of threads of a workgroup along the channels.
     pub lanes: u32,
-    /// Threads along the pixels.
+    /// The number of threads of a workgroup along the pixels.
     pub rows: u32,
-    /// Threads that share a sum; 1 where the tile cannot.
+    /// The number of threads that share one sum; 1 for tiles that do not support sharing.
     pub slices: u32,
 }
 
 impl LaunchConfig {
-    /// The workgroups for so many pixels and groups of four channels.
+    /// The workgroups for this many pixels and groups of four channels.
     pub fn grid(self, pixels: u32, vec4_channels: u32) -> [u32; 3] {
         let groups = pixels.div_ceil(self.tile.pixels() * self.rows);
         let layers = groups.div_ceil(MAX_WORKGROUPS).max(1);
         [groups.div_ceil(layers), vec4_channels.div_ceil(self.tile.vec4_channels() * self.lanes), layers]
     }
 
-    /// The values of conv.wgsl's `override` constants.
+    /// The values of the `override` constants of `conv.wgsl`.
     pub fn overrides(self) -> Vec<(&'static str, u32)> {
         let mut overrides = vec![("LANES", self.lanes), ("ROWS", self.rows)];
         if self.slices > 1 {
@@ -84,16 +85,16 @@ impl LaunchConfig {
     }
 }
 
-/// All that the choice of a launch configuration depends on.
+/// The properties of a convolution that its launch configuration depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvKey {
-    /// The tile, where only one can compute it.
+    /// The tile, if only one tile can compute the convolution.
     pub tile: Option<Tile>,
-    /// Pixels of the output.
+    /// The number of pixels of the output.
     pub pixels: u32,
-    /// Groups of four channels of the output.
+    /// The number of groups of four channels of the output.
     pub vec4_channels: u32,
-    /// Groups of four channels of the input, which are read at each tap.
+    /// The number of groups of four channels of the input, which are read at each tap.
     pub depth: u32,
     pub taps: u32,
 }
@@ -103,8 +104,8 @@ impl ConvKey {
         self.vec4_channels.div_ceil(tile.vec4_channels())
     }
 
-    /// Up to eight threads along the channels: their loads fetch 128 bytes in a row. There are more where each workgroup
-    /// makes, or needs, all channels of a pixel.
+    /// The number of threads along the channels. It is at most eight, so that adjacent threads load 128 consecutive
+    /// bytes. It is larger for tiles whose workgroup computes, or needs, all channels of a pixel.
     pub fn lanes(self, tile: Tile) -> u32 {
         match tile {
             Tile::Pool => self.columns(tile).next_power_of_two().min(16),
@@ -124,7 +125,7 @@ impl ConvKey {
                 let each = [(Tile::T16x8, 1)].into_iter().chain(sliced);
                 let config = |(tile, slices)| {
                     let lanes = self.lanes(tile);
-                    // Small workgroups spread small maps; large ones share what they load.
+                    // Small workgroups spread small maps over the GPU; large workgroups share what they load.
                     let rows = if slices == 1 { vec![8 / lanes, 64 / lanes] } else { vec![32 / lanes] };
                     rows.into_iter().map(move |rows| LaunchConfig { tile, lanes, rows, slices })
                 };
@@ -133,7 +134,7 @@ impl ConvKey {
             Some(tile @ (Tile::Pool | Tile::Lrn)) => {
                 let lanes = self.lanes(tile);
                 let each = [1, 2, 4].into_iter().flat_map(|rows| slices.clone().map(move |slices| (rows, slices)));
-                // More threads would not leave workgroup memory for their sums.
+                // With more threads, their sums would not fit into workgroup memory.
                 let fits = |&(rows, slices): &(u32, u32)| lanes * rows * slices <= MAX_SHARED_THREADS;
                 each.filter(fits).map(|(rows, slices)| LaunchConfig { tile, lanes, rows, slices }).collect()
             }
@@ -145,10 +146,10 @@ impl ConvKey {
         }
     }
 
-    /// The configuration for a GPU, unless one was measured.
+    /// The configuration on a GPU for which none was measured.
     pub fn default_config(self) -> LaunchConfig {
         match self.tile {
-            // All channels in one workgroup, so that the pool is computed once.
+            // One workgroup computes all channels, so that the pool is computed only once.
             Some(tile @ Tile::Pool) => {
                 let lanes = self.lanes(tile);
                 let slices = (64 / lanes).min(power_below(self.depth));
@@ -163,7 +164,7 @@ impl ConvKey {
             }
             Some(tile) => LaunchConfig { tile, lanes: self.lanes(tile), rows: 64 / self.lanes(tile), slices: 1 },
             None => {
-                // Small maps do not fill a GPU with large tiles, nor with whole sums.
+                // Small maps do not fill a GPU with large tiles, nor without sharing sums among threads.
                 let threads = |tile: Tile| self.pixels.div_ceil(tile.pixels()) * self.columns(tile);
                 let slices = |tile: Tile| {
                     (FULL_GPU / threads(tile)).max(1).next_power_of_two().min(8).min(power_below(self.depth))
@@ -177,10 +178,10 @@ impl ConvKey {
     }
 }
 
-/// Threads that fill a GPU of 64 cores, each of which has 16 groups of 32 threads at once.
+/// The number of threads that fill a GPU of 64 cores with 16 groups of 32 threads each.
 const FULL_GPU: u32 = 32_768;
 
-/// The most threads whose sums fit into a workgroup's memory beside the output of a pool.
+/// The largest number of threads whose sums fit into workgroup memory together with the output of a pool.
 pub const MAX_SHARED_THREADS: u32 = 128;
 
 fn power_below(n: u32) -> u32 {

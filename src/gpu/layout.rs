@@ -1,4 +1,4 @@
-//! How activations lie in the GPU's buffers: in vectors of four channels where that is possible.
+//! The layout of activations in the GPU's buffers: NHWC, in vectors of four channels where possible.
 
 use crate::error::Result;
 use crate::graph::network::{Network, NodeId};
@@ -13,13 +13,14 @@ pub fn is_vec4(place: &Place) -> bool {
     [place.shape.c, place.offset, place.stride].iter().all(|n| n.is_multiple_of(4))
 }
 
-/// Whether the channels of a node are padded to a multiple of four: those of inputs are.
+/// Whether the channels of a node are padded to a multiple of four, which is so for inputs only.
 pub fn is_padded(network: &Network, node: NodeId) -> bool {
     matches!(network.node(node).op, Op::Input(_))
 }
 
-/// The plan that decides what can be read in vectors of four, whatever plan is run: the one in which branches write into
-/// one buffer allows the least. Weights are packed once for all plans, so their layout must not depend on the plan.
+/// The plan that decides for all plans of a network what is read and written in vectors of four. It writes the branches
+/// of a module into one buffer, which allows the fewest vectors. Weights are packed once for all plans, so their layout
+/// must not depend on the plan.
 pub fn layout_plan(network: &Network) -> Result<Plan> {
     Plan::new(network, 1, ConcatMode::InPlace)
 }
@@ -37,7 +38,7 @@ pub fn pad_inputs(network: &Network, plan: &Plan) -> Plan {
     plan
 }
 
-/// The tensor of a place, from the values of the buffer that holds it.
+/// The tensor at a place, from all values of the place's buffer.
 pub fn from_buffer(place: Place, values: Vec<f32>) -> Tensor {
     let channels = place.offset..place.offset + place.shape.c;
     let data = if place.is_whole() {
@@ -48,7 +49,7 @@ pub fn from_buffer(place: Place, values: Vec<f32>) -> Tensor {
     Tensor { shape: place.shape, data }
 }
 
-/// A tensor's values as the buffer of its place holds them, with zeros in channels that are not its own.
+/// The values of a tensor in the layout of its place's buffer, with zeros in the channels between.
 pub fn to_buffer<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
     if place.is_whole() {
         return Cow::Borrowed(values);
@@ -60,7 +61,7 @@ pub fn to_buffer<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
     Cow::Owned(spread)
 }
 
-/// Values in f16, as their bits.
+/// Converts values to f16, as their bits.
 pub fn f32_to_f16(values: &[f32]) -> Vec<u16> {
     values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()
 }

@@ -1,4 +1,4 @@
-//! From a plan to dispatches, with the kernels for GPUs or those for adapters that compute on the CPU.
+//! Lowers a plan to dispatches, with the kernels for GPUs or with those for adapters that compute on the CPU.
 
 use super::device::KernelSet;
 use super::fusion::groups;
@@ -12,7 +12,7 @@ use crate::graph::network::{Network, NodeId};
 use crate::graph::op::Op;
 use crate::plan::{Plan, Step};
 
-/// Lowers a plan. `config` chooses how each convolution is launched.
+/// Lowers a plan. `config` returns the launch configuration of each convolution.
 pub fn lower(
     network: &Network,
     plan: &Plan,
@@ -41,7 +41,7 @@ pub fn lower(
     Ok(lowered)
 }
 
-/// The launch configuration of a convolution, unless one was measured.
+/// The launch configuration of a convolution for which none was measured.
 pub fn default_config(set: KernelSet, key: ConvKey) -> LaunchConfig {
     match set {
         KernelSet::Hardware => key.default_config(),
@@ -54,8 +54,8 @@ pub fn conv_kernel(config: LaunchConfig) -> Option<KernelId> {
     ops::conv::kernel(config).or_else(|| software::kernel(config))
 }
 
-/// The parts of a dispatch's work that are its steps', by multiply-adds. A pool's comparisons and a normalisation's
-/// squares count as multiply-adds.
+/// Each step's share of a dispatch's work, by multiply-adds. The comparisons of a pool and the squares of a
+/// normalisation count as multiply-adds.
 fn parts(network: &Network, steps: &[Step]) -> Vec<(NodeId, f64)> {
     let work = |step: &Step| match &network.node(step.node).op {
         Op::Lrn { size, .. } => (size * step.writes.shape.per_image()) as f64,
@@ -86,12 +86,13 @@ mod tests {
         let budget = |variant: &str| budgets["dispatches"][variant].as_u64().expect("a number") as usize;
         let keras = lowered(Variant::Keras, ConcatMode::InPlace, KernelSet::Hardware).jobs.len();
         assert_eq!(keras, budget("keras"), "a network that takes fewer lowers its budget");
-        // BVLC's network has one convolution and two normalisations more. One of them is fused with its convolution.
+        // The BVLC network has one more convolution and two normalisations. One of these is fused with its convolution.
         assert_eq!(lowered(Variant::Caffe, ConcatMode::InPlace, KernelSet::Hardware).jobs.len(), budget("caffe"));
         // With gains, the four branches of nine modules are copied to the module's output.
         assert_eq!(lowered(Variant::Keras, ConcatMode::WithGains, KernelSet::Hardware).jobs.len(), keras + 9 * 4);
-        // On software adapters: Winograd's transforms of the first layer, ten of 3x3 and nine of 5x5; nine pools of their
-        // own; and copies to textures of what the other five pools and six of the modules read.
+        // On software adapters there are also: the input and output transforms of the first layer, of ten 3x3 layers
+        // and of nine 5x5 layers; nine pools that are not fused; and copies to textures of the inputs of the other five
+        // pools and of six modules.
         let software = lowered(Variant::Keras, ConcatMode::InPlace, KernelSet::Software).jobs.len();
         assert_eq!(software, keras + 2 * (1 + 10 + 9) + 9 + 5 + 6);
     }
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_needs_nothing_of_software_adapters() {
+    fn gpus_run_no_kernels_of_software_adapters() {
         for concat in [ConcatMode::InPlace, ConcatMode::WithGains] {
             let lowered = lowered(Variant::Caffe, concat, KernelSet::Hardware);
             let shaders: Vec<&str> = lowered.jobs.iter().map(|job| job.kernel.entry.shader.name).collect();

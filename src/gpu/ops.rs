@@ -1,5 +1,5 @@
-//! The operations, one file each: parameters, bindings, entry points, and how a step becomes dispatches. These kernels run
-//! on every device; `software` has those that only adapters on the CPU prefer.
+//! The operations, one file for each: shader parameters, bindings, entry points, and how a step is lowered to
+//! dispatches. These kernels run on every device; [`super::software`] has kernels that only software adapters prefer.
 
 pub mod concat;
 pub mod conv;
@@ -12,7 +12,8 @@ use super::job::{Layer, Lowered};
 use crate::error::Result;
 use crate::graph::op::Op;
 
-/// Adds the dispatches of a layer.
+/// Appends the dispatches of a layer to `lowered`. Fails with [`Error::Shape`](crate::error::Error::Shape) for inputs,
+/// which are not computed.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let lower = match layer.node().op {
         Op::Conv { .. } => conv::lower,

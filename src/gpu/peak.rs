@@ -1,4 +1,4 @@
-//! What an adapter can do at best, measured: how fast it multiplies in registers, and how fast it moves memory.
+//! Measures the peak performance of an adapter: how fast it multiplies in registers, and how fast it copies memory.
 
 use super::device::Device;
 use super::kernel::{EntryPoint, Kernel, Kernels, READ_WRITE, params, slot};
@@ -8,17 +8,17 @@ use serde::Serialize;
 use web_time::Instant;
 use wgpu::BufferUsages;
 
-/// Both at their best of several measurements.
+/// The best of several measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Peak {
-    /// Multiply-adds in f32, two operations each.
+    /// Billions of f32 operations per second; a multiply-add is two operations.
     pub gflops: f64,
-    /// Bytes read and bytes written, both counted, by a kernel that copies.
+    /// Gigabytes per second of a copy; bytes that are read and bytes that are written both count.
     pub copy_gb_s: f64,
 }
 
 params! {
-    /// The `Params` of peak.wgsl.
+    /// The `Params` of `peak.wgsl`.
     Params {
         rounds: u32,
         count: u32,
@@ -34,24 +34,24 @@ const fn entry(name: &'static str) -> EntryPoint {
 static MULTIPLY: EntryPoint = entry("multiply");
 static COPY: EntryPoint = entry("copy");
 
-/// Bytes of the copy: more than caches hold, and what every device binds.
+/// The number of bytes that are copied: more than caches hold, and no more than every device can bind.
 const BYTES: u64 = 128 << 20;
-/// Workgroups of the multiplication: several for every core there is.
+/// The number of workgroups of the multiplication: several for every core of any GPU.
 const GROUPS: u32 = 4096;
 const THREADS: u32 = 256;
-/// Multiply-adds of a thread's round.
+/// The number of multiply-adds of a thread in each round.
 const CHAINS: f64 = 32.0;
-/// What a submit must take, in seconds, for its overhead not to count.
-const LONG: f64 = 0.02;
+/// The shortest time of a submit, in seconds, for which its overhead is negligible.
+const MIN_SECONDS: f64 = 0.02;
 
-/// Values that each kernel is checked with before it is measured, in vectors.
+/// The number of vectors of four with which each kernel is checked before it is measured.
 const CHECKED: usize = 4 * THREADS as usize;
-/// Rounds of multiplication that are checked.
+/// The number of rounds of multiply-adds in the check.
 const ROUNDS: u32 = 3;
 const FACTOR: f32 = 0.999;
 const SUMMAND: f32 = 0.001;
 
-/// Measures an adapter; a second or so. [`Error::Gpu`] where it does not compute what is measured.
+/// Measures an adapter, which takes about a second. Fails with [`Error::Gpu`] if the kernels compute wrong values.
 pub async fn measure(device: &Device, kernels: &Kernels) -> Result<Peak> {
     let (made, errors) = device.scoped(|| {
         let buffer = || device.buffer("peak", BYTES, BufferUsages::STORAGE);
@@ -61,7 +61,8 @@ pub async fn measure(device: &Device, kernels: &Kernels) -> Result<Peak> {
     errors.result().await?;
     check(device, multiply, copy).await?;
     let count = (BYTES / 16) as u32;
-    // The least time of a submit of so many dispatches, once it is long enough; and how many those were.
+    // The seconds of one dispatch: the shortest of several submits, each with enough dispatches to last
+    // [`MIN_SECONDS`].
     let time = async |kernel: &Kernel, rounds: u32, grid: [u32; 3]| {
         let params = Params { rounds, count, factor: FACTOR, summand: SUMMAND };
         let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
@@ -80,17 +81,17 @@ pub async fn measure(device: &Device, kernels: &Kernels) -> Result<Peak> {
             Ok::<_, Error>(start.elapsed().as_secs_f64())
         };
         let mut dispatches = 1;
-        let mut least = run(1).await?;
-        while least < LONG && dispatches < 1 << 12 {
+        let mut shortest = run(1).await?;
+        while shortest < MIN_SECONDS && dispatches < 1 << 12 {
             dispatches *= 2;
-            least = run(dispatches).await?;
+            shortest = run(dispatches).await?;
         }
         for _ in 0..4 {
-            least = least.min(run(dispatches).await?);
+            shortest = shortest.min(run(dispatches).await?);
         }
-        Ok::<_, Error>(least / f64::from(dispatches))
+        Ok::<_, Error>(shortest / f64::from(dispatches))
     };
-    // As many rounds as a dispatch needs not to be its beginning and end.
+    // Enough rounds for the start and the end of a dispatch to be negligible.
     let rounds = 512;
     let multiplied = time(multiply, rounds, [GROUPS, 1, 1]).await?;
     let copied = time(copy, 0, copy.grid(count as usize)).await?;
@@ -99,10 +100,10 @@ pub async fn measure(device: &Device, kernels: &Kernels) -> Result<Peak> {
     Ok(Peak { gflops: flops / multiplied / 1e9, copy_gb_s: 2.0 * BYTES as f64 / copied / 1e9 })
 }
 
-/// Has both kernels compute a little, and compares what they give.
+/// Runs both kernels on few values, and compares the results with the expected values.
 async fn check(device: &Device, multiply: &Kernel, copy: &Kernel) -> Result<()> {
-    let given: Vec<f32> = (0..CHECKED * 4).map(|i| i as f32).collect();
-    let from = device.filled("peak", &given, BufferUsages::STORAGE);
+    let input: Vec<f32> = (0..CHECKED * 4).map(|i| i as f32).collect();
+    let from = device.filled("peak", &input, BufferUsages::STORAGE);
     let params = Params { rounds: ROUNDS, count: CHECKED as u32, factor: FACTOR, summand: SUMMAND };
     let uniforms = device.filled("peak", &slot(&params), BufferUsages::UNIFORM);
     let run = async |kernel: &Kernel| {
@@ -127,8 +128,8 @@ async fn check(device: &Device, multiply: &Kernel, copy: &Kernel) -> Result<()> 
         let expected: f32 = (0..8).map(|at| chain(i / 4 + at)).sum();
         (value - expected).abs() <= 1e-5 * expected
     };
-    if multiplied.len() != given.len() || !multiplied.iter().enumerate().all(right) {
+    if multiplied.len() != input.len() || !multiplied.iter().enumerate().all(right) {
         return wrong("multiplies");
     }
-    if copied != given { wrong("copies") } else { Ok(()) }
+    if copied != input { wrong("copies") } else { Ok(()) }
 }

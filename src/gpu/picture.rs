@@ -1,5 +1,5 @@
-//! Pictures to the network's input. Each place of the batch keeps its buffers for the next picture, and its taps
-//! for one of the same size.
+//! Preprocesses pictures to the network's input. Each place of the batch keeps its buffers for the next picture, and
+//! keeps its resampling taps for the next picture of the same size.
 
 use super::device::Device;
 use super::kernel::{Access, EntryPoint, Kernels, params, slot};
@@ -24,7 +24,7 @@ static DOWN: EntryPoint = EntryPoint::elementwise(
 pub const KERNELS: [&EntryPoint; 2] = [&ACROSS, &DOWN];
 
 params! {
-    /// The `Params` of preprocess.wgsl.
+    /// The `Params` of `preprocess.wgsl`.
     Params {
         width: u32,
         first_row: u32,
@@ -39,7 +39,7 @@ params! {
     }
 }
 
-/// What preprocess.wgsl reads and writes for one place of the batch.
+/// The buffers that `preprocess.wgsl` reads and writes for one place of the batch.
 #[derive(Default)]
 pub struct Picture {
     params: Option<Buffer>,
@@ -47,34 +47,34 @@ pub struct Picture {
     weights: Option<Buffer>,
     pixels: Option<Buffer>,
     narrow: Option<Buffer>,
-    laid: Option<Laid>,
+    uploaded: Option<UploadedTaps>,
     bound: Option<Bound>,
 }
 
-/// The taps in the buffers, and what they are for.
-struct Laid {
+/// The taps in the buffers, and the picture size and crop that they are for.
+struct UploadedTaps {
     width: usize,
     height: usize,
     crop: Crop,
-    /// The first row that any output reads, and their number.
+    /// The first row that any tap reads, and the number of rows from there to the last.
     first_row: usize,
     rows: usize,
 }
 
-/// Bind groups of the buffers as they are.
+/// The bind groups of the current buffers.
 struct Bound {
     across: BindGroup,
     down: BindGroup,
 }
 
 impl Picture {
-    /// Forgets what is bound: the input is another buffer from now on.
+    /// Drops the bind groups, because the input will be in another buffer.
     pub fn unbind(&mut self) {
         self.bound = None;
     }
 
-    /// Brings a picture into place `at` of the batch: encodes it where the device holds the picture,
-    /// computes it here where it does not. `times` goes with the GPU's pass; false where there is none.
+    /// Preprocesses a picture into place `at` of the batch. Returns whether it has encoded a compute pass, which takes
+    /// the timestamps `times`. A picture that is larger than the device's buffers is preprocessed on the CPU instead.
     pub fn encode(
         &mut self,
         (device, kernels, preprocess): (&Device, &Kernels, &Preprocess),
@@ -85,7 +85,7 @@ impl Picture {
     ) -> bool {
         let place = recording.inputs[0];
         let input = recording.buffer(place);
-        let Some((first_row, rows)) = self.lay(device, preprocess, image, crop) else {
+        let Some((first_row, rows)) = self.upload_taps(device, preprocess, image, crop) else {
             let mut values = vec![0.0; preprocess.size * preprocess.size * 3];
             preprocess.run(image, crop, &mut values);
             recording.write(device, place, at, &values);
@@ -120,14 +120,20 @@ impl Picture {
         true
     }
 
-    /// Uploads the taps for this picture unless they are there. The first row they read and the number
-    /// of rows, or `None` where the device's buffers do not hold so large a picture.
-    fn lay(&mut self, device: &Device, preprocess: &Preprocess, image: &Image, crop: Crop) -> Option<(usize, usize)> {
+    /// Uploads the taps for this picture, unless the buffers hold them already. Returns the first row that they read
+    /// and the number of rows; `None` if the picture is larger than the device's buffers allow.
+    fn upload_taps(
+        &mut self,
+        device: &Device,
+        preprocess: &Preprocess,
+        image: &Image,
+        crop: Crop,
+    ) -> Option<(usize, usize)> {
         let (width, height) = (image.width(), image.height());
-        if let Some(laid) = &self.laid
-            && (laid.width, laid.height, laid.crop) == (width, height, crop)
+        if let Some(uploaded) = &self.uploaded
+            && (uploaded.width, uploaded.height, uploaded.crop) == (width, height, crop)
         {
-            return Some((laid.first_row, laid.rows));
+            return Some((uploaded.first_row, uploaded.rows));
         }
         let taps = preprocess.taps(width, height, crop);
         let reach = taps[1].reach();
@@ -137,7 +143,7 @@ impl Picture {
         if bytes.iter().any(|&bytes| bytes as u64 > device.max_binding()) {
             return None;
         }
-        self.laid = None;
+        self.uploaded = None;
         let mut fresh = false;
         let to = fit(device, &mut self.spans, &mut fresh, spans.len() * 4, BufferUsages::STORAGE);
         device.queue.write_buffer(to, 0, bytemuck::cast_slice(&spans));
@@ -146,12 +152,12 @@ impl Picture {
         if fresh {
             self.bound = None;
         }
-        self.laid = Some(Laid { width, height, crop, first_row, rows });
+        self.uploaded = Some(UploadedTaps { width, height, crop, first_row, rows });
         Some((first_row, rows))
     }
 }
 
-/// A buffer of at least `bytes` in `slot`; `fresh` tells of a new one.
+/// Returns the buffer in `slot`, and replaces it if it has fewer than `bytes` bytes. Sets `fresh` if the buffer is new.
 fn fit<'a>(
     device: &Device,
     slot: &'a mut Option<Buffer>,
@@ -168,7 +174,7 @@ fn fit<'a>(
     })
 }
 
-/// Spans and weights of both axes, one after the other.
+/// The spans and weights of the horizontal axis, followed by those of the vertical axis.
 fn concatenated([across, down]: &[Taps; 2]) -> (Vec<u32>, Vec<f32>) {
     let start = across.weights.len() as u32;
     let moved = down.spans.iter().map(|&[first, count, at]| [first, count, at + start]);

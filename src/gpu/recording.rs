@@ -1,4 +1,4 @@
-//! A plan on the GPU: its buffers, and every dispatch with what it binds. Built once, run often.
+//! The buffers and bind groups of a plan on the GPU. They are made once and used by every run.
 
 use super::device::Device;
 use super::job::{Bind, Job, Lowered, Span};
@@ -17,41 +17,41 @@ use std::ops::Range;
 use std::rc::Rc;
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
 
-/// Runs that may be pending at once: while the results of one come back, the GPU works on the next.
+/// The largest number of runs in progress: while the results of one are read back, the GPU computes the next.
 const MAX_PENDING: usize = 2;
 
-/// Everything of one plan that lives on the GPU.
+/// The GPU's resources for one plan.
 pub struct Recording {
-    /// The batch the plan is for.
+    /// The batch size of the plan.
     pub batch: usize,
     pub buffers: Vec<Buffer>,
-    /// Where each input node's values go, in the network's order.
+    /// The places of the input nodes, in the network's order.
     pub inputs: Vec<Place>,
-    /// The probabilities, in f32 whatever activations are.
+    /// The probabilities of all heads, always in f32.
     head_outputs: Buffer,
-    /// What one readback brings is copied to one of these: to one that nobody else holds.
+    /// The staging buffers. A run copies its results to one that no other run holds.
     staging: [Rc<Buffer>; MAX_PENDING],
     results: Results,
-    /// The spans of the steps, then the preprocessing's.
+    /// Times the spans of the steps, and after them preprocessing.
     pub timer: Option<Timer>,
-    /// One a node.
+    /// One gain for each node.
     gains: Buffer,
     gains_written: Vec<f32>,
     dispatches: Vec<Dispatch>,
     spans: Vec<Span>,
 }
 
-/// What a staging buffer holds after a run: all probabilities, then the times.
+/// What a staging buffer holds after a run: the probabilities of all heads, then the timestamps.
 #[derive(Clone)]
 pub struct Results {
-    /// The shape of each head's, and which of the values they are.
+    /// The shape of each head's probabilities, and the range of their values.
     heads: Vec<(Shape, Range<usize>)>,
     times_at: usize,
-    /// Nanoseconds of a tick.
+    /// The number of nanoseconds per tick.
     period: f64,
 }
 
-/// One dispatch, ready to be encoded.
+/// A dispatch that is ready to be encoded.
 struct Dispatch {
     kernel: Kernel,
     bound: BindGroup,
@@ -125,7 +125,7 @@ impl Recording {
                 (shape, first..first + shape.len())
             })
             .collect();
-        // What a copy to it wants.
+        // The alignment that copies of timestamps require.
         let times_at = (values * 4).next_multiple_of(8);
         let timer = Timer::new(device, 1 + spans.len());
         let bytes = (times_at as u64).max(head_outputs.size()) + timer.as_ref().map_or(0, Timer::byte_len);
@@ -151,7 +151,7 @@ impl Recording {
         &self.buffers[place.buffer]
     }
 
-    /// Writes an input's values, from that picture of the batch on.
+    /// Writes the values of an input, beginning with picture `first` of the batch.
     pub fn write(&self, device: &Device, place: Place, first: usize, values: &[f32]) {
         let values = to_buffer(place, values);
         let at = device.bytes(first * place.shape.per_image() / place.shape.c * place.stride);
@@ -160,39 +160,39 @@ impl Recording {
         device.queue.write_buffer(self.buffer(place), at, bytes);
     }
 
-    /// What stands in a place, of what its buffer holds.
+    /// The tensor at a place, from the bytes of its buffer, which were read as f32.
     pub fn tensor(&self, device: &Device, place: Place, mut values: Vec<f32>) -> Tensor {
         if device.is_half() {
-            // There may be one more than is held.
+            // The buffer may be longer, because its size is rounded up to whole f32.
             let held = place.shape.pixels() * place.stride * size_of::<f16>();
             values = f16_to_f32(&bytemuck::cast_slice(&values)[..held]);
         }
         from_buffer(place, values)
     }
 
-    /// Where a place of the engine's plan is on the GPU.
+    /// The place on the GPU of a place of the engine's plan. They differ for inputs, whose channels are padded.
     pub fn place(&self, place: Place) -> Place {
         self.inputs.iter().copied().find(|input| input.buffer == place.buffer).unwrap_or(place)
     }
 
-    /// The spans that this takes: what one computes together is stale together, as it reads the same.
+    /// The spans to run for this work. All steps of a span are stale together, because they read the same input.
     pub fn due(&self, work: Work<'_>) -> Vec<usize> {
         let due = |&span: &usize| self.spans[span].nodes.iter().any(|&(node, _)| work.includes(node));
         (0..self.spans.len()).filter(due).collect()
     }
 
-    /// The steps of these spans: which of the spans' times each is of, and its part of that, as milliseconds.
+    /// For each step of these spans: the index of its span among `due`, and the step's share of the span's time.
     pub fn parts(&self, due: &[usize]) -> Vec<(usize, StepTime)> {
         let each = due.iter().enumerate().map(|(at, &span)| (at, &self.spans[span].nodes));
         each.flat_map(|(at, nodes)| nodes.iter().map(move |&(node, ms)| (at, StepTime { node, ms }))).collect()
     }
 
-    /// Where the preprocessing's time is noted: after those of all spans.
+    /// The index of the timer's span for preprocessing, which comes after those of the steps.
     pub fn preprocess_time(&self) -> usize {
         self.spans.len()
     }
 
-    /// Uploads the gains where they have changed.
+    /// Uploads the gains if they have changed.
     pub fn set_gains(&mut self, device: &Device, gains: &[f32]) {
         if gains != self.gains_written {
             device.queue.write_buffer(&self.gains, 0, bytemuck::cast_slice(gains));
@@ -200,10 +200,11 @@ impl Recording {
         }
     }
 
-    /// Encodes these spans: in one pass, or in a pass each where they are timed. Gives the number of dispatches.
+    /// Encodes these spans in one pass, or in one pass for each span if they are timed. Returns the number of
+    /// dispatches.
     pub fn encode(&self, encoder: &mut CommandEncoder, due: &[usize], timed: bool) -> usize {
         let timer = self.timer.as_ref().filter(|_| timed);
-        // A pass has so many of them.
+        // The number of spans in one pass.
         let size = if timer.is_some() { 1 } else { due.len().max(1) };
         let mut dispatches = 0;
         for (i, spans) in due.chunks(size).enumerate() {
@@ -217,7 +218,7 @@ impl Recording {
         dispatches
     }
 
-    /// Encodes one workgroup of each dispatch: drivers finish compiling a shader when it first runs.
+    /// Encodes one workgroup of each dispatch, because some drivers compile a shader when it first runs.
     pub fn encode_warm_up(&self, encoder: &mut CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
@@ -225,7 +226,7 @@ impl Recording {
         }
     }
 
-    /// Encodes one dispatch so many times, by a kernel that takes the same bindings.
+    /// Encodes a dispatch `count` times, with another kernel that has the same bindings.
     pub fn encode_repeated(
         &self,
         encoder: &mut CommandEncoder,
@@ -239,14 +240,15 @@ impl Recording {
         }
     }
 
-    /// A staging buffer for as long as it is held, and how to read it.
+    /// A staging buffer that no run holds, and how to read it. It is in use until the returned reference is dropped.
+    /// Fails with [`Error::Argument`] if all are in use.
     pub fn staging(&self) -> Result<(Rc<Buffer>, Results)> {
         let free = self.staging.iter().find(|buffer| Rc::strong_count(buffer) == 1);
         let busy = || Error::Argument(format!("{MAX_PENDING} runs are pending: wait for one of them"));
         Ok((free.ok_or_else(busy)?.clone(), self.results.clone()))
     }
 
-    /// Encodes the copies that bring the heads' probabilities and these spans' times to a staging buffer.
+    /// Encodes the copies of the heads' probabilities and of the timestamps of these spans to a staging buffer.
     pub fn collect(&self, encoder: &mut CommandEncoder, spans: Range<usize>, staging: &Buffer) {
         encoder.copy_buffer_to_buffer(&self.head_outputs, 0, staging, 0, self.head_outputs.size());
         if let Some(timer) = &self.timer
@@ -258,7 +260,7 @@ impl Recording {
 }
 
 impl Results {
-    /// The heads' probabilities and so many spans' times, from the staging buffer's bytes.
+    /// The heads' probabilities and the milliseconds of this many spans, from the bytes of the staging buffer.
     pub fn read(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
         let floats = |at: &Range<usize>| bytemuck::pod_collect_to_vec(&bytes[at.start * 4..at.end * 4]);
         let heads = self.heads.iter().map(|(shape, at)| Tensor { shape: *shape, data: floats(at) });

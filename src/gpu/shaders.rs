@@ -1,10 +1,10 @@
-//! The WGSL of every shader, as build.rs has prepared it from `shaders/`.
+//! The WGSL of every shader, prepared by `build.rs` from the files in `shaders/`.
 
 use std::fmt::Write;
 
-/// A shader: its own text and the pieces that it includes, each stored once for all shaders.
+/// A shader: its own text and the pieces that it includes. Each piece is stored once for all shaders.
 pub struct Shader {
-    /// The file's path in `shaders`, without its ending.
+    /// The path of the file in `shaders`, without the extension.
     pub name: &'static str,
     pieces: &'static [&'static str],
 }
@@ -20,11 +20,11 @@ impl Shader {
         source
     }
 
-    /// A hash of the text, which tells versions of a shader apart: FNV-1a in hexadecimal digits.
+    /// The FNV-1a hash of the text in hexadecimal digits, which identifies the version of a shader.
     pub fn hash(&self) -> String {
         let bytes = self.pieces.iter().flat_map(|piece| piece.bytes());
         let mut text = String::new();
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{:016x}", fnv(bytes));
         text
     }
@@ -34,7 +34,7 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// Every shader's name and its WGSL in f32 and in f16, for tests.
+/// The name of every shader, and its WGSL in f32 and in f16; for tests.
 #[doc(hidden)]
 #[cfg(not(target_arch = "wasm32"))]
 pub fn shader_sources() -> Vec<(&'static str, [String; 2])> {

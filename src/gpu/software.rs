@@ -1,9 +1,10 @@
-//! What runs only on adapters that compute on the CPU: llvmpipe (Firefox without a GPU, native tests) and SwiftShader
-//! (Chromium without a GPU). They load from buffers one lane of a vector at a time, at seven times the cost of a texture.
-//! So inputs of convolutions are copied to textures, and larger windows are computed by Winograd's algorithm from textures.
+//! Kernels for adapters that compute on the CPU: llvmpipe (Firefox without a GPU, native tests) and SwiftShader
+//! (Chromium without a GPU). These load from buffers one lane of a vector at a time, which costs seven times as much as
+//! a load from a texture. Therefore the inputs of convolutions are copied to textures, and convolutions with larger
+//! windows use the Winograd algorithm on textures.
 //!
-//! [`Lowering`] stands in place of `ops::lower`, and [`weight_layout`] says how weights are stored. Nothing of this is
-//! compiled on a GPU.
+//! [`Lowering`] replaces `ops::lower`, and [`weight_layout`] decides how weights are stored. On a GPU, none of these
+//! shaders is compiled.
 
 mod conv;
 mod lrn;
@@ -23,8 +24,8 @@ pub use conv::kernel;
 #[cfg(test)]
 pub use winograd::Params as WinogradParams;
 
-/// Textures of a plan. Layers' outputs alternate between the first two, because a dispatch cannot read the texture that
-/// it writes.
+/// The indices of a plan's textures. The outputs of layers alternate between the first two, because a dispatch cannot
+/// read the texture that it writes.
 const EVEN: usize = 0;
 const ODD: usize = 1;
 const WINOGRAD_INPUT: usize = 2;
@@ -36,11 +37,11 @@ const TEXTURES: usize = 4;
 pub enum WeightLayout {
     Buffer,
     Texture,
-    /// As a texture of the filters that Winograd's algorithm has transformed.
+    /// As a texture of the filters after Winograd's filter transform.
     Winograd(Tiling),
 }
 
-/// How the weights of these layers are stored.
+/// How the weights of the layers of one dispatch are stored.
 pub fn weight_layout(network: &Network, layout_plan: &Plan, nodes: &[NodeId]) -> WeightLayout {
     if let Some(tiling) = nodes.first().and_then(|&node| winograd::tiling(network, layout_plan, node)) {
         return WeightLayout::Winograd(tiling);
@@ -52,16 +53,16 @@ pub fn weight_layout(network: &Network, layout_plan: &Plan, nodes: &[NodeId]) ->
     }
 }
 
-/// The launch configuration of a convolution, unless one was measured. The lanes of a CPU's vector are threads: more of
-/// them in a workgroup gain nothing, and no sum is shared.
+/// The launch configuration of a convolution for which none was measured. These adapters run threads as the lanes of
+/// SIMD vectors, so larger workgroups gain nothing, and no sum is shared.
 pub fn default_config(key: ConvKey) -> LaunchConfig {
     let config = |tile: Tile, rows: u32| LaunchConfig { tile, lanes: key.lanes(tile), rows, slices: 1 };
     match key.tile {
         Some(Tile::Pool) => config(Tile::Pool, 2),
         Some(tile @ (Tile::Texture | Tile::Winograd)) => config(tile, 8 / key.lanes(tile)),
         Some(_) => key.default_config(),
-        // Loads take five sixths of llvmpipe's time where each lane's is by itself. A large tile wins although it does
-        // not fit into registers; on SwiftShader it was the fastest of all 14 for every convolution.
+        // On llvmpipe, loads of single lanes take five sixths of the time. A large tile is fastest although it does not
+        // fit into registers; on SwiftShader it was the fastest of all 14 configurations for every convolution.
         None => config(Tile::T16x8, 8 / key.lanes(Tile::T16x8)),
     }
 }
@@ -69,18 +70,19 @@ pub fn default_config(key: ConvKey) -> LaunchConfig {
 /// Lowers the layers of one plan.
 #[derive(Default)]
 pub struct Lowering {
-    /// The places whose values [`EVEN`] and [`ODD`] hold.
+    /// The places whose values the textures [`EVEN`] and [`ODD`] hold.
     held: [Option<Place>; 2],
 }
 
 impl Lowering {
-    /// Adds the dispatches of a layer.
+    /// Appends the dispatches of a layer.
     pub fn lower(&mut self, layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
         lowered.textures.resize(TEXTURES, 0);
         let (from, to) = (layer.from()?, layer.to());
         let vec4 = is_vec4(&from) && is_vec4(&to);
         match layer.node().op {
-            // Where barriers are expensive, two dispatches are faster than one that has some.
+            // Barriers are expensive on these adapters, so two dispatches without them are faster than one fused
+            // dispatch.
             Op::MaxPool(_) if layer.steps.len() > 1 => self.lower_apart(layer, lowered),
             Op::Conv { .. } if matches!(layer.next(), Some((_, Op::Lrn { .. }))) => self.lower_apart(layer, lowered),
             Op::Conv { .. } => {
@@ -104,15 +106,16 @@ impl Lowering {
         }
     }
 
-    /// The first step and the others, in dispatches of their own.
+    /// Lowers the first step and the remaining steps to separate dispatches.
     fn lower_apart(&mut self, layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
         let (first, others) = layer.steps.split_at(1);
         self.lower(&layer.with(first), lowered)?;
         self.lower(&layer.with(others), lowered)
     }
 
-    /// The texture that holds a layer's output; it is copied to one where none does. What reads a place is stale whenever
-    /// the place is, so that a copy runs before every dispatch that relies on it.
+    /// Returns the texture that holds a layer's output, and copies the output to a texture if there is none. The copy
+    /// belongs to the layer that reads it, which is stale whenever the output is, so the copy runs before every
+    /// dispatch that relies on it.
     fn in_texture(&mut self, place: Place, lowered: &mut Lowered) -> usize {
         if let Some(texture) = self.held.iter().position(|held| *held == Some(place)) {
             return texture;
@@ -122,21 +125,21 @@ impl Lowering {
         EVEN
     }
 
-    /// The textures from which a dispatch reads one place, and to which it writes another.
+    /// The textures from which a dispatch reads `from`, and to which it writes `to`.
     fn textures(&mut self, from: Place, to: Place, lowered: &mut Lowered) -> [Bind; 2] {
         let texture = self.in_texture(from, lowered);
         let other = if texture == EVEN { ODD } else { EVEN };
         [Bind::Texture(texture), self.hold(other, to, lowered)]
     }
 
-    /// Notes that a texture holds a layer's output from now on.
+    /// Records that a texture holds a layer's output from now on.
     fn hold(&mut self, texture: usize, place: Place, lowered: &mut Lowered) -> Bind {
         self.held[texture] = Some(place);
         reserve(texture, place.shape.len(), lowered)
     }
 }
 
-/// Notes that so many values are written to a texture.
+/// Makes a texture large enough for this many values.
 fn reserve(texture: usize, values: usize, lowered: &mut Lowered) -> Bind {
     let held = &mut lowered.textures[texture];
     *held = values.max(*held);

@@ -1,4 +1,4 @@
-//! Activations in numbers, computed where they are.
+//! Statistics of activations, computed by the GPU from its buffers.
 
 use super::device::Device;
 use super::kernel::{EntryPoint, Kernels, READ_WRITE, params, slot};
@@ -8,7 +8,7 @@ use crate::inspect::statistics::Stats;
 use crate::plan::Place;
 use wgpu::{Buffer, BufferUsages};
 
-/// Channels of a workgroup of `channels`.
+/// The number of channels of one workgroup of the entry point `channels`.
 const CHANNELS_PER_WORKGROUP: usize = 16;
 
 static CHANNELS: EntryPoint = EntryPoint {
@@ -23,7 +23,7 @@ static MAP: EntryPoint = EntryPoint::elementwise("map", &shaders::STATISTICS, RE
 pub const KERNELS: [&EntryPoint; 2] = [&CHANNELS, &MAP];
 
 params! {
-    /// The `Params` of statistics.wgsl.
+    /// The `Params` of `statistics.wgsl`.
     Params {
         first_pixel: u32,
         pixels: u32,
@@ -34,7 +34,7 @@ params! {
     }
 }
 
-/// What is asked of a picture of the batch.
+/// Computes statistics of one picture of the batch.
 pub async fn stats(
     device: &Device,
     kernels: &Kernels,
@@ -71,7 +71,7 @@ pub async fn stats(
         [uniforms, found]
     });
     let values = device.values(&buffers[1]).await;
-    // A browser would keep the memory until it collects garbage.
+    // Otherwise a browser would keep the memory until the next garbage collection.
     buffers.iter().for_each(Buffer::destroy);
     errors.result().await?;
     values

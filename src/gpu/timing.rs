@@ -1,20 +1,20 @@
-//! Timestamps around passes, where the device has them.
+//! Timestamps at the beginnings and ends of passes, on devices that support them.
 
 use super::device::Device;
 use std::ops::Range;
 use wgpu::{Buffer, BufferUsages, CommandEncoder, ComputePassTimestampWrites, QuerySet};
 
-/// A beginning and an end for each span to be timed.
+/// Two timestamps for each span: its beginning and its end.
 pub struct Timer {
     queries: QuerySet,
     resolved: Buffer,
     spans: u32,
-    /// Nanoseconds of a tick.
+    /// The number of nanoseconds per tick.
     period: f64,
 }
 
 impl Timer {
-    /// `None` where the device cannot time so many spans.
+    /// A timer of this many spans; `None` if the device does not support it.
     pub fn new(device: &Device, spans: usize) -> Option<Self> {
         let spans = u32::try_from(spans).ok()?;
         if !device.has_timestamps() || spans.checked_mul(2)? > wgpu::QUERY_SET_MAX_QUERIES {
@@ -30,12 +30,13 @@ impl Timer {
         Some(Timer { queries, resolved, spans, period: f64::from(device.queue.get_timestamp_period()) })
     }
 
-    /// Bytes of all spans' times.
+    /// The number of bytes of the timestamps of all spans.
     pub fn byte_len(&self) -> u64 {
         u64::from(self.spans) * 16
     }
 
-    /// Notes the beginning of a span, its end, or both, at those of a pass; `None` notes nothing.
+    /// The timestamps to write at the beginning and the end of a pass: the span's beginning, its end, or both. `None`
+    /// if neither is to be written.
     pub fn writes(&self, span: usize, begins: bool, ends: bool) -> Option<ComputePassTimestampWrites<'_>> {
         let at = 2 * span as u32;
         (begins || ends).then(|| ComputePassTimestampWrites {
@@ -45,21 +46,21 @@ impl Timer {
         })
     }
 
-    /// Copies the times of these spans to `to`. Each must have been noted.
+    /// Encodes a copy of the timestamps of these spans to `to`. Each of them must have been written.
     pub fn resolve(&self, encoder: &mut CommandEncoder, spans: Range<usize>, to: &Buffer, offset: u64) {
         let bytes = spans.len() as u64 * 16;
         encoder.resolve_query_set(&self.queries, 2 * spans.start as u32..2 * spans.end as u32, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, to, offset, bytes);
     }
 
-    /// Nanoseconds of a tick.
+    /// The number of nanoseconds per tick.
     pub fn period(&self) -> f64 {
         self.period
     }
 }
 
-/// Milliseconds of each span, of ticks of so many nanoseconds.
+/// The milliseconds of each span, from pairs of ticks of `period` nanoseconds.
 pub fn milliseconds(ticks: &[u64], period: f64) -> Vec<f64> {
-    // A browser may round an end to before its beginning.
+    // A browser may round the end of a span to before its beginning.
     ticks.chunks_exact(2).map(|t| t[1].saturating_sub(t[0]) as f64 * period / 1e6).collect()
 }

@@ -1,4 +1,4 @@
-//! The fastest launch configuration of each convolution on this adapter, found by measuring.
+//! Finds the fastest launch configuration of each convolution on this adapter by measuring.
 
 use super::device::{Device, KernelSet};
 use super::job::Job;
@@ -11,31 +11,33 @@ use super::vec_map::VecMap;
 use crate::error::{Error, Result};
 use web_time::Instant;
 
-/// Milliseconds for which each candidate is timed: browsers' clocks are coarse, and a submit has a cost of its own.
+/// The time for which each candidate is measured, in milliseconds. Clocks of browsers are coarse, and each submit has a
+/// fixed cost.
 const SPAN_MS: f64 = 4.0;
-/// The most repetitions of a dispatch in one submit.
-const MOST: u32 = 256;
+/// The largest number of repetitions of a dispatch in one submit.
+const MAX_REPETITIONS: u32 = 256;
 
-/// The measured choices. As text they are kept for the next time: what they hold for, and a line of numbers a choice.
+/// The measured launch configurations. As text, the first line is the [`key`], and each further line has the nine
+/// numbers of one choice.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tuning {
     configs: VecMap<ConvKey, LaunchConfig>,
 }
 
 impl Tuning {
-    /// The measured configuration, or the default.
+    /// The measured configuration, or else the default.
     pub fn config(&self, key: ConvKey, set: KernelSet) -> LaunchConfig {
         self.configs.get(&key).copied().unwrap_or_else(|| default_config(set, key))
     }
 
-    /// Candidate number `i` of each convolution, in turn where there are fewer: for tests.
+    /// For tests: candidate number `i` of each convolution, modulo the number of its candidates.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn of(jobs: &[Job], i: usize) -> Self {
         let config = |key: ConvKey| (key, key.candidates()[i % key.candidates().len()]);
         Tuning { configs: jobs.iter().filter_map(|job| job.conv).map(config).collect() }
     }
 
-    /// Reads what was kept; [`Error::Argument`] where it is of another adapter, of other shaders, or no such thing.
+    /// Parses the result of [`Tuning::to_text`]. Fails with [`Error::Argument`] if it has another key or is malformed.
     pub fn parse(text: &str, key: &str) -> Result<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(key) {
@@ -46,7 +48,7 @@ impl Tuning {
         Ok(Tuning { configs: lines.map(choice).collect::<Result<_>>()? })
     }
 
-    /// To be kept.
+    /// The choices as text, for [`Tuning::parse`].
     pub fn to_text(&self, key: &str) -> String {
         let line = |(key, config): &(ConvKey, LaunchConfig)| {
             let tile = |tile: Tile| Tile::ALL.iter().position(|&t| t == tile).map_or(0, |at| at as u32 + 1);
@@ -59,7 +61,7 @@ impl Tuning {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Times every candidate for the convolutions of a recording that have not been measured yet.
+    /// Measures all candidates of those convolutions of a recording that have not been measured yet.
     pub async fn measure(
         &mut self,
         (device, kernels, recording): (&Device, &Kernels, &Recording),
@@ -74,7 +76,7 @@ impl Tuning {
             let mut best: Option<(f64, LaunchConfig)> = None;
             for config in candidates {
                 let ms = time((device, kernels, recording), at, key, config).await?;
-                if best.is_none_or(|(least, _)| ms < least) {
+                if best.is_none_or(|(shortest, _)| ms < shortest) {
                     best = Some((ms, config));
                 }
             }
@@ -86,7 +88,7 @@ impl Tuning {
     }
 }
 
-/// A line of [`Tuning::to_text`], if it is one of what could have been measured.
+/// Parses a line of [`Tuning::to_text`]; `None` if it is malformed or no such candidate exists.
 fn choice(line: &str) -> Option<(ConvKey, LaunchConfig)> {
     let numbers: Vec<u32> = line.split(' ').map(|n| n.parse().ok()).collect::<Option<_>>()?;
     let [of, pixels, vec4_channels, depth, taps, tile, lanes, rows, slices] = numbers[..] else { return None };
@@ -96,13 +98,13 @@ fn choice(line: &str) -> Option<(ConvKey, LaunchConfig)> {
     key.candidates().contains(&config).then_some((key, config))
 }
 
-/// What choices hold for: the adapter, and the shaders as they are.
+/// What the choices are valid for: the adapter, the precision and the version of the shaders.
 pub fn key(adapter: &str, half: bool) -> String {
     let half = if half { ", f16" } else { "" };
     format!("{adapter}{half}, {}{}", shaders::CONV.hash(), shaders::SOFTWARE_CONV.hash())
 }
 
-/// Milliseconds of a recording's dispatch with another launch configuration.
+/// The milliseconds of dispatch `at` of a recording, with another launch configuration.
 async fn time(
     (device, kernels, recording): (&Device, &Kernels, &Recording),
     at: usize,
@@ -126,12 +128,12 @@ async fn time(
     };
     run(1).await?;
     let once = run(1).await?;
-    let count = ((SPAN_MS / once.max(1e-3)) as u32).clamp(1, MOST);
-    let mut least = f64::INFINITY;
+    let count = ((SPAN_MS / once.max(1e-3)) as u32).clamp(1, MAX_REPETITIONS);
+    let mut shortest = f64::INFINITY;
     for _ in 0..2 {
-        least = least.min(run(count).await? / f64::from(count));
+        shortest = shortest.min(run(count).await? / f64::from(count));
     }
-    Ok(least)
+    Ok(shortest)
 }
 
 #[cfg(test)]
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_are_kept_and_read_again() {
+    fn choices_survive_a_round_trip_through_text() {
         let conv = ConvKey { tile: None, pixels: 196, vec4_channels: 80, depth: 40, taps: 9 };
         let config = conv.candidates()[1];
         let tuning = Tuning { configs: [(conv, config)].into_iter().collect() };

@@ -1,5 +1,5 @@
-//! A map with few entries, stored as a vector and searched from its start. The standard library's maps are five times the
-//! code, which every page downloads.
+//! A map with few entries, stored as a vector and searched linearly. The standard library's maps need five times as
+//! much code, which every visitor of the page would download.
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct VecMap<K, V>(Vec<(K, V)>);
@@ -9,7 +9,7 @@ impl<K: PartialEq, V> VecMap<K, V> {
         self.0.iter().find(|(at, _)| at == key).map(|(_, value)| value)
     }
 
-    /// Adds an entry. The key must not be there yet.
+    /// Adds an entry. The map must not have the key yet.
     pub fn insert(&mut self, key: K, value: V) {
         self.0.push((key, value));
     }

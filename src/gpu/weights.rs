@@ -1,4 +1,4 @@
-//! Weights in the order in which the shaders read them.
+//! Weights on the GPU, in the order in which the shaders read them.
 
 use super::device::{Device, KernelSet};
 use super::fusion::groups;
@@ -11,7 +11,7 @@ use crate::model::{Model, tensor_names};
 use crate::plan::winograd::{MOST, PHASES, Tiling, phases};
 use wgpu::{BindingResource, Buffer, BufferUsages, TextureView, TextureViewDescriptor};
 
-/// Where weights are.
+/// The memory that holds weights.
 pub enum Weight {
     Buffer(Buffer),
     /// Always in f32.
@@ -29,16 +29,17 @@ impl Weight {
 
 /// The weights of one dispatch on the GPU.
 pub struct Packed {
-    /// (Kh, Kw, Cin padded to a multiple of four, Cout/4) of four, in f16 where the device computes so. Dense layers have
-    /// one tap, and Winograd's algorithm has its points in place of taps.
+    /// (Kh, Kw, Cin padded to a multiple of four, Cout/4) vectors of four, in f16 where the device computes in f16.
+    /// Dense layers have one tap; in layers for the Winograd algorithm, the points of the transformed filters replace
+    /// the taps.
     pub weight: Weight,
-    /// (Cout/4) of four.
+    /// (Cout/4) vectors of four, always in f32.
     pub bias: Buffer,
 }
 
 impl Packed {
-    /// Adds the weights of each dispatch of a model, under its first layer that has any: those that are not there yet and
-    /// whose layers are all `here`.
+    /// Packs and uploads the weights of each dispatch of a model, and adds them under the dispatch's first layer that
+    /// has weights. Skips dispatches that were added before, and those with a layer for which `here` is false.
     pub fn add_to(
         all: &mut VecMap<NodeId, Packed>,
         device: &Device,
@@ -111,13 +112,13 @@ impl Packed {
     }
 }
 
-/// Filters (out, channels, taps) as (out, channels, points).
+/// Applies Winograd's filter transform, from (out, channels, taps) to (out, channels, points).
 fn transformed(tiling: Tiling, filters: &[f32]) -> Vec<f32> {
     debug_assert_eq!(tiling.side(), MOST);
     tiling.filters(filters).flatten().flatten().map(|value| value as f32).collect()
 }
 
-/// Writes weights (out, channels, taps) as (taps, channels padded to a multiple of four with zeros, `stride`),
+/// Writes weights (out, channels, taps) as (taps, channels padded with zeros to a multiple of four, `stride`), to the
 /// output channels from `first` on.
 fn pack(out: usize, channels: usize, weight: &[f32], packed: &mut Vec<f32>, first: usize, stride: usize) {
     let taps = weight.len() / (out * channels);
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn weights_are_packed_by_tap_and_channel() {
-        // 3 filters over 3 channels of a 2x1 kernel; the value names filter, channel and tap.
+        // Three filters over three channels of a 2x1 kernel. Each value encodes its filter, channel and tap.
         let value = |o: usize, c: usize, t: usize| (100 * o + 10 * c + t) as f32;
         let weight: Vec<f32> =
             (1..4).flat_map(|o| (1..4).flat_map(move |c| (1..3).map(move |t| value(o, c, t)))).collect();

@@ -1,4 +1,4 @@
-//! Cases for every operation: odd and non-square sizes, batches, every padding rule.
+//! Cases for every operation: odd and non-square sizes, batches, and every padding rule.
 
 use super::{Case, Named, Rng, Tolerance};
 use googlenet::graph::googlenet::{Row, Variant, module_network};
@@ -6,7 +6,7 @@ use googlenet::graph::network::Network;
 use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 
-/// Paddings of every kind, asymmetric and rounded up among them, for kernels of at least 3.
+/// Paddings of every kind for kernels of at least 3, including asymmetric ones and sizes that are rounded up.
 pub const PADDINGS: [Padding; 6] = [
     Padding::Valid,
     Padding::Same,
@@ -16,7 +16,7 @@ pub const PADDINGS: [Padding; 6] = [
     Padding::Explicit { top: 2, left: 0, bottom: 0, right: 1, ceil: true },
 ];
 
-/// One operation on an input of this shape, with random values; `None` where it does not fit.
+/// One operation on an input of this shape, with random values; `None` if the window does not fit the input.
 pub fn one_op(op: Op, input: Shape, seed: u64) -> Option<Case> {
     let mut network = Network::new();
     let x = network.input("data", input).ok()?;
@@ -27,7 +27,7 @@ pub fn one_op(op: Op, input: Shape, seed: u64) -> Option<Case> {
     Some(Case::new(&format!("{op:?} on {input}, seed {seed}"), network, weights, inputs))
 }
 
-/// Random weights for every layer of a network, as large as keeps its values around 1.
+/// Random weights for every layer of a network, scaled so that activations stay around 1.
 pub fn weights(network: &Network, rng: &mut Rng) -> Vec<Named> {
     let mut weights = Vec::new();
     for (id, node) in network.nodes().iter().enumerate() {
@@ -63,7 +63,7 @@ pub fn conv() -> Vec<Case> {
         (conv([5, 5], [1, 1], Padding::symmetric(2), 8, true), Shape::new(1, 3, 2, 4)),
         (conv([1, 7], [1, 2], Padding::Same, 9, false), Shape::new(1, 4, 13, 5)),
         (conv([3, 2], [3, 1], Padding::Valid, 33, true), Shape::new(2, 11, 5, 16)),
-        // Wider than one block of rows of the CPU's product, and deeper than one run of its sums.
+        // More pixels than one block of rows of the CPU's GEMM, and more products than one chain of its sums.
         (conv([3, 3], [1, 1], Padding::Same, 40, true), Shape::new(1, 21, 23, 96)),
     ];
     ops.extend(PADDINGS.map(|padding| (conv([3, 3], [1, 1], padding, 16, true), Shape::new(2, 7, 9, 16))));
@@ -105,7 +105,7 @@ pub fn lrn() -> Vec<Case> {
         (lrn(4, 1.0, 0.6, 1.0), Shape::new(1, 2, 2, 6)),
         (lrn(1, 1.0, 0.75, 0.5), Shape::new(1, 1, 3, 4)),
         (lrn(9, 3.0, 1.0, 1.0), Shape::new(2, 1, 1, 3)),
-        // Channels in fours, each way that a window reaches beyond them, and another power.
+        // Multiples of four channels, windows that extend beyond them on either side, and another power.
         (lrn(5, 2.0, 0.75, 1.0), Shape::new(1, 2, 3, 12)),
         (lrn(8, 2.0, 0.75, 1.0), Shape::new(2, 3, 2, 16)),
         (lrn(7, 1.5, 0.6, 2.0), Shape::new(1, 3, 2, 8)),
@@ -130,7 +130,7 @@ pub fn softmax() -> Vec<Case> {
         (Op::Softmax, Shape::new(2, 3, 5, 17)),
         (Op::Softmax, Shape::new(1, 2, 2, 2)),
     ]);
-    // Scores that overflow f32 when they are raised as they are.
+    // Scores whose exponentials would overflow in f32.
     for offset in [-1000.0, 1000.0] {
         let mut case = cases[1].clone();
         case.inputs[0].data.iter_mut().for_each(|v| *v = *v * 8.0 + offset);
@@ -139,12 +139,12 @@ pub fn softmax() -> Vec<Case> {
     cases
 }
 
-/// A module whose branches have odd channel counts.
+/// A module whose branches have odd numbers of channels.
 const ODD: Row = Row { name: "3a", conv1x1: 5, reduce3x3: 3, conv3x3: 7, reduce5x5: 2, conv5x5: 3, pool_proj: 9 };
-/// One whose branches begin at multiples of four.
+/// A module whose branches begin at multiples of four channels.
 const EVEN: Row = Row { name: "3b", conv1x1: 8, reduce3x3: 4, conv3x3: 12, reduce5x5: 4, conv5x5: 4, pool_proj: 16 };
 
-/// A whole inception module, whose branches write into slices of its output.
+/// A whole inception module, whose branches write to ranges of the output's channels.
 pub fn module(variant: Variant, odd: bool, naive: bool, input: Shape, seed: u64) -> Case {
     let row = if odd { &ODD } else { &EVEN };
     let network = module_network(variant, row, input, naive).expect("the module fits the input");
@@ -169,7 +169,7 @@ pub fn concat() -> Vec<Case> {
         module(Variant::Caffe, true, true, Shape::new(2, 3, 5, 5), 4),
         module(Variant::Keras, true, false, Shape::new(2, 5, 7, 6), 5).with_gains(&gains),
     ];
-    // Joins that cannot be written directly: of inputs, and of one node twice.
+    // Concatenations that cannot be done in place: of inputs, and of the same node twice.
     let mut network = Network::new();
     let shapes = [Shape::new(2, 3, 5, 3), Shape::new(2, 3, 5, 4)];
     let a = network.input("a", shapes[0]).expect("an input");
@@ -184,7 +184,7 @@ pub fn concat() -> Vec<Case> {
     cases
 }
 
-/// Layers after one input, each with what it reads: 0 is the input, 1 the first layer.
+/// A network of layers, each with the index of the layer that it reads. Index 0 is the input, and 1 is the first layer.
 fn layers(name: &str, input: Shape, layers: &[(Op, usize)]) -> Case {
     let mut network = Network::new();
     let mut nodes = vec![network.input("data", input).expect("an input")];
@@ -198,7 +198,7 @@ fn layers(name: &str, input: Shape, layers: &[(Op, usize)]) -> Case {
     Case::new(&format!("{name}, on {input}"), network, weights, inputs).within(Tolerance::LAYERS)
 }
 
-/// Layers that one dispatch computes together, and such as hand on what they make by way of textures.
+/// Layers that are fused into one dispatch, and layers that pass their output through textures.
 pub fn fused() -> Vec<Case> {
     let square = |size, stride, padding| Window::square(size, stride, padding);
     let conv =
@@ -210,7 +210,7 @@ pub fn fused() -> Vec<Case> {
             Shape::new(2, 6, 5, 8),
             &[(Op::MaxPool(square(3, 2, Padding::symmetric_ceil(0))), 0), (conv(1, 12, true), 1)],
         ),
-        // More channels than a workgroup holds at once, and makes.
+        // More channels than a workgroup holds and computes at once.
         layers(
             "a pool and a projection of many channels",
             Shape::new(1, 3, 4, 524),

@@ -1,4 +1,5 @@
-//! GoogLeNets as other frameworks write them, made here: with values that are all zero, or without any.
+//! GoogLeNets in the file formats of other frameworks, generated here: with values that are all zero, or without
+//! values.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -7,19 +8,19 @@ use googlenet::graph::network::Network;
 use googlenet::graph::op::{Op, Padding, Window};
 use serde_json::json;
 
-/// The network whose files these are.
+/// The network that the files contain.
 pub fn network(variant: Variant) -> Network {
     Spec { variant, classes: 3, heads: false, size: 224 }.build().unwrap()
 }
 
-/// The layers that have weights, each with its weights' dimensions (OIHW, or out and in).
+/// The layers that have weights, each with the dimensions of its weights: OIHW, or (out, in).
 pub fn layers(network: &Network) -> Vec<(String, Vec<usize>)> {
     let dims = |id| network.node(id).op.weight_dims(network.input_shape(id));
     let all = network.nodes().iter().enumerate();
     all.filter_map(|(id, node)| Some((node.name.clone(), dims(id)?))).collect()
 }
 
-/// A protobuf message in the making.
+/// A builder of protobuf messages.
 #[derive(Default)]
 pub struct Message(pub Vec<u8>);
 
@@ -44,7 +45,7 @@ impl Message {
         self
     }
 
-    /// A string, a message, or packed numbers.
+    /// Adds a field of bytes: a string, a message or packed numbers.
     pub fn bytes(mut self, field: u64, value: impl AsRef<[u8]>) -> Self {
         self.varint(field << 3 | 2);
         self.varint(value.as_ref().len() as u64);
@@ -59,30 +60,30 @@ impl Message {
     }
 }
 
-/// A BlobProto of these dimensions.
+/// A BlobProto with these dimensions.
 fn blob(dims: &[usize], values: bool) -> Vec<u8> {
     let shape = Message::default().ints(1, dims).0;
     let data = vec![0; if values { 4 * dims.iter().product::<usize>() } else { 0 }];
     Message::default().bytes(7, shape).bytes(5, data).0
 }
 
-/// A LayerParameter.
+/// A LayerParameter with these blobs.
 pub fn caffe_layer(name: &str, kind: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
     blobs.iter().fold(Message::default().bytes(1, name).bytes(2, kind), |layer, blob| layer.bytes(7, blob)).0
 }
 
-/// A layer of Caffe's, by name and dimensions.
+/// A LayerParameter with weights of these dimensions and a bias.
 pub fn caffe_weights(name: &str, dims: &[usize], values: bool) -> Vec<u8> {
     let kind = if dims.len() == 4 { "Convolution" } else { "InnerProduct" };
     caffe_layer(name, kind, &[blob(dims, values), blob(&dims[..1], values)])
 }
 
-/// A .caffemodel of these layers.
+/// A .caffemodel with these layers.
 pub fn caffemodel(layers: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     layers.into_iter().fold(Message::default().bytes(1, "GoogleNet"), |net, layer| net.bytes(100, layer)).0
 }
 
-/// BVLC's network.
+/// The BVLC network as a .caffemodel.
 pub fn caffe(values: bool) -> Vec<u8> {
     let network = network(Variant::Caffe);
     caffemodel(layers(&network).iter().map(|(name, dims)| caffe_weights(name, dims, values)))
@@ -111,12 +112,12 @@ fn window(w: &Window) -> Vec<Vec<u8>> {
     ]
 }
 
-/// BVLC's network as an ONNX graph, its values in f16.
+/// The BVLC network as an ONNX graph with values in f16.
 pub fn onnx(values: bool) -> Vec<u8> {
     onnx_of(&network(Variant::Caffe), values)
 }
 
-/// A network that pads explicitly as an ONNX graph.
+/// A network with explicit padding as an ONNX graph.
 pub fn onnx_of(network: &Network, values: bool) -> Vec<u8> {
     let mut graph = Message::default();
     let value_info = |name: &str, dims: &[u64]| {
@@ -170,7 +171,8 @@ pub fn onnx_of(network: &Network, values: bool) -> Vec<u8> {
     Message::default().int(1, 8).bytes(7, graph.0).0
 }
 
-/// An HDF5 file in the making, in the format's oldest form: no checksums, so what is damaged is read.
+/// A builder of HDF5 files in the oldest version of the format, which has no checksums, so that damaged files are
+/// parsed.
 pub struct Hdf5(Vec<u8>);
 
 const NOWHERE: u64 = u64::MAX;
@@ -202,14 +204,14 @@ impl Hdf5 {
         at
     }
 
-    /// A dataset of f32 that was never written, so it is all zero.
+    /// Adds a dataset of f32 without stored data, so all values are zero. Returns its address.
     pub fn dataset(&mut self, dims: &[usize]) -> u64 {
         let layout = [&[3, 1][..], &NOWHERE.to_le_bytes(), &0u64.to_le_bytes()].concat();
         let fill = [&[2, 2, 0, 1][..], &0u32.to_le_bytes()].concat();
         self.object(&[(1, dataspace(dims)), (3, FLOAT.to_vec()), (5, fill), (8, layout)])
     }
 
-    /// A group of these members, with lists of strings beside it.
+    /// Adds a group with these members and with attributes that are lists of strings. Returns its address.
     pub fn group(&mut self, members: &[(String, u64)], attributes: &[(&str, Vec<String>)]) -> u64 {
         let mut messages = vec![(2, [&[0, 0][..], &NOWHERE.to_le_bytes(), &NOWHERE.to_le_bytes()].concat())];
         for (name, at) in members {
@@ -231,7 +233,7 @@ impl Hdf5 {
     }
 }
 
-/// A 4-byte IEEE float, little-endian.
+/// The data type of 4-byte IEEE floats, little-endian.
 const FLOAT: [u8; 20] = [0x11, 0x20, 0x1f, 0, 4, 0, 0, 0, 0, 0, 32, 0, 23, 8, 0, 23, 127, 0, 0, 0];
 
 fn dataspace(dims: &[usize]) -> Vec<u8> {
@@ -258,7 +260,7 @@ fn strings_attribute(name: &str, strings: &[String]) -> Vec<u8> {
     data
 }
 
-/// OIHW as HWIO, (out, in) as (in, out).
+/// Dimensions OIHW as HWIO, and (out, in) as (in, out).
 fn keras_dims(dims: &[usize]) -> Vec<usize> {
     match *dims {
         [o, i, h, w] => vec![h, w, i, o],
@@ -266,7 +268,7 @@ fn keras_dims(dims: &[usize]) -> Vec<usize> {
     }
 }
 
-/// Keras' network as Keras 3 writes it. The paths are ours.
+/// The Keras network as Keras 3 writes it, with our own paths.
 pub fn keras() -> Vec<u8> {
     let mut file = Hdf5::default();
     let (mut root, mut module) = (Vec::new(), Vec::new());
@@ -291,7 +293,7 @@ pub fn keras() -> Vec<u8> {
     file.finish(root)
 }
 
-/// The same as TensorFlow 2 wrote it: layers by name, and each one's variables.
+/// The Keras network as TensorFlow 2 wrote it: layers by name, with their variables.
 pub fn tf_keras() -> Vec<u8> {
     let mut file = Hdf5::default();
     let (mut members, mut names) = (Vec::new(), Vec::new());
@@ -313,12 +315,12 @@ pub fn tf_keras() -> Vec<u8> {
     file.finish(root)
 }
 
-/// A safetensors file.
+/// A safetensors file of this header and these values.
 pub fn together(header: &str, values: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), values].concat()
 }
 
-/// Tensors of each type that there is.
+/// A safetensors file with a tensor of each type.
 pub fn small() -> Vec<u8> {
     let header = json!({
         "__metadata__": {"variant": "keras"},
@@ -334,7 +336,7 @@ pub fn small() -> Vec<u8> {
     )
 }
 
-/// A zip archive of one stored file.
+/// A zip archive with one stored file.
 pub fn zip(name: &str, data: &[u8]) -> Vec<u8> {
     let crc = crc32(data);
     let mut common = [20u16, 0, 0, 0, 0].map(u16::to_le_bytes).concat();
@@ -350,7 +352,7 @@ pub fn zip(name: &str, data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The checksum of zip archives, bit by bit.
+/// The checksum of zip archives (CRC-32), computed bit by bit.
 pub fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })

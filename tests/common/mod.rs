@@ -1,7 +1,7 @@
-//! What the tests of the operations share: cases, the f64 reference, and the comparison.
+//! Shared by the tests of operations: cases, the f64 reference, and the comparison.
 //!
-//! A case is a small network with its weights, its inputs, and what every node must give. The same
-//! cases run natively (`tests/ops.rs`) and in a browser (`tests/browser.rs`).
+//! A case is a small network with its weights, its inputs, and the expected output of every node. The same cases run
+//! natively (`tests/ops.rs`) and in a browser (`tests/browser.rs`).
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -29,15 +29,15 @@ pub const CPU: Options = Options {
     concat: ConcatMode::InPlace,
     kernels: None,
 };
-/// A GPU or a software adapter, running the kernels that are meant for hardware.
+/// A GPU or software adapter with the kernels for GPUs.
 pub const HARDWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Hardware), ..CPU };
-/// The same by the kernels that are fast on software adapters.
+/// A GPU or software adapter with the kernels for software adapters.
 pub const SOFTWARE: Options = Options { backend: Backend::Gpu, kernels: Some(KernelSet::Software), ..CPU };
 
 /// The engines to test.
 pub const ENGINES: [Options; 3] = [CPU, HARDWARE, SOFTWARE];
 
-/// What a message calls one of [`ENGINES`].
+/// The name of one of [`ENGINES`] in messages.
 pub fn name(options: Options) -> &'static str {
     match (options.backend, options.kernels) {
         (Backend::Cpu, _) => "the CPU",
@@ -50,7 +50,7 @@ pub fn name(options: Options) -> &'static str {
 /// A weight tensor: name, dimensions, values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
 
-/// `|a - b| <= atol + rtol * |b|`.
+/// Two values agree if `|a - b| <= atol + rtol * |b|`.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
     pub atol: f64,
@@ -58,33 +58,33 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// One operation on values around 1: f32 sums of up to some thousand products, and a GPU's powers,
-    /// which are good to about 1e-5.
+    /// For one operation on values around 1: f32 sums of up to a few thousand products, and powers, which GPUs compute
+    /// to about 1e-5.
     pub const OP: Tolerance = Tolerance { atol: 2e-5, rtol: 1e-4 };
-    /// Several layers one after the other.
+    /// For several consecutive layers.
     pub const LAYERS: Tolerance = Tolerance { atol: 1e-4, rtol: 1e-3 };
 
     pub fn holds(&self, a: f64, b: f64) -> bool {
-        // Equal infinities agree; NaN agrees with nothing.
+        // Equal infinities agree. NaN agrees with nothing.
         a == b || (a - b).abs() <= self.atol + self.rtol * b.abs()
     }
 }
 
-/// A network, what it reads, and what it must give.
+/// A network, its inputs and its expected outputs.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub name: String,
     pub network: Network,
     pub weights: Vec<Named>,
     pub inputs: Vec<Tensor>,
-    /// Branches and their gains; the others have 1.
+    /// Branches and their gains. The gain of all others is 1.
     pub gains: Vec<(String, f32)>,
     pub expected: Vec<(String, Values)>,
     pub tolerance: Tolerance,
 }
 
 impl Case {
-    /// A case that expects of every node what the reference gives.
+    /// A case that expects the reference's output of every node.
     pub fn new(name: &str, network: Network, weights: Vec<Named>, inputs: Vec<Tensor>) -> Self {
         let case = Case {
             name: name.to_owned(),
@@ -117,12 +117,12 @@ impl Case {
         Model::from_network(self.network.clone(), weights).map_err(|e| self.say(&e))
     }
 
-    /// An engine that has its model.
+    /// Loads the case's model on a new engine.
     pub async fn load(&self, options: Options) -> Result<Engine, String> {
         Engine::with(self.model()?, options).await.map_err(|e| self.say(&e))
     }
 
-    /// The engine after a run.
+    /// Runs the case on a new engine, and returns the engine.
     pub async fn run(&self, options: Options) -> Result<Engine, String> {
         let mut engine = self.load(options).await?;
         for (branch, gain) in &self.gains {
@@ -132,14 +132,14 @@ impl Case {
         Ok(engine)
     }
 
-    /// Runs the case's inputs on an engine that has its model.
+    /// Runs the case's inputs on an engine with its model.
     pub async fn run_on(&self, engine: &mut Engine) -> Result<(), String> {
         let inputs: Vec<&Tensor> = self.inputs.iter().collect();
         engine.run_input(Input::Tensors(&inputs)).await.map_err(|e| self.say(&e))?;
         Ok(())
     }
 
-    /// Compares everything that is expected with what the engine holds.
+    /// Compares all expected outputs with those of the engine.
     pub async fn compare(&self, engine: &Engine) -> Result<(), String> {
         for (node, expected) in &self.expected {
             let got = engine.read(node).await.map_err(|e| self.say(&e))?;
@@ -156,7 +156,7 @@ impl Case {
         format!("{}: no change of a weight or input shows in the reference", self.name)
     }
 
-    /// The case with one weight, or one input value, changed so that the reference shows it.
+    /// The case with one changed weight or input value, such that the output of the reference changes.
     fn perturbed(&self) -> Option<Case> {
         let mut rng = Rng::new(self.expected.len() as u64 + 7);
         for _ in 0..64 {
@@ -168,7 +168,7 @@ impl Case {
             let i = rng.below(values.len());
             values[i] += 3.0 + values[i].abs();
             case = case.expecting();
-            // What the case expects may come from elsewhere; here the reference stands for it.
+            // The expected outputs may come from elsewhere, so the reference is computed for the original case as well.
             let before = self.clone().expecting();
             let differs = before.expected.iter().zip(&case.expected).any(|((name, a), (_, b))| {
                 let doubled = Tolerance { atol: 2.0 * self.tolerance.atol, rtol: 2.0 * self.tolerance.rtol };
@@ -184,7 +184,7 @@ impl Case {
     }
 }
 
-/// Runs the case and compares; then changes one value of it and makes sure that the comparison fails.
+/// Runs the case and compares its outputs. Then changes one value, and checks that the comparison fails.
 pub async fn check(options: Options, case: &Case) -> Result<(), String> {
     let on = |e: String| format!("on {}: {e}", name(options));
     case.compare(&case.run(options).await.map_err(on)?).await.map_err(on)?;
@@ -195,8 +195,8 @@ pub async fn check(options: Options, case: &Case) -> Result<(), String> {
     }
 }
 
-/// Runs the case by each of the kernels that are measured for its convolutions, and compares each time; what one value
-/// changed would give must not compare. Gives how many there are.
+/// Runs the case with each candidate of its convolutions' kernels, and compares the outputs each time. Also checks that
+/// the comparison with a perturbed case fails. Returns the number of candidates.
 #[cfg(not(target_arch = "wasm32"))]
 pub async fn check_candidates(options: Options, case: &Case) -> Result<usize, String> {
     let mut engine = case.run(options).await?;
@@ -216,7 +216,7 @@ pub async fn check_candidates(options: Options, case: &Case) -> Result<usize, St
     Ok(count)
 }
 
-/// Compares element by element, and says where it is worst.
+/// Compares element by element. The error reports the worst element.
 pub fn compare(got: &Tensor, expected: &Values, tolerance: Tolerance) -> Result<(), String> {
     if got.shape != expected.shape {
         return Err(format!("the shape is {}, expected {}", got.shape, expected.shape));
@@ -251,7 +251,7 @@ pub fn compare(got: &Tensor, expected: &Values, tolerance: Tolerance) -> Result<
     ))
 }
 
-/// The same numbers on every machine (SplitMix64).
+/// A random number generator with the same numbers on every machine (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
@@ -268,12 +268,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// From 0 to `n - 1`.
+    /// A number from 0 to `n - 1`.
     pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    /// From -1 to 1.
+    /// A number from -1 to 1.
     pub fn signed(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }

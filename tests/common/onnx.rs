@@ -1,4 +1,4 @@
-//! ONNX's node tests in terms of our operations.
+//! The node tests of ONNX as cases of our operations.
 
 use super::reference::Values;
 use super::{Case, Named, Tolerance};
@@ -15,23 +15,23 @@ struct Array {
 }
 
 impl Array {
-    /// (N, C, H, W) as NHWC.
+    /// An array (N, C, H, W) as NHWC.
     fn nhwc(&self) -> Result<Tensor, String> {
         let &[n, c, h, w] = &self.dims[..] else { return Err(format!("{} dimensions", self.dims.len())) };
         let shape = Shape::new(n, h, w, c);
         Ok(Tensor { shape, data: nchw_to_nhwc(shape, &self.data) })
     }
 
-    /// Any array as (outer, inner, 1, axis): the axis where our channels are.
+    /// An array as (outer, inner, 1, axis), so that the axis becomes our channels.
     fn axis_last(&self, axis: i64) -> Tensor {
         let axis = if axis < 0 { axis + self.dims.len() as i64 } else { axis } as usize;
         let [outer, inner] = [&self.dims[..axis], &self.dims[axis + 1..]].map(|d| d.iter().product());
         let shape = Shape::new(outer, inner, 1, self.dims[axis]);
-        // In memory it is (outer, axis, inner): NCHW with a width of one.
+        // In memory the array is (outer, axis, inner), which is NCHW with a width of 1.
         Tensor { shape, data: nchw_to_nhwc(shape, &self.data) }
     }
 
-    /// As rows and columns, transposed where asked for.
+    /// An array as a matrix, optionally transposed.
     fn matrix(&self, transposed: bool) -> Array {
         let [rows, columns] = [self.dims[0], self.dims[1]];
         if !transposed {
@@ -42,8 +42,8 @@ impl Array {
     }
 }
 
-/// Every node test as a case of ours, or its name and why it cannot be one. `list` is cases.json,
-/// `tensors` cases.safetensors.
+/// All node tests as cases. A test that cannot be a case is an error with its name and the reason. `list` is
+/// `cases.json`, and `tensors` is `cases.safetensors`.
 pub fn cases(list: &[u8], tensors: Vec<u8>) -> Vec<Result<Case, String>> {
     let tests: Vec<Value> = serde_json::from_slice(list).expect("a list of node tests");
     let tensors = Weights::parse(tensors).expect("their tensors");
@@ -51,7 +51,7 @@ pub fn cases(list: &[u8], tensors: Vec<u8>) -> Vec<Result<Case, String>> {
     tests.iter().map(named).collect()
 }
 
-/// The node as a case of ours, or why it cannot be one.
+/// A node test as a case. Fails with the reason if there is no equivalent.
 fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
     let text = |key: &str| test[key].as_str().unwrap_or_default();
     let attribute = |key: &str| &test["attributes"][key];
@@ -106,7 +106,7 @@ fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
             (Op::Softmax, vec![inputs[0].axis_last(axis)], output.axis_last(axis))
         }
         "Relu" => {
-            // A 1x1 convolution with the identity for weights, and our ReLU after it.
+            // A 1x1 convolution with the identity matrix as weights, followed by our ReLU.
             let (x, y) = (inputs[0].axis_last(-1), output.axis_last(-1));
             let c = x.shape.c;
             let identity = (0..c * c).map(|i| if i / c == i % c { 1.0 } else { 0.0 }).collect();
@@ -119,7 +119,7 @@ fn case(test: &Value, tensors: &Weights) -> Result<Case, String> {
         }
         "Gemm" => {
             let a = inputs[0].matrix(number("transA", 0.0) != 0.0);
-            // Ours is (out, in): B transposed.
+            // Our weights are (out, in), which is B transposed.
             let b = inputs[1].matrix(number("transB", 0.0) == 0.0);
             let (rows, out, depth) = (a.dims[0], b.dims[0], a.dims[1]);
             let (alpha, beta) = (number("alpha", 1.0), number("beta", 1.0));
@@ -160,7 +160,7 @@ fn window(test: &Value, size: [usize; 2]) -> Result<Window, String> {
     let padding = match test["attributes"]["auto_pad"].as_str().unwrap_or("NOTSET") {
         "SAME_UPPER" => Padding::Same,
         "SAME_LOWER" => {
-            // As SAME, with the odd row and column at the top and left.
+            // Like SAME, but with the extra row and column of padding at the top and left.
             let total = |a: usize| ((size[a].div_ceil(stride[a]) - 1) * stride[a] + kernel[a]).saturating_sub(size[a]);
             let ([bottom, right], ceil) = ([total(0) / 2, total(1) / 2], false);
             Padding::Explicit { top: total(0) - bottom, left: total(1) - right, bottom, right, ceil }

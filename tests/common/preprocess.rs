@@ -1,4 +1,4 @@
-//! Preprocessing: the reference, and the check that an engine's input is what it gives.
+//! The reference for preprocessing, and the comparison with an engine's input.
 
 use super::reference::Values;
 use super::{Case, Rng, Tolerance, compare, name};
@@ -9,7 +9,8 @@ use googlenet::graph::tensor::Shape;
 use googlenet::model::preprocess::{Crop, Image, Order, Preprocess};
 use googlenet::plan::Input;
 
-/// Pillow's BILINEAR in f64: a triangle as wide as the reduction, one over the weights of every input.
+/// The BILINEAR filter of Pillow in f64: a triangle as wide as the reduction. Returns the weights of all inputs for
+/// each output.
 fn resize(len: usize, out: usize) -> Vec<Vec<f64>> {
     let scale = len as f64 / out as f64;
     let support = scale.max(1.0);
@@ -23,7 +24,7 @@ fn resize(len: usize, out: usize) -> Vec<Vec<f64>> {
     (0..out).map(row).collect()
 }
 
-/// As [`resize`], by way of `through` samples where there are more.
+/// Like [`resize`], but larger inputs are first resized to `through` samples.
 fn resize_through(len: usize, out: usize, through: Option<usize>) -> Vec<Vec<f64>> {
     match through {
         Some(t) if t < len => {
@@ -37,13 +38,13 @@ fn resize_through(len: usize, out: usize, through: Option<usize>) -> Vec<Vec<f64
     }
 }
 
-/// The input tensor for these pictures.
+/// The expected input tensor for these pictures.
 pub fn reference(p: &Preprocess, images: &[&Image], crop: Crop) -> Values {
     let size = p.size;
     let mut data = Vec::new();
     for image in images {
         let [w, h] = [image.width(), image.height()];
-        // For either axis: the first pixel, the number of pixels, and the outputs they fill.
+        // For each axis: the first pixel, the number of pixels, and the range of outputs.
         let [across, down] = [w, h].map(|len| match crop {
             Crop::Center => ((len - w.min(h)) / 2, w.min(h), size),
             Crop::Squash => (0, len, size),
@@ -84,7 +85,7 @@ pub fn reference(p: &Preprocess, images: &[&Image], crop: Crop) -> Values {
     Values { shape: Shape::new(images.len(), size, size, 3), data }
 }
 
-/// A picture of noise.
+/// A picture of random noise.
 pub fn picture(rng: &mut Rng, w: usize, h: usize, transparent: bool) -> Image {
     let mut rgba: Vec<u8> = (0..w * h * 4).map(|_| rng.below(256) as u8).collect();
     if !transparent {
@@ -93,7 +94,7 @@ pub fn picture(rng: &mut Rng, w: usize, h: usize, transparent: bool) -> Image {
     Image::new(w, h, rgba).expect("w * h pixels")
 }
 
-/// An engine whose network reads pictures that are prepared so.
+/// An engine with a network that only preprocesses pictures.
 pub async fn engine(p: Preprocess, options: Options) -> Result<Engine, String> {
     let shape = Shape::new(1, p.size, p.size, 3);
     let mut network = Network::new();
@@ -104,8 +105,8 @@ pub async fn engine(p: Preprocess, options: Options) -> Result<Engine, String> {
     Engine::with(model, options).await.map_err(|e| e.to_string())
 }
 
-/// Compares pictures of many proportions, cropped in every way, with the reference; a batch in another
-/// order must not compare.
+/// Compares pictures of many proportions, cropped in every way, with the reference. The comparison must fail for a
+/// batch in a different order.
 pub async fn check(options: Options) -> Result<(), String> {
     let plain = Preprocess { size: 9, ..Preprocess::default() };
     let other = Preprocess {
@@ -116,7 +117,7 @@ pub async fn check(options: Options) -> Result<(), String> {
         std: [0.2, 0.25, 0.3],
         through: None,
     };
-    // 0..255, or 0..1 divided by 0.2.
+    // Inputs from 0 to 255, or from 0 to 1 divided by 0.2.
     for (p, atol) in [(plain, 2e-3), (other, 4e-5), (Preprocess { through: Some(6), ..plain }, 2e-3)] {
         let tolerance = Tolerance { atol, rtol: 1e-5 };
         let mut engine = engine(p, options).await?;

@@ -1,5 +1,5 @@
-//! Every operation in f64 and straight loops, written from the definitions and not from the engine:
-//! padding and output sizes are worked out here once more.
+//! Every operation in f64 and plain loops, written from the definitions and independently of the engine, including
+//! padding and output sizes.
 
 use super::Named;
 use googlenet::graph::network::Network;
@@ -40,7 +40,7 @@ impl From<&Tensor> for Values {
     }
 }
 
-/// What every node but the inputs gives.
+/// The output of every node except the inputs.
 pub fn evaluate(
     network: &Network,
     weights: &[Named],
@@ -77,7 +77,7 @@ pub fn evaluate(
     nodes.filter(|(node, _)| !matches!(node.op, Op::Input(_))).map(|(node, v)| (node.name.clone(), v)).collect()
 }
 
-/// Where the windows of one axis start, and where the padding after the input ends.
+/// The start of each window along an axis, and the end of the padding after the input.
 fn starts(window: &Window, axis: usize, size: usize) -> (Vec<i64>, i64) {
     let (size, kernel, stride) = (size as i64, window.kernel[axis] as i64, window.stride[axis] as i64);
     let (before, after, ceil) = match window.padding {
@@ -105,8 +105,8 @@ fn starts(window: &Window, axis: usize, size: usize) -> (Vec<i64>, i64) {
     (starts, size + after)
 }
 
-/// Runs `value` over the output cells of a window, with the places (row, column) it covers; they may
-/// lie outside the input. `ends` is where the padding ends.
+/// Computes each output cell with `value`, from the positions (row, column) in its window. These may be outside the
+/// input. `ends` is the end of the padding on each axis.
 fn slide(
     x: &Values,
     window: &Window,
@@ -187,7 +187,7 @@ fn adaptive_average_pool(x: &Values, [h, w]: [usize; 2]) -> Values {
 
 fn lrn(x: &Values, size: usize, [alpha, beta, k]: [f64; 3]) -> Values {
     Values::from_fn(x.shape, |[n, y, column, c]| {
-        // The window's first channel; of an even window the larger part lies above.
+        // The first channel of the window. A window of even size has one more channel above than below.
         let first = c as i64 - (size as i64 - 1) / 2;
         let channels = (first..first + size as i64).filter(|i| (0..x.shape.c as i64).contains(i));
         let sum: f64 = channels.map(|i| x.at(n, y, column, i as usize).powi(2)).sum();
@@ -218,7 +218,7 @@ fn dense(x: &Values, out: usize, activation: Activation, weight: &[f32], bias: &
 
 fn softmax(x: &Values) -> Values {
     Values::from_fn(x.shape, |[n, y, column, c]| {
-        // Divided by the value's own power, nothing overflows that does not vanish.
+        // Dividing by the value's own power avoids overflow, unless the result is zero anyway.
         let own = x.at(n, y, column, c);
         1.0 / (0..x.shape.c).map(|i| (x.at(n, y, column, i) - own).exp()).sum::<f64>()
     })

@@ -1,4 +1,4 @@
-//! Statistics of channels, and single channels, against f64 over what was read whole.
+//! Statistics of channels and values of single channels, compared with f64 computations on whole tensors.
 
 use super::{cases, name};
 use googlenet::engine::Options;
@@ -6,7 +6,7 @@ use googlenet::graph::googlenet::Variant;
 use googlenet::graph::tensor::{Shape, Tensor};
 use googlenet::inspect::statistics::Stats;
 
-/// One channel of a picture, from the whole.
+/// The values of one channel of a picture, from the whole tensor.
 fn values(x: &Tensor, image: usize, channel: usize) -> Vec<f32> {
     x.image(image).iter().skip(channel).step_by(x.shape.c).copied().collect()
 }
@@ -31,7 +31,8 @@ fn compare(got: &[f32], x: &Tensor, image: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Reduces nodes that lie by themselves and in slices; the other picture of the batch must not compare.
+/// Checks nodes with buffers of their own and nodes in ranges of channels. The comparison must fail for the other
+/// picture of the batch.
 pub async fn check(options: Options) -> Result<(), String> {
     let case = cases::module(Variant::Caffe, true, false, Shape::new(2, 5, 7, 6), 12);
     let engine = case.run(options).await?;

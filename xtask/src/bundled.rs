@@ -1,4 +1,4 @@
-//! `cargo xtask model cifar10`: the bundled model's files from what training wrote.
+//! `cargo xtask model cifar10`: makes the files of the bundled model from a trained model.
 
 use crate::{repo, shell};
 use anyhow::Result;
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// The trained model, as tools/train_cifar10.py exports it
+    /// Trained model, as exported by tools/train_cifar10.py
     file: PathBuf,
-    /// Write an int8 copy too; worth it where `cargo xtask accuracy --model` finds it under 0.3 points worse
+    /// Also write an int8 copy; worthwhile if `cargo xtask accuracy --model` finds it less than 0.3 points worse
     #[arg(long)]
     int8: bool,
 }
 
-/// Each file with the options that make it of the trained one.
+/// Each file, with the options of `convert` that make it from the trained model.
 const FILES: [(&str, &[&str]); 3] = [
     ("cifar10", &["--dtype", "f16"]),
     ("cifar10-noheads", &["--dtype", "f16", "--no-heads"]),

@@ -1,4 +1,4 @@
-//! Downloads: with progress, taken up where they broke off, and checked against what is known of them.
+//! Downloads files with progress, resumes broken downloads, and verifies checksums.
 
 use anyhow::{Context, Result, bail};
 use sha1::Sha1;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 use ureq::Agent;
 
-/// A file's checksum, in hexadecimal digits.
+/// The checksum of a file, in hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Checksum {
     Sha1(&'static str),
@@ -17,7 +17,7 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// Whether the file is the one that is meant.
+    /// Whether a file has this checksum.
     pub fn is_of(self, path: &Path) -> Result<bool> {
         match self {
             Checksum::Sha1(known) => Ok(digest::<Sha1>(path)? == known),
@@ -26,7 +26,7 @@ impl Checksum {
     }
 }
 
-/// A file's SHA-256.
+/// The SHA-256 of a file.
 pub fn sha256(path: &Path) -> Result<String> {
     digest::<Sha256>(path)
 }
@@ -44,9 +44,9 @@ fn digest<D: Digest>(path: &Path) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Fetches a file, unless it is there. What has come of it so far lies beside it as `.part`, and
-/// another attempt goes on from there. The connection must stand within `patience`.
-pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>, patience: Duration) -> Result<()> {
+/// Downloads a file, unless it exists with this checksum. An incomplete download is kept in a file that ends in
+/// `.part`, and the next attempt resumes it. Fails if there is no connection within `timeout`.
+pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>, timeout: Duration) -> Result<()> {
     if to.is_file() && checksum.is_none_or(|sum| sum.is_of(to).unwrap_or(false)) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>, patience: Duratio
         fs::create_dir_all(folder)?;
     }
     let part = to.with_added_extension("part");
-    receive(url, &part, patience)?;
+    receive(url, &part, timeout)?;
     if let Some(checksum) = checksum
         && !checksum.is_of(&part)?
     {
@@ -64,11 +64,11 @@ pub fn fetch(url: &str, to: &Path, checksum: Option<Checksum>, patience: Duratio
     fs::rename(&part, to).with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// Appends to `part` what it lacks.
-fn receive(url: &str, part: &Path, patience: Duration) -> Result<()> {
+/// Downloads the missing part of a file, and appends it to `part`.
+fn receive(url: &str, part: &Path, timeout: Duration) -> Result<()> {
     let agent: Agent = Agent::config_builder()
-        .timeout_resolve(Some(patience))
-        .timeout_connect(Some(patience))
+        .timeout_resolve(Some(timeout))
+        .timeout_connect(Some(timeout))
         .timeout_recv_response(Some(Duration::from_secs(60)))
         .timeout_per_read(Some(Duration::from_secs(60)))
         .build()
@@ -79,7 +79,8 @@ fn receive(url: &str, part: &Path, patience: Duration) -> Result<()> {
         request = request.header("Range", format!("bytes={have}-"));
     }
     let response = match request.call() {
-        // There is nothing beyond what is here: it is whole already, or another file. The checksum tells.
+        // There is nothing after the bytes that are here: the file is complete, or a different one. The checksum
+        // decides.
         Err(ureq::Error::StatusCode(416)) if have > 0 => return Ok(()),
         other => other?,
     };
@@ -92,7 +93,7 @@ fn receive(url: &str, part: &Path, patience: Duration) -> Result<()> {
     println!("{url}");
     let mut file = OpenOptions::new().create(true).append(continues).write(true).truncate(!continues).open(part)?;
     let mut body = response.into_body().into_reader();
-    let mut progress = Progress { done: start, total, said: None };
+    let mut progress = Progress { done: start, total, reported: None };
     let mut buffer = vec![0; 1 << 16];
     loop {
         let count = body.read(&mut buffer).context("the connection broke")?;
@@ -109,12 +110,12 @@ fn receive(url: &str, part: &Path, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// One line that a terminal keeps rewriting; elsewhere a line a tenth.
+/// A progress report: one line that is rewritten on a terminal, and otherwise one line for each tenth.
 struct Progress {
     done: u64,
     total: Option<u64>,
-    /// The tenth, or on a terminal the hundredth, that was said last.
-    said: Option<u64>,
+    /// The tenth, or on a terminal the hundredth, of the last report.
+    reported: Option<u64>,
 }
 
 impl Progress {
@@ -122,8 +123,8 @@ impl Progress {
         self.done += by;
         let steps = if io::stderr().is_terminal() { 100 } else { 10 };
         let step = self.done * steps / self.total.unwrap_or(100_000_000).max(1);
-        if self.said != Some(step) {
-            self.said = Some(step);
+        if self.reported != Some(step) {
+            self.reported = Some(step);
             self.say();
         }
     }
@@ -150,11 +151,11 @@ mod tests {
     use std::path::PathBuf;
     use std::thread;
 
-    const PATIENCE: Duration = Duration::from_secs(3);
+    const TIMEOUT: Duration = Duration::from_secs(3);
     const BODY: &[u8] = b"GoogLeNet";
     const SUM: Checksum = Checksum::Sha256("0b57cb1f07ad5b1b3a1a2f3c5c1a4d1e00000000000000000000000000000000");
 
-    /// A server that breaks off its first answer after four bytes, and then knows ranges, or does not.
+    /// A server that closes its first connection after four bytes. It then supports range requests, or does not.
     fn flaky(ranges: bool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/file", listener.local_addr().unwrap());
@@ -192,28 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_download_goes_on() {
+    fn a_broken_download_is_resumed() {
         for ranges in [true, false] {
             let (url, to) = (flaky(ranges), place(&format!("ranges-{ranges}")));
-            assert!(fetch(&url, &to, None, PATIENCE).is_err());
+            assert!(fetch(&url, &to, None, TIMEOUT).is_err());
             assert_eq!(fs::read(to.with_added_extension("part")).unwrap(), &BODY[..4]);
-            fetch(&url, &to, None, PATIENCE).unwrap();
+            fetch(&url, &to, None, TIMEOUT).unwrap();
             assert_eq!(fs::read(&to).unwrap(), BODY);
             assert!(!to.with_added_extension("part").exists());
         }
     }
 
     #[test]
-    fn something_else_is_not_taken() {
+    fn a_file_with_another_checksum_is_rejected() {
         let (url, to) = (flaky(true), place("other"));
-        assert!(fetch(&url, &to, Some(SUM), PATIENCE).is_err());
-        let error = fetch(&url, &to, Some(SUM), PATIENCE).unwrap_err();
+        assert!(fetch(&url, &to, Some(SUM), TIMEOUT).is_err());
+        let error = fetch(&url, &to, Some(SUM), TIMEOUT).unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
         assert!(!to.exists() && !to.with_added_extension("part").exists());
     }
 
     #[test]
-    fn checksums_are_the_standards() {
+    fn checksums_of_an_empty_file_are_right() {
         let empty = place("empty");
         fs::write(&empty, "").unwrap();
         for sum in [

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every parser against libFuzzer, from the corpus in `fuzz/corpus`.
+//! `cargo xtask fuzz`: runs every parser with libFuzzer, starting from the corpus in `fuzz/corpus`.
 
 use crate::{repo, shell};
 use anyhow::{Context, Result, bail};
@@ -12,15 +12,16 @@ const CARGO_FUZZ: &str = "0.13.2";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// How long each target runs
+    /// Number of seconds for each target
     #[arg(long, value_name = "N", default_value = "60")]
     seconds: u32,
-    /// Only these targets
+    /// Run only these targets
     #[arg(long = "target", value_name = "NAME", value_parser = TARGETS)]
     targets: Vec<String>,
 }
 
-/// Builds the targets, runs one after the other, and says what each did. A finding is kept, and how to replay it said.
+/// Builds the targets, runs them one after the other, and prints a summary of each. Inputs that fail are kept, and the
+/// command that replays them is printed.
 pub fn run(options: &Options) -> Result<()> {
     let programs = build()?;
     let wanted = |target: &&str| options.targets.is_empty() || options.targets.iter().any(|name| name == *target);
@@ -40,7 +41,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Gives the folder of the programs. Sanitizers and coverage are the nightly's privilege, and cargo-fuzz asks for both.
+/// Builds the targets, and returns the folder of the programs. Requires nightly Rust, for sanitizers and coverage, and
+/// cargo-fuzz.
 fn build() -> Result<PathBuf> {
     let root = repo::target().join("tools");
     let cargo_fuzz = root.join("bin/cargo-fuzz");
@@ -59,8 +61,8 @@ fn target_dir() -> PathBuf {
     repo::root().join("fuzz/target")
 }
 
-/// Runs one target; what it learns is kept under `target`, beside the corpus. The second value is how to replay
-/// what it found.
+/// Runs one target. New inputs are kept under `target`, separately from the corpus. Returns a summary and, if an input
+/// fails, the command that replays it.
 fn fuzz(programs: &Path, target: &str, seconds: u32) -> Result<(String, Option<String>)> {
     let (learnt, artifacts) =
         (repo::target().join("fuzz").join(target), repo::root().join("fuzz/artifacts").join(target));
@@ -81,7 +83,7 @@ fn fuzz(programs: &Path, target: &str, seconds: u32) -> Result<(String, Option<S
     let finding = if output.status.success() {
         None
     } else {
-        // The end says what it is, before the statistics.
+        // The cause is at the end of the log, before the statistics.
         let end: Vec<&str> = log.lines().rev().take(60).collect();
         println!("{}", end.into_iter().rev().collect::<Vec<_>>().join("\n"));
         let file = log.lines().find_map(|line| line.split_once("Test unit written to ").map(|(_, file)| file.trim()));
@@ -90,7 +92,7 @@ fn fuzz(programs: &Path, target: &str, seconds: u32) -> Result<(String, Option<S
     Ok((summary(target, &log, finding.is_some()), finding))
 }
 
-/// Cases, their rate, and the edges of the code that were known from the corpus and at the end.
+/// The number of cases, their rate, and the number of covered edges of the code with the corpus and at the end.
 fn summary(target: &str, log: &str, found: bool) -> String {
     let stat = |name: &str| {
         let line = log.lines().find_map(|line| line.strip_prefix("stat::")?.strip_prefix(name)?.strip_prefix(':'));

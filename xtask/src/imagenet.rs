@@ -1,4 +1,4 @@
-//! `cargo xtask model imagenet`: BVLC's GoogLeNet as a model of the page.
+//! `cargo xtask model imagenet`: makes the page's model from the BVLC GoogLeNet.
 
 use crate::fetch::{Checksum, fetch};
 use crate::{repo, shell};
@@ -11,36 +11,36 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// A file or an address, instead of the public homes: Caffe, ONNX or safetensors
+    /// File or URL in place of the public sources: Caffe, ONNX or safetensors
     #[arg(long, value_name = "PATH|URL")]
     from: Option<String>,
 }
 
-/// A file that is known to be BVLC's GoogLeNet.
-struct Known {
+/// A file that is known to be the BVLC GoogLeNet.
+struct KnownFile {
     checksum: Checksum,
-    /// Where it can be had.
-    homes: &'static [&'static str],
+    /// The addresses from which it can be downloaded.
+    urls: &'static [&'static str],
 }
 
-const KNOWN: [Known; 3] = [
+const KNOWN: [KnownFile; 3] = [
     // bvlc_googlenet.caffemodel
-    Known {
+    KnownFile {
         checksum: Checksum::Sha1("405fc5acd08a3bb12de8ee5e23a96bec22f08204"),
-        homes: &["http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel"],
+        urls: &["http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel"],
     },
     // googlenet-7.onnx of the ONNX model zoo
-    Known {
+    KnownFile {
         checksum: Checksum::Sha256("5725ccfd90845735ce5897faf7843c3f9b13acda3c4f3bff82cb21c9337c9de8"),
-        homes: &[
+        urls: &[
             "https://github.com/onnx/models/raw/main/validated/vision/classification/inception_and_googlenet/googlenet/model/googlenet-7.onnx",
             "https://media.githubusercontent.com/media/onnx/models/main/validated/vision/classification/inception_and_googlenet/googlenet/model/googlenet-7.onnx",
         ],
     },
-    // The same tensors as safetensors, in the reference data of the tests.
-    Known {
+    // The same tensors as safetensors, in the reference data of the tests
+    KnownFile {
         checksum: Checksum::Sha256("e3a518e9838c264d6977c5f5ef9bf66344090c07470af5a8155bfd79aa9c582b"),
-        homes: &[],
+        urls: &[],
     },
 ];
 
@@ -48,37 +48,37 @@ const SOURCE: &str = "BVLC GoogLeNet, trained by Sergio Guadarrama on the ILSVRC
      https://github.com/BVLC/caffe/tree/master/models/bvlc_googlenet";
 const LICENSE: &str = "Released by BVLC for unrestricted use.";
 
-/// The sample photograph that a fresh model is tried on, and what is on it.
+/// The sample photograph with which a new model is tested, and its expected label.
 const SAMPLE: (&str, &str) = ("public/samples/cat.jpg", "Egyptian cat");
 
-/// What the model is called among those that are served.
+/// The model's identifier on the page.
 pub const ID: &str = "imagenet";
 
-/// How long a server may take to answer, for a person who waits and where nobody does.
-const PATIENT: Duration = Duration::from_secs(15);
-const BRIEF: Duration = Duration::from_secs(3);
+/// How long a server may take to answer: if the model was requested, and if it is downloaded in the background.
+const FOREGROUND_TIMEOUT: Duration = Duration::from_secs(15);
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub fn run(options: &Options) -> Result<()> {
     let file = match &options.from {
-        Some(from) => given(from)?,
-        None => download(PATIENT).context(
+        Some(from) => local_or_fetched(from)?,
+        None => download(FOREGROUND_TIMEOUT).context(
             "the ImageNet model cannot be fetched; the bundled model serves, and --from takes a copy of yours",
         )?,
     };
-    make(&file, &place())
+    make(&file, &model_path())
 }
 
-/// Gets the model while the page is served already.
+/// Downloads the model while the page is already served.
 pub fn in_background() -> Result<()> {
     println!("Getting the ImageNet model in the background (--offline leaves it out).");
-    make(&download(BRIEF)?, &place())
+    make(&download(BACKGROUND_TIMEOUT)?, &model_path())
 }
 
-fn place() -> PathBuf {
+fn model_path() -> PathBuf {
     repo::www().join(format!("models/{ID}.safetensors"))
 }
 
-/// Converts a file, tries it on a photograph, and only then puts it in its place.
+/// Converts a file to a model, tests the model on a photograph, and then installs it as `to`.
 pub fn make(file: &Path, to: &Path) -> Result<()> {
     let work = repo::target().join("imagenet");
     fs::create_dir_all(&work)?;
@@ -113,10 +113,10 @@ pub fn make(file: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compares a model made from the reference with what onnxruntime said of the same photographs.
+/// Compares a model made from the reference data with the results of onnxruntime for the same photographs.
 pub fn check(model: &Path, reference: &Path) -> Result<()> {
-    // The reference's pixels were rounded to whole numbers, which moves probabilities by up to 2.4e-3.
-    // With its pixels the answers are within 1e-3: tests/models.rs.
+    // The pixels of the reference were rounded to integers, which changes probabilities by up to 2.4e-3. With the same
+    // pixels, the difference is at most 1e-3: see `tests/models.rs`.
     const TOLERANCE: f64 = 5e-3;
     let folder = reference.join("imagenet");
     let expected = fs::read(folder.join("expected_top5.json")).context("cannot read expected_top5.json")?;
@@ -133,7 +133,7 @@ pub fn check(model: &Path, reference: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a model sees on a picture: the likeliest class and its probability.
+/// The most probable class of a picture, and its probability.
 fn classify(model: &Path, picture: &Path) -> Result<(String, f64)> {
     let mut command = shell::googlenet(&["classify", "--json", "--backend", "cpu", "--top", "1", "--model"]);
     let said = shell::output(command.arg(model).arg(picture)).context("`googlenet classify` failed")?;
@@ -143,28 +143,28 @@ fn classify(model: &Path, picture: &Path) -> Result<(String, f64)> {
     Ok((label, top["probability"].as_f64().context("there is no probability")?))
 }
 
-/// A file or an address that a person named.
-fn given(from: &str) -> Result<PathBuf> {
+/// Returns the path of a local file, or downloads a file from an address.
+fn local_or_fetched(from: &str) -> Result<PathBuf> {
     if !from.contains("://") {
         return Path::new(from).canonicalize().with_context(|| format!("there is no {from}"));
     }
     let name = from.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let to = folder().join(name.unwrap_or("model"));
-    fetch(from, &to, None, PATIENT).with_context(|| format!("cannot fetch {from}"))?;
+    fetch(from, &to, None, FOREGROUND_TIMEOUT).with_context(|| format!("cannot fetch {from}"))?;
     Ok(to)
 }
 
-/// The model from the first of its homes that gives it.
-fn download(patience: Duration) -> Result<PathBuf> {
+/// Downloads the model from the first address that works.
+fn download(timeout: Duration) -> Result<PathBuf> {
     let mut refused = Vec::new();
     for known in &KNOWN {
-        for home in known.homes {
-            let name = home.rsplit('/').next().unwrap_or_default();
+        for url in known.urls {
+            let name = url.rsplit('/').next().unwrap_or_default();
             let to = folder().join(name);
-            match fetch(home, &to, Some(known.checksum), patience) {
+            match fetch(url, &to, Some(known.checksum), timeout) {
                 Ok(()) => return Ok(to),
                 Err(error) => {
-                    let host = home.split('/').nth(2).unwrap_or_default();
+                    let host = url.split('/').nth(2).unwrap_or_default();
                     refused.push(format!("{host}: {error:#}"));
                 }
             }
@@ -186,7 +186,7 @@ fn is_known(file: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// A safetensors file's header, after its length in 8 bytes, is JSON.
+/// Whether a file is in the safetensors format: the length of the header in 8 bytes, followed by the header as JSON.
 fn is_safetensors(file: &Path) -> Result<bool> {
     let unreadable = || format!("cannot read {}", file.display());
     let mut start = Vec::new();

@@ -1,5 +1,5 @@
-//! Short names for what a module imports. wasm-bindgen's end in sixteen hexadecimal digits, which do not compress and
-//! are downloaded twice: with the module and with its script.
+//! Shortens the names of a module's imports. The names that wasm-bindgen generates end in sixteen hexadecimal digits,
+//! which do not compress, and which are downloaded twice: with the module and with its script.
 
 use anyhow::{Context, Result};
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{ImportSection, Module, RawSection};
 use wasmparser::{Parser, Payload};
 
-/// A module and its script, with short names for the functions that the one has of the other.
+/// Shortens the names of the functions that a module imports from its script, in both of them.
 pub fn shorten(module: &[u8], script: &str) -> Result<(Vec<u8>, String)> {
     let mut names = HashMap::new();
     let mut out = Module::new();
@@ -20,9 +20,10 @@ pub fn shorten(module: &[u8], script: &str) -> Result<(Vec<u8>, String)> {
                 let import = import?;
                 let ty = RoundtripReencoder.entity_type(import.ty).context("an import of no known type")?;
                 let next = short(names.len());
-                // What is not a function of wasm-bindgen's has a name that others know.
-                let is_hers = import.name.starts_with("__wb");
-                let name = if is_hers { names.entry(import.name).or_insert(next).as_str() } else { import.name };
+                // Only the names of functions that wasm-bindgen generates may change. Other code may rely on other
+                // names.
+                let is_generated = import.name.starts_with("__wb");
+                let name = if is_generated { names.entry(import.name).or_insert(next).as_str() } else { import.name };
                 shorter.import(import.module, name, ty);
             }
             out.section(&shorter);
@@ -37,7 +38,7 @@ fn bytes(module: &[u8], range: Range<u64>) -> &[u8] {
     &module[range.start as usize..range.end as usize]
 }
 
-/// The script with these properties' names: each of them begins a line of the object that the module imports.
+/// Renames properties in the script. Each of them begins a line of the object that the module imports.
 fn renamed(script: &str, names: &HashMap<&str, String>) -> String {
     let line = |line: &str| {
         let property = line.trim_start().split_once(": ");
@@ -49,7 +50,7 @@ fn renamed(script: &str, names: &HashMap<&str, String>) -> String {
     script.lines().map(line).collect()
 }
 
-/// `a` to `z`, `ba`, `bb` and so on.
+/// Returns `a` to `z`, `ba`, `bb` and so on.
 fn short(mut n: usize) -> String {
     let mut letters = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! Work that runs side by side, with a line of progress: what is being done, and for how long. What the programs print
-//! is kept, and shown only where one fails.
+//! Runs jobs in parallel, with a line of progress that shows what each job is doing and for how long. The output of
+//! programs is captured, and shown only if they fail.
 
 use anyhow::{Context, Result, anyhow, bail};
 use std::cell::RefCell;
@@ -10,19 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a line of progress is printed: on a terminal one line is rewritten, elsewhere each is a line of its own.
+/// The time between two lines of progress. A terminal shows one line, which is rewritten; other outputs get separate
+/// lines.
 const ON_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(15);
 
-/// Work of one name.
+/// The work of a job.
 type Work<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
 
-/// Several pieces of work, each on a thread of its own.
+/// Several jobs, each of which runs on a thread of its own.
 #[derive(Default)]
 pub struct Jobs<'a>(Vec<(&'static str, Work<'a>)>);
 
 thread_local! {
-    /// What this thread's job is doing, to be shown.
+    /// What the job of this thread is doing, for the line of progress.
     static DOING: RefCell<Option<Arc<Mutex<String>>>> = const { RefCell::new(None) };
 }
 
@@ -31,10 +32,10 @@ impl<'a> Jobs<'a> {
         self.0.push((name, Box::new(work)));
     }
 
-    /// Runs all of them side by side; fails, once all have ended, with the first error in their order.
+    /// Runs all jobs in parallel. After all have ended, fails with the error of the first job in the list that failed.
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
-        let (tell, told) = channel();
+        let (tell, ended_jobs) = channel();
         let mut open: Vec<(&str, Arc<Mutex<String>>)> = Vec::new();
         thread::scope(|scope| {
             let mut results = Vec::new();
@@ -45,12 +46,12 @@ impl<'a> Jobs<'a> {
                 results.push(scope.spawn(move || {
                     DOING.with(|cell| cell.replace(Some(doing)));
                     let result = work();
-                    // Nobody listens any more only where the listener has failed, which is told anyway.
+                    // Sending fails only if the receiver has panicked, which is reported anyway.
                     let _ = tell.send((at, result.is_ok()));
                     result.with_context(|| format!("{name} failed"))
                 }));
             }
-            watch(&told, &open, start);
+            watch(&ended_jobs, &open, start);
             let results: Vec<Result<()>> =
                 results.into_iter().map(|job| job.join().unwrap_or_else(|_| Err(anyhow!("a job panicked")))).collect();
             results.into_iter().collect()
@@ -58,7 +59,7 @@ impl<'a> Jobs<'a> {
     }
 }
 
-/// Does work whose programs print nothing; what one printed is in the error where it fails.
+/// Does work without showing the output of programs. If a program fails, the error contains its output.
 pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
     let before = DOING.with(|cell| cell.replace(Some(Arc::default())));
     let result = work();
@@ -66,8 +67,8 @@ pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Prints what goes on until all jobs have ended.
-fn watch(told: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mutex<String>>)], start: Instant) {
+/// Prints progress until all jobs have ended.
+fn watch(ended_jobs: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mutex<String>>)], start: Instant) {
     let mut running: Vec<usize> = (0..jobs.len()).collect();
     let terminal = std::io::stderr().is_terminal();
     let seconds = || start.elapsed().as_secs();
@@ -76,7 +77,7 @@ fn watch(told: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mut
         false => eprintln!("{line}"),
     };
     while !running.is_empty() {
-        match told.recv_timeout(if terminal { ON_TERMINAL } else { ELSEWHERE }) {
+        match ended_jobs.recv_timeout(if terminal { ON_TERMINAL } else { ELSEWHERE }) {
             Ok((at, ok)) => {
                 running.retain(|&other| other != at);
                 say(format!("[{:>4} s] {}: {}", seconds(), jobs[at].0, if ok { "done" } else { "failed" }));
@@ -91,7 +92,7 @@ fn watch(told: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mut
                 };
                 let line = format!("[{:>4} s] {}", seconds(), running.iter().map(doing).collect::<Vec<_>>().join("; "));
                 if terminal {
-                    // The width of the narrowest usual terminal, so that the line can be rewritten.
+                    // The width of the narrowest common terminal, so that the line can be rewritten.
                     eprint!("\r\x1b[2K{}", line.chars().take(79).collect::<String>());
                     let _ = std::io::stderr().flush();
                 } else {
@@ -103,11 +104,11 @@ fn watch(told: &std::sync::mpsc::Receiver<(usize, bool)>, jobs: &[(&str, Arc<Mut
     }
 }
 
-/// What a job does with other programs.
+/// The functions with which a job reports progress and runs programs.
 pub struct Job;
 
 impl Job {
-    /// Says what the job of this thread is doing.
+    /// Sets what the job of this thread is doing.
     pub fn say(what: String) {
         DOING.with(|cell| {
             if let Some(doing) = &*cell.borrow() {
@@ -116,7 +117,8 @@ impl Job {
         });
     }
 
-    /// Runs a program; the last line that it prints is what the job is doing. The error holds all that it printed.
+    /// Runs a program. The last line that it prints is shown as what the job is doing. If the program fails, the error
+    /// contains all of its output.
     pub fn run(command: &mut Command) -> Result<()> {
         if DOING.with(|cell| cell.borrow().is_none()) {
             return crate::shell::run(command);
@@ -129,7 +131,7 @@ impl Job {
             .spawn()
             .with_context(|| format!("cannot start `{line}`"))?;
         let mut output = child.stdout.take().context("its output is not piped")?;
-        // Read on another thread, so that neither pipe can fill up.
+        // Another thread reads the standard output, so that neither pipe can fill up.
         let other = thread::spawn(move || {
             let mut text = String::new();
             let _ = output.read_to_string(&mut text);
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_is_told_once_all_have_ended() {
+    fn the_first_error_is_returned_after_all_have_ended() {
         let ended = Mutex::new(0);
         let mut jobs = Jobs::default();
         jobs.add("one", || bail!("of the first"));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_printed_is_told_where_it_fails() {
+    fn the_error_has_the_output_of_the_failed_program() {
         let mut jobs = Jobs::default();
         jobs.add("cargo", || Job::run(Command::new("cargo").arg("--no-such-option")));
         let error = format!("{:#}", jobs.run().unwrap_err());

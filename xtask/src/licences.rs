@@ -1,4 +1,4 @@
-//! `cargo xtask licences`: what everything that is built from, or shipped, may be under.
+//! `cargo xtask licences`: checks the licences of everything that is built from or shipped.
 
 use crate::{repo, shell};
 use anyhow::{Context, Result, bail};
@@ -7,7 +7,7 @@ use spdx::{Expression, ParseMode};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// What asks for a notice at most. Read for what is built here and for what only tests and builds use.
+/// Licences that require at most a notice. They are allowed for all packages.
 const ALLOWED: [&str; 13] = [
     "0BSD",
     "Apache-2.0",
@@ -24,12 +24,12 @@ const ALLOWED: [&str; 13] = [
     "Zlib",
 ];
 
-/// Node programs that build and check the page and are no part of it: a licence that binds who changes their files
-/// (lightningcss and axe-core), a table of browsers' versions that asks for a credit (caniuse-lite), Python's own
-/// (argparse).
+/// Licences that are allowed for Node programs that only build and check the page: MPL-2.0, which applies to changed
+/// files (lightningcss and axe-core), CC-BY-4.0, which requires a credit for a table of browser versions
+/// (caniuse-lite), and Python's licence (argparse).
 const TOOLS: [&str; 3] = ["MPL-2.0", "CC-BY-4.0", "Python-2.0"];
 
-/// Checks every crate of `Cargo.lock`, for every platform, and every package of the page's lock files.
+/// Checks all crates in `Cargo.lock`, for all platforms, and all packages in the page's lock files.
 pub fn run() -> Result<()> {
     let mut counts = BTreeMap::new();
     let mut refused = Vec::new();
@@ -50,7 +50,7 @@ pub fn run() -> Result<()> {
     for name in ["package-lock.json", "docs/package-lock.json"] {
         let lock: Value = serde_json::from_slice(&fs::read(repo::www().join(name)).with_context(|| name.to_owned())?)?;
         for (path, package) in lock["packages"].as_object().context("the lock file lists no packages")? {
-            // The first is the page itself.
+            // The first entry is the page itself.
             let Some((_, package_name)) = path.rsplit_once("node_modules/") else { continue };
             check(package_name, package["license"].as_str(), package["dev"] == true || name.starts_with("docs/"));
         }
@@ -65,7 +65,8 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Whether a licence expression, SPDX's or with the slash of before it, can be met with licences that are allowed.
+/// Whether the allowed licences satisfy a licence expression, which is in SPDX syntax or in the older syntax with a
+/// slash.
 fn allows(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
     let met = |expression: Expression| expression.evaluate(|licence| allowed(&licence.to_string()));
     Expression::parse_mode(expression, ParseMode::LAX).is_ok_and(met)

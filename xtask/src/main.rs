@@ -1,5 +1,5 @@
-//! The only entry points: `cargo xtask start`, `test`, `pack`, `model`, `accuracy`, `screenshots`, `soak`, `bench`, `fuzz`
-//! and `licences`. Nothing else has to be typed on a machine that has rustup and Node.
+//! The commands of the repository: `cargo xtask start`, `test`, `pack`, `model`, `accuracy`, `screenshots`, `soak`,
+//! `bench`, `fuzz` and `licences`. They need only rustup and Node, and install everything else.
 
 #![forbid(unsafe_code)]
 
@@ -42,41 +42,41 @@ struct Cli {
 enum Command {
     /// Install what is missing, build, and serve the page
     Start(start::Options),
-    /// Install what is missing and run every test there is
+    /// Install what is missing, and run the tests
     Test(test::Options),
-    /// Build the npm package, pack and check it
+    /// Build, pack and check the npm package
     Pack,
-    /// Get another model for the page
+    /// Make another model for the page
     #[command(subcommand)]
     Model(Model),
-    /// Measure the bundled model on CIFAR-10's 10,000 test pictures
+    /// Measure the bundled model on the 10,000 test pictures of CIFAR-10
     Accuracy(accuracy::Options),
-    /// Take a picture of every view of the page
+    /// Take a screenshot of every view of the page
     Screenshots,
-    /// Use the page at random, and watch that it keeps working
+    /// Use the page at random for a while, and check that it keeps working
     Soak(soak::Options),
-    /// Measure the engine against others
+    /// Compare the engine's speed with other runtimes
     #[command(subcommand)]
     Bench(Bench),
-    /// Run every parser, the picture path and the plan builder against made-up input
+    /// Run every parser, the picture decoder and the plan builder on random input
     Fuzz(fuzz::Options),
-    /// Check the licences of everything that is depended on
+    /// Check the licences of all dependencies
     Licences,
 }
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The CPU path in Chromium, against every WebAssembly peer and the machine's own limit
+    /// The CPU engine in Chromium, compared with all WebAssembly runtimes and the limits of the machine
     Cpu(bench::Options),
-    /// The GPU path in Firefox and in Chromium, against every WebGPU peer
+    /// The GPU engine in Firefox and Chromium, compared with all WebGPU runtimes
     Gpu(bench::GpuOptions),
 }
 
 #[derive(Subcommand)]
 enum Model {
-    /// The bundled model, from a training's result
+    /// Make the bundled model from the result of a training
     Cifar10(bundled::Options),
-    /// BVLC's GoogLeNet: a thousand classes
+    /// Make a model of the BVLC GoogLeNet with 1000 classes
     Imagenet(imagenet::Options),
 }
 

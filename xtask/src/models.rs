@@ -1,4 +1,4 @@
-//! The models that are served beside the page.
+//! The models that are served together with the page.
 
 use crate::fetch::sha256;
 use crate::repo;
@@ -8,14 +8,14 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What to say where there is none.
+/// The message if there is no model.
 pub const HOW_TO_GET_ONE: &str = "There is no model to serve. `cargo xtask model imagenet` gets one; or put a GoogLeNet as \
      .safetensors into www/models/, or drop such a file on the page.";
 
-/// What the name of a copy without auxiliary heads ends in: `cifar10-noheads.safetensors`.
+/// The end of the name of a copy without auxiliary heads, as in `cifar10-noheads.safetensors`.
 const NO_HEADS: &str = "-noheads";
 
-/// A model file and how the page calls it.
+/// A model file, with its identifier and name on the page.
 pub struct Model {
     pub id: String,
     pub name: String,
@@ -32,14 +32,15 @@ impl Model {
         Some(Model { id: id.to_owned(), name, path, bytes, sha256 })
     }
 
-    /// What a person reads of it.
+    /// A description of the model in one line.
     pub fn line(&self) -> String {
         let megabytes = self.bytes as f64 / 1e6;
         format!("Model {}: {} ({megabytes:.1} MB, {})", self.id, self.name, self.path.display())
     }
 }
 
-/// The models bundled with the page, CIFAR-10's first, then the reference's where ImageNet is missing.
+/// The models bundled with the page, with CIFAR-10 first. If the ImageNet model is missing, that of the reference data
+/// follows.
 pub fn find() -> Vec<Model> {
     let entries = fs::read_dir(repo::www().join("models")).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -59,8 +60,8 @@ pub fn find() -> Vec<Model> {
     models
 }
 
-/// The list that the page reads, addresses relative to it. A copy without heads is no entry of its
-/// own: it stands with the model it is of. `expected` says that another model may follow.
+/// The list of models for the page, with relative addresses. A copy without heads has no entry of its own, but belongs
+/// to the entry of its model. `expected` announces that another model may follow.
 pub fn index(models: &[Model], expected: bool) -> Value {
     let url = |m: &Model| format!("models/{}.safetensors", m.id);
     let entry = |m: &Model| {
@@ -78,13 +79,13 @@ pub fn index(models: &[Model], expected: bool) -> Value {
     index
 }
 
-/// The name in a safetensors file's metadata.
+/// The name in the metadata of a safetensors file.
 fn metadata_name(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let mut length = [0; 8];
     file.read_exact(&mut length).ok()?;
     let mut header = Vec::new();
-    // The format's own limit for a header is 100 MB.
+    // The format limits the header to 100 MB.
     file.take(u64::from_le_bytes(length).min(100_000_000)).read_to_end(&mut header).ok()?;
     let header: Value = serde_json::from_slice(&header).ok()?;
     header["__metadata__"]["name"].as_str().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Python and the frameworks whose files are imported, under `target/python`.
+//! Python, and the frameworks whose files the importers read, installed under `target/python`.
 
 use crate::jobs::Job;
 use crate::{repo, shell};
@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// Installs what `tests/requirements.txt` names, once; gives the interpreter. Concurrent callers wait for the first one.
+/// Installs the packages of `tests/requirements.txt` once, and returns the path of the interpreter. Concurrent callers
+/// wait for the first one.
 pub fn ensure() -> Result<PathBuf> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = repo::target().join("python");
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let requirements = repo::root().join("tests/requirements.txt");
-    // A copy of the list is written when all of it is there.
+    // A copy of the list is written after all packages are installed.
     let (wanted, done) = (fs::read_to_string(&requirements)?, folder.join("installed.txt"));
     if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
@@ -23,7 +24,7 @@ pub fn ensure() -> Result<PathBuf> {
     let system = ["python3", "python"].into_iter().find_map(shell::find);
     let system = system.context("the importers' tests and the benchmark need Python 3.10 to 3.13 on PATH")?;
     Job::run(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
-    // uv unpacks gigabytes in a third of pip's time, and shares them with the environments of other folders.
+    // uv installs several gigabytes in a third of the time of pip, and shares them with environments in other folders.
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"];
     Job::run(Command::new(&python).args(pip))?;
     let uv = ["-m", "uv", "pip", "install", "--quiet", "--python"];
@@ -32,7 +33,7 @@ pub fn ensure() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Has the frameworks write their models, unless they have; gives the folder.
+/// Runs the frameworks to write their model files, unless they are up to date. Returns the folder.
 pub fn models() -> Result<PathBuf> {
     let python = ensure()?;
     let (script, folder) = (repo::root().join("tests/make_models.py"), repo::target().join("models"));
@@ -42,7 +43,7 @@ pub fn models() -> Result<PathBuf> {
             Command::new(python)
                 .arg(&script)
                 .arg(&folder)
-                // TensorFlow's own log, down to its errors.
+                // TensorFlow logs only errors.
                 .env("TF_CPP_MIN_LOG_LEVEL", "2")
                 .env("PYTHONWARNINGS", "ignore"),
         )?;

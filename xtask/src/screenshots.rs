@@ -1,11 +1,11 @@
-//! Pictures of every view of the page, to look at what was built.
+//! `cargo xtask screenshots`: takes screenshots of every view of the page.
 
 use crate::{browsers, page, repo, shell};
 use anyhow::Result;
 use std::env;
 use std::process::Command;
 
-/// Builds the page, and takes its pictures into `target/screenshots`.
+/// Builds the page, and writes the screenshots to `target/screenshots`.
 pub fn run() -> Result<()> {
     page::build()?;
     let browsers = browsers::ensure()?;

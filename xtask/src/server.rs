@@ -1,6 +1,7 @@
-//! A static file server with the headers that let a page use threads and precise clocks.
+//! A static file server with the headers that allow a page to use threads and precise clocks.
 //!
-//! HTTP/1.1 over the standard library: only GET and HEAD of files, a thread a connection.
+//! It supports HTTP/1.1 with the methods GET and HEAD, with one thread for each connection, and uses only the standard
+//! library.
 
 use crate::models::{self, Model};
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Cross-origin isolation: without it there is no SharedArrayBuffer, and clocks are coarse.
+/// Headers for cross-origin isolation, without which there is no SharedArrayBuffer and clocks are coarse.
 const HEADERS: [(&str, &str); 5] = [
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Embedder-Policy", "require-corp"),
@@ -22,25 +23,25 @@ const HEADERS: [(&str, &str); 5] = [
     ("Referrer-Policy", "no-referrer"),
 ];
 
-/// A request's line and headers may be this long.
-const LONGEST_REQUEST: u64 = 16 << 10;
+/// The largest number of bytes of a request's first line and headers.
+const MAX_REQUEST_BYTES: u64 = 16 << 10;
 
-/// A connection on which nothing is asked is closed after this.
+/// The time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What is served.
+/// The files that are served.
 pub struct Site {
     /// The folder of the built page.
     pub root: PathBuf,
-    /// Further folders, each under a path.
+    /// Further folders, each with the path under which it is served.
     pub mounts: Vec<(String, PathBuf)>,
-    /// Under `/models/`, with their list in `/models/index.json`.
+    /// The models, which are served under `/models/`, with a list in `/models/index.json`.
     pub models: Mutex<Vec<Model>>,
     /// Whether another model may follow.
     pub expected: AtomicBool,
 }
 
-/// What a request's path stands for.
+/// The result of looking up a request's path.
 #[derive(Debug, PartialEq)]
 enum Found {
     Text(String),
@@ -52,12 +53,12 @@ impl Site {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves these models from now on.
+    /// Replaces the models that are served.
     pub fn offer(&self, models: Vec<Model>) {
         *self.models() = models;
     }
 
-    /// No other model will follow.
+    /// Announces that no other model will follow.
     pub fn expect_no_more(&self) {
         self.expected.store(false, Ordering::Relaxed);
     }
@@ -82,7 +83,8 @@ impl Site {
     }
 }
 
-/// A file inside a folder, and nothing else: no way up, no hidden file, no link that leads out.
+/// The path of a file inside a folder. Rejects paths that lead out of the folder, hidden files, and links to other
+/// places.
 fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     let path = if path.is_empty() || path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
     if path.split('/').any(|part| part.is_empty() || part.starts_with('.') || part.contains(['\\', ':', '\0'])) {
@@ -93,7 +95,7 @@ fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     (file.starts_with(folder) && file.is_file()).then_some(file)
 }
 
-/// Undoes percent-encoding; `None` where the path is not UTF-8 or an escape is broken.
+/// Decodes percent-encoding. Returns `None` if an escape is malformed or the path is not UTF-8.
 fn decode(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
@@ -126,7 +128,7 @@ fn mime(path: &Path) -> &'static str {
     }
 }
 
-/// A site on a port of this machine.
+/// A server on a local port.
 pub struct Server {
     listener: TcpListener,
     site: Arc<Site>,
@@ -147,17 +149,17 @@ impl Server {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Answers requests until the process ends.
+    /// Serves requests until the process ends.
     pub fn serve(&self) {
         for stream in self.listener.incoming().flatten() {
             let site = Arc::clone(&self.site);
-            // A browser that goes away is no fault of the server's.
-            thread::spawn(move || site.converse(&stream));
+            // Errors are ignored, because browsers may close connections at any time.
+            thread::spawn(move || site.serve_connection(&stream));
         }
     }
 }
 
-/// What goes back for one request.
+/// The response to a request.
 struct Answer {
     status: &'static str,
     mime: &'static str,
@@ -178,8 +180,8 @@ impl Answer {
 }
 
 impl Site {
-    /// Answers one request after another on a connection, until it ends or stays idle.
-    fn converse(&self, stream: &TcpStream) -> io::Result<()> {
+    /// Serves the requests of a connection, until it is closed or idle for too long.
+    fn serve_connection(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(IDLE))?;
         let mut reader = BufReader::new(stream);
         let mut writer = BufWriter::new(stream);
@@ -200,7 +202,7 @@ impl Site {
             }
             writer.flush()?;
             if !matches!(&*method, "GET" | "HEAD") {
-                // Its body, which nobody reads, would be taken for the next request.
+                // The body of the request is not read, so it would be taken for the next request.
                 break;
             }
         }
@@ -211,7 +213,7 @@ impl Site {
         match self.find(url) {
             Some(Found::Text(json)) => Answer::text("200 OK", "application/json", json),
             Some(Found::File(path)) => {
-                // Vite names these by their content.
+                // Vite names these files by their content, so they never change.
                 let hashed = url.starts_with("/assets/");
                 let cache = if hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
                 match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
@@ -226,14 +228,14 @@ impl Site {
     }
 }
 
-/// Method and address of the next request; `None` at the end of the connection.
+/// The method and the path of the next request; `None` at the end of the connection.
 fn request(reader: &mut impl BufRead) -> io::Result<Option<[String; 2]>> {
-    let mut reader = reader.take(LONGEST_REQUEST);
+    let mut reader = reader.take(MAX_REQUEST_BYTES);
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let mut words = first.split_ascii_whitespace().map(str::to_owned);
     let (Some(method), Some(url)) = (words.next(), words.next()) else { return Ok(None) };
-    // Nothing in the headers changes what is answered.
+    // The headers do not affect the response, so they are skipped.
     let mut line = String::new();
     while !line.trim_end().is_empty() || line.is_empty() {
         line.clear();
@@ -249,7 +251,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A site in a folder of the test's own.
+    /// A site in a folder of its own for each test.
     fn site(test: &str) -> Site {
         let root = std::env::temp_dir().join(format!("googlenet-{test}-{}", std::process::id()));
         fs::create_dir_all(root.join("dist/assets")).unwrap();
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_inside_is_found() {
+    fn only_files_inside_the_folders_are_found() {
         let site = site("inside");
         let found = |url: &str| matches!(site.find(url), Some(Found::File(_)));
         for url in ["/", "/index.html", "/?q=1", "/assets/a%20b.js", "/more/secret", "/models/m.safetensors"] {

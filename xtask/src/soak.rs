@@ -1,4 +1,4 @@
-//! Hours of use, at random and in minutes.
+//! `cargo xtask soak`: uses the page at random for a long time.
 
 use crate::{browsers, page, repo, shell};
 use anyhow::Result;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 #[derive(Args)]
 pub struct Options {
-    /// How long
+    /// Number of minutes
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Which random walk
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u32,
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`
+//! `cargo xtask test`: runs the tests in steps.
 
 use crate::ahead::{self, Ahead};
 use crate::browsers::{self, Browsers};
@@ -16,10 +16,10 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Run every test there is, with the modules as they are shipped: what CI runs
+    /// Run all tests, with the modules as they are shipped, like CI
     #[arg(long)]
     full: bool,
-    /// Compile what the steps need, and run none (the tests use it)
+    /// Compile what the steps need without running them (for internal use)
     #[arg(long, hide = true)]
     prepare: bool,
     /// Run only these steps, in the usual order
@@ -30,18 +30,18 @@ pub struct Options {
 /// How much is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tier {
-    /// What a person runs: every area, with a real browser on both engines, in minutes.
+    /// Every area, with both engines in a real browser, within minutes.
     Default,
-    /// All there is.
+    /// All tests.
     Full,
 }
 
 struct Step {
     name: &'static str,
     what: &'static str,
-    /// Whether it runs only with `--full`, or where it is asked for by name.
+    /// Whether the step runs only with `--full` or if it is named.
     full: bool,
-    /// What can be done of it ahead, while browsers are tested: a compiler's work.
+    /// Compiles what the step needs. It may run while earlier steps test in browsers.
     prepare: Option<fn() -> Result<()>>,
     run: fn(&Machine) -> Result<()>,
 }
@@ -64,7 +64,8 @@ const STEPS: [Step; 13] = [
         .in_full(),
 ];
 
-/// The step with which work ahead begins: the first that tests in browsers. The steps before it keep every core busy.
+/// The first step that tests in browsers. Later steps are prepared from here on, because the steps before it keep all
+/// cores busy.
 const PACKAGE_STEP: &str = "package";
 
 impl Step {
@@ -81,35 +82,36 @@ impl Step {
     }
 }
 
-/// The page's tests of the default tier, by file: both engines in Chromium, the GPU in Firefox, one module and the other,
-/// views and pictures.
+/// The page's tests of the default tier, by file: both engines in Chromium, the GPU in Firefox, each of the two
+/// modules, views and pictures.
 const PAGE: [&str; 4] = ["modules", "page", "threads", "tiles"];
 
 /// The package's tests of the default tier.
 const PACKAGE: [&str; 3] = ["api", "node", "types"];
 
-/// The steps that need the browsers, or the software Vulkan driver that comes with them.
-const BROWSED: [&str; 4] = [PACKAGE_STEP, "page", "native", "ops"];
+/// The steps that need the browsers, or the software Vulkan driver that is installed with them.
+const NEED_BROWSERS: [&str; 4] = [PACKAGE_STEP, "page", "native", "ops"];
 
-/// What steps share: looked for once, and only by the steps that need it.
+/// State that the steps share. Browsers are looked for once, and only if a step needs them.
 struct Machine {
     tier: Tier,
     browsers: OnceCell<Browsers>,
-    /// Whether all that can be done ahead of the present step is done.
+    /// Whether the preparation of the current step has succeeded.
     prepared: Cell<bool>,
 }
 
 impl Machine {
     fn browsers(&self) -> Result<&Browsers> {
         if self.browsers.get().is_none() {
-            // Another thread cannot have come first: there is none.
+            // This cannot fail, because no other thread sets the value.
             let _ = self.browsers.set(browsers::ensure()?);
         }
         self.browsers.get().context("the browsers were just found")
     }
 }
 
-/// Runs the steps; all of them, even after one has failed. Fails, too, where they take longer than is budgeted.
+/// Runs the steps, and continues after a step has failed. Fails if a step has failed, or if the tests took longer than
+/// their budget.
 pub fn run(options: &Options) -> Result<()> {
     if options.prepare {
         prepare(options);
@@ -129,8 +131,9 @@ pub fn run(options: &Options) -> Result<()> {
         true => tier == Tier::Full || !step.full,
         false => options.steps.iter().any(|name| name == step.name),
     };
-    if STEPS.iter().filter(wanted).any(|step| BROWSED.contains(&step.name)) {
-        // Downloaded and unpacked while others compute. The first step that needs them waits, and tells what went wrong.
+    if STEPS.iter().filter(wanted).any(|step| NEED_BROWSERS.contains(&step.name)) {
+        // The browsers are downloaded while other steps compile. The first step that needs them waits, and reports
+        // errors.
         thread::spawn(|| jobs::quietly(|| drop(browsers::ensure())));
     }
     let mut ahead: Option<Ahead> = None;
@@ -156,7 +159,7 @@ pub fn run(options: &Options) -> Result<()> {
             failures.push(format!("{}: {error:#}", step.name));
         }
     }
-    // Once more, as the end of a long log is where one looks.
+    // Failures are repeated at the end of the log, where people look first.
     for failure in &failures {
         println!("\n{failure}");
     }
@@ -174,17 +177,17 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What the process that [`Ahead`] starts does.
+/// Prepares the steps, in the process that [`Ahead`] starts.
 fn prepare(options: &Options) {
     for step in STEPS.iter().filter(|step| options.steps.iter().any(|name| name == step.name)) {
         if let Some(prepare) = step.prepare {
-            // Where it fails, the step does it again, and tells what went wrong.
-            ahead::tell(step.name, jobs::quietly(prepare).is_ok());
+            // A step that could not be prepared prepares itself later, and then reports the error.
+            ahead::report(step.name, jobs::quietly(prepare).is_ok());
         }
     }
 }
 
-/// cargo with the reference data made known to the tests.
+/// cargo, with the environment variable for the reference data.
 fn cargo(args: &[&str]) -> Command {
     let mut command = shell::cargo(args);
     if let Some(path) = repo::reference() {
@@ -205,7 +208,7 @@ fn lint() -> Result<()> {
     Job::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// The browser's tests and no others: the rest are native programs.
+/// On this target, only the browser tests are built; all others are native programs.
 const WASM: &str = "--target=wasm32-unknown-unknown";
 
 fn clippy_wasm(_: &Machine) -> Result<()> {
@@ -217,7 +220,7 @@ fn lint_wasm() -> Result<()> {
     let packages = ["--package=googlenet-web", "--package=googlenet-importers"];
     Job::run(cargo(&["clippy", WASM]).args(packages).args(["--lib", "--test=browser", "--", "-D", "warnings"]))?;
     for engine in ["cpu", "gpu"] {
-        // As its module has it, without the other.
+        // Each module has only one of the engines.
         let only = ["--package=googlenet-web", "--lib", "--no-default-features", "--features", engine];
         Job::run(cargo(&["clippy", WASM]).args(only).args(["--", "-D", "warnings"]))?;
     }
@@ -226,10 +229,10 @@ fn lint_wasm() -> Result<()> {
 }
 
 fn native(machine: &Machine) -> Result<()> {
-    // The software Vulkan driver comes with them.
+    // The software Vulkan driver is installed with the browsers.
     machine.browsers()?;
     shell::run(&mut cargo(&NATIVE))?;
-    // In the profile that its dependencies were compiled in for `cargo xtask`.
+    // In the profile with which `cargo xtask` has compiled the dependencies.
     shell::run(&mut cargo(&["test", "--package=xtask", "--profile=xtask"]))
 }
 
@@ -249,7 +252,7 @@ fn ops(machine: &Machine) -> Result<()> {
     let browsers = machine.browsers()?;
     let mut command = cargo(&OPS);
     command.env("CHROMEDRIVER", &browsers.chromedriver);
-    // Seconds; software adapters are slow.
+    // In seconds. Software adapters are slow.
     command.env("WASM_BINDGEN_TEST_TIMEOUT", "600");
     shell::with_path(&mut command, &wasm::test_runner()?)?;
     shell::run(&mut command)
@@ -284,7 +287,7 @@ fn pages(machine: &Machine) -> Result<()> {
     let command = &mut tests.command;
     command.env("XTASK", env::current_exe()?).env("PAGE_TESTS", repo::target().join("page-tests"));
     if repo::reference().is_some() {
-        // Asked of the step's preparation and not of cargo, which would wait for what is compiled ahead after it.
+        // If cargo was called here, it would wait for everything that is being compiled for later steps.
         if !machine.prepared.get() {
             page_references()?;
         }
@@ -293,12 +296,13 @@ fn pages(machine: &Machine) -> Result<()> {
     tests.run()
 }
 
-/// The Keras weights as a model file.
+/// The path of the Keras weights as a model file.
 fn keras_model() -> PathBuf {
     repo::target().join("keras.safetensors")
 }
 
-/// Makes what the page is compared with: the Keras weights as a model file, and beside it BVLC's layers in f64.
+/// Makes the references of the page's tests: the Keras weights as a model file, and the layers of the BVLC network in
+/// f64.
 fn page_references() -> Result<()> {
     let Some(reference) = repo::reference() else { return Ok(()) };
     compile_native()?;
@@ -320,19 +324,19 @@ fn packed(machine: &Machine) -> Result<()> {
     tests.run()
 }
 
-/// The tests of a folder in `www`, for Node to run.
+/// The tests in a folder of `www`, which Node runs.
 struct NodeTests {
     command: Command,
     report: PathBuf,
 }
 
 impl NodeTests {
-    /// Those of the default tier, or all.
+    /// The tests of the default tier, or all tests.
     fn new(machine: &Machine, folder: &str, default: &[&str]) -> Result<Self> {
         let browsers = machine.browsers()?;
         let report = repo::target().join("failed-tests.txt");
         let mut command = Command::new("node");
-        // One file after the other: software adapters take every core there is.
+        // One file at a time, because software adapters use all cores.
         command.args(["--test", "--test-concurrency=1"]);
         command.args(["--test-reporter=spec", "--test-reporter-destination=stdout"]);
         command.args(["--test-reporter=spec", "--test-reporter-destination"]).arg(&report);
@@ -351,7 +355,7 @@ impl NodeTests {
         Ok(Self { command, report })
     }
 
-    /// Runs them; the error holds what failed.
+    /// Runs the tests. The error contains the failed tests.
     fn run(mut self) -> Result<()> {
         shell::run(&mut self.command).map_err(|error| {
             let report = fs::read_to_string(&self.report).unwrap_or_default();

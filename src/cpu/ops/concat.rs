@@ -1,4 +1,4 @@
-//! Joins branches along channels, each with its gain. The work is divided by pixels.
+//! Concatenation of branches along channels, each multiplied by its gain. The work is divided by pixels.
 
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -6,13 +6,13 @@
 use crate::cpu::view::{Out, View};
 use std::ops::Range;
 
-/// Writes a branch beside the others, from channel `first` on. A gain of 1 copies, so that the values stay bit for bit.
+/// Writes a branch to the channels of `out` from `first` on. A gain of 1 copies the values bit by bit.
 ///
 /// # Safety
-/// Nothing else uses these pixels and channels of `out`.
+/// No other thread may access these pixels and channels of `out`.
 pub unsafe fn run(branch: View<'_>, gain: f32, out: Out<'_>, first: usize, pixels: Range<usize>) {
     for p in pixels {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let to = unsafe { &mut out.pixel(p)[first..first + branch.shape.c] };
         if gain == 1.0 {
             to.copy_from_slice(branch.pixel(p));

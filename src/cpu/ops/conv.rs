@@ -1,4 +1,4 @@
-//! Convolution: which algorithm a layer takes, and how its work is divided.
+//! Convolution: the choice of the algorithm for each layer, and the division of its work.
 
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 
@@ -12,23 +12,24 @@ use crate::plan::winograd::{PHASES, Tiling, phases};
 use std::fmt;
 use std::ops::Range;
 
-/// A convolution with its weights packed.
+/// A convolution with packed weights.
 pub struct Conv {
     pub window: Window,
     relu: bool,
     weights: Weights,
 }
 
-/// The ways to compute a convolution.
+/// The algorithms for convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// A 1x1 kernel that visits every pixel: the input is the matrix as it lies.
+    /// GEMM for a 1x1 kernel with stride 1 and without padding: the input is the matrix.
     Pointwise,
-    /// A matrix product over neighbourhoods that are read where they lie, beside a padded copy of a few lines.
+    /// GEMM over windows that are read in place (virtual im2col), from a padded copy of a few lines.
     Direct,
     Winograd(Tiling),
-    /// A kernel of stride 2 as one of half its size on four times the channels, one a phase of the stride, and
-    /// that by Winograd. It is how the first layer, whose three channels fill no vector, becomes a third.
+    /// The Winograd algorithm for kernels with stride 2: as a convolution with a kernel of half the size on four times
+    /// the channels, one for each phase of the stride. It makes the first layer three times as fast, whose three input
+    /// channels do not fill a vector.
     Phases(Tiling),
 }
 
@@ -39,12 +40,12 @@ enum Weights {
     Phases(Winograd),
 }
 
-/// Products summed in one chain where neighbourhoods are long: BVLC's first layer adds up 147 products of up to 10^3,
-/// and misses 1e-4 in one chain.
+/// The number of products in one chain for long windows. The first layer of the BVLC network adds 147 products of up to
+/// 10^3, and would miss a tolerance of 1e-4 in one chain.
 const SHORT_CHAIN: usize = 64;
 
 impl Algorithm {
-    /// What a layer takes: see docs/tried.md for what else was tried.
+    /// The algorithm for a layer. `docs/tried.md` describes the alternatives that were tried.
     pub fn choose(window: Window, input: Shape, output: Shape) -> Self {
         let Window { kernel, stride, .. } = window;
         let same = (input.h, input.w) == (output.h, output.w);
@@ -59,7 +60,7 @@ impl Algorithm {
         }
     }
 
-    /// Multiply-adds that are really executed.
+    /// The number of multiply-adds that the algorithm executes for one picture.
     pub fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
         match self {
             Algorithm::Pointwise | Algorithm::Direct => {
@@ -83,7 +84,7 @@ impl fmt::Display for Algorithm {
 }
 
 impl Conv {
-    /// `weight` is OIHW with `input.c` inputs, as in a file.
+    /// Packs `weight`, which is OIHW with `input.c` input channels, as in a model file.
     pub fn new(
         isa: Isa,
         algorithm: Algorithm,
@@ -121,7 +122,7 @@ impl Conv {
         }
     }
 
-    /// Panels of output channels that the work can be divided into.
+    /// The number of panels of output channels.
     pub fn panels(&self) -> usize {
         match &self.weights {
             Weights::Pointwise(p) | Weights::Direct(p) => p.panels(),
@@ -129,7 +130,8 @@ impl Conv {
         }
     }
 
-    /// Pieces of the output map that the work can be divided into: pixels, lines, tiles or lines of tiles.
+    /// The number of pieces of the output map that the work can be divided into: pixels, lines, tiles or lines of
+    /// tiles.
     pub fn pieces(&self, out: Shape) -> usize {
         match &self.weights {
             Weights::Pointwise(_) => out.pixels(),
@@ -139,7 +141,7 @@ impl Conv {
         }
     }
 
-    /// Pieces that one run should take at most, so that what it works on stays in the second-level cache.
+    /// The largest number of pieces that one task should take, so that its data stays in the second-level cache.
     pub fn block(&self, out: Shape) -> usize {
         const FLOATS: usize = 64 * 1024;
         match &self.weights {
@@ -150,7 +152,7 @@ impl Conv {
         }
     }
 
-    /// Floats that a run over so many pieces needs beside input and output.
+    /// The number of scratch floats that a task of this many pieces needs.
     pub fn scratch(&self, g: &Geometry, input: Shape, out: Shape, pieces: usize) -> usize {
         match &self.weights {
             Weights::Pointwise(_) => 0,
@@ -158,18 +160,18 @@ impl Conv {
             Weights::Winograd(w) => w.scratch(pieces),
             Weights::Phases(w) => {
                 let across = w.tiling().grid(out)[1];
-                // A line of the input beside its phases: less than one of theirs.
+                // The phases of a line of tiles, and one line of the input, which is smaller than a line of the phases.
                 let lines = phase_floats(w.tiling(), across, input.c);
                 lines + lines / w.tiling().side() + w.scratch(across)
             }
         }
     }
 
-    /// Computes these pieces of these panels' channels. `g` is the window laid on `x`; `scratch` holds at least
-    /// [`Conv::scratch`] floats for as many pieces.
+    /// Computes these pieces of these panels' channels. `g` is the geometry of the window on `x`. `scratch` must have
+    /// at least [`Conv::scratch`] floats for this many pieces.
     ///
     /// # Safety
-    /// Nothing else uses these pieces and channels of `out`.
+    /// No other thread may access these pieces and channels of `out`.
     pub unsafe fn run(
         &self,
         g: &Geometry,
@@ -179,7 +181,7 @@ impl Conv {
         panels: Range<usize>,
         scratch: &mut [f32],
     ) {
-        // SAFETY: the caller's, in all four.
+        // SAFETY: guaranteed by the caller, for all four algorithms.
         unsafe {
             match &self.weights {
                 Weights::Pointwise(packed) => {
@@ -197,7 +199,7 @@ impl Conv {
     }
 
     /// # Safety
-    /// As [`Conv::run`].
+    /// The same as for [`Conv::run`].
     #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
     unsafe fn direct(
         &self,
@@ -213,13 +215,13 @@ impl Conv {
         let pitch = line_length(g, c);
         let mut first = lines.start;
         while first < lines.end {
-            // As many lines as lie in one picture.
+            // As many lines as belong to the same picture.
             let (n, y) = (first / out_h, first % out_h);
             let count = (lines.end - first).min(out_h - y);
             let high = (count - 1) * g.stride[0] + g.kernel[0];
             let padded = &mut scratch[..high * pitch];
             for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
-                lay_line(x, n, (y * g.stride[0] + i).wrapping_sub(g.pad[0]), g.pad[1], to);
+                copy_padded_line(x, n, (y * g.stride[0] + i).wrapping_sub(g.pad[0]), g.pad[1], to);
             }
             let rows = Rows {
                 data: padded,
@@ -232,14 +234,14 @@ impl Conv {
                 pitch,
             };
             let to = out.rows(first * out_w);
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { packed.run(&rows, 0..rows.count, to, panels.clone(), self.relu, SHORT_CHAIN) };
             first += count;
         }
     }
 
     /// # Safety
-    /// As [`Conv::run`].
+    /// The same as for [`Conv::run`].
     #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
     unsafe fn phases(
         &self,
@@ -260,18 +262,18 @@ impl Conv {
         for at in lines {
             let (n, top) = (at / down, at % down * tiling.outputs);
             for (i, to) in phased.chunks_exact_mut(wide * channels).enumerate() {
-                lay_phases(x, n, 2 * (top + i), g.pad, line, to);
+                copy_phases(x, n, 2 * (top + i), g.pad, line, to);
             }
             let view = View { data: phased, stride: channels, shape: Shape::new(1, high, wide, channels) };
             let source = Source { view, image: n, origin: [top, 0] };
             let tiles = at * across..(at + 1) * across;
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { winograd.run(source, out, tiles, panels.clone(), self.relu, scratch) };
         }
     }
 }
 
-/// OIHW to OHWI: the order in which a neighbourhood is read from NHWC.
+/// Reorders weights from OIHW to OHWI, the order in which a window is read from NHWC.
 fn ohwi(weight: &[f32], channels: usize, area: usize) -> Vec<f32> {
     let mut rows = vec![0.0; weight.len()];
     for (row, filter) in rows.chunks_exact_mut(area * channels).zip(weight.chunks_exact(area * channels)) {
@@ -282,13 +284,13 @@ fn ohwi(weight: &[f32], channels: usize, area: usize) -> Vec<f32> {
     rows
 }
 
-/// Floats of an input line as wide as all windows of a line of output, with its padding.
+/// The number of floats of a padded input line that covers all windows of a line of output.
 fn line_length(g: &Geometry, channels: usize) -> usize {
     ((g.out[1] - 1) * g.stride[1] + g.kernel[1]) * channels
 }
 
-/// Copies line `y` of picture `n`, `left` columns of zeros before it; zeros where there is none.
-fn lay_line(x: View<'_>, n: usize, y: usize, left: usize, to: &mut [f32]) {
+/// Copies line `y` of picture `n` behind `left` columns of zeros. Lines outside the picture are zero.
+fn copy_padded_line(x: View<'_>, n: usize, y: usize, left: usize, to: &mut [f32]) {
     let Shape { h, w, c, .. } = x.shape;
     if y >= h {
         return to.fill(0.0);
@@ -306,15 +308,15 @@ fn lay_line(x: View<'_>, n: usize, y: usize, left: usize, to: &mut [f32]) {
     }
 }
 
-/// A line of phases: at each column the pixels (2i, 2j), (2i, 2j + 1), (2i + 1, 2j), (2i + 1, 2j + 1) of the padded
-/// input, where `y` is 2i. `line` has room for one of its lines.
-fn lay_phases(x: View<'_>, n: usize, y: usize, [top, left]: [usize; 2], line: &mut [f32], to: &mut [f32]) {
+/// Copies line i of the phases: column j has the pixels (2i, 2j), (2i, 2j + 1), (2i + 1, 2j) and (2i + 1, 2j + 1) of
+/// the padded input. `y` is 2i. `line` has room for one line of the padded input.
+fn copy_phases(x: View<'_>, n: usize, y: usize, [top, left]: [usize; 2], line: &mut [f32], to: &mut [f32]) {
     let pair = 2 * x.shape.c;
     for below in 0..2 {
-        lay_line(x, n, (y + below).wrapping_sub(top), left, line);
+        copy_padded_line(x, n, (y + below).wrapping_sub(top), left, line);
         let each = to[below * pair..].chunks_mut(2 * pair).zip(line.chunks_exact(pair));
         if pair == 6 {
-            // Of pictures. Of a known length, a copy is no call.
+            // RGB pictures. With a constant length, the compiler inlines the copy.
             each.for_each(|(to, pixels)| to[..6].copy_from_slice(&pixels[..6]));
         } else {
             each.for_each(|(to, pixels)| to[..pair].copy_from_slice(pixels));

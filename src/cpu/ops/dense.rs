@@ -1,4 +1,4 @@
-//! Dense layers: one matrix product for the whole batch. The work is divided by panels of outputs.
+//! Fully connected layers: one matrix product for the whole batch. The work is divided by panels of outputs.
 
 #![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
 
@@ -15,7 +15,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// `weight` is (out, in) with the inputs flattened HWC, as in a file.
+    /// Packs `weight`, which is (out, in) with inputs in the order HWC, as in a model file.
     pub fn new(isa: Isa, activation: Activation, inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
         Dense { weights: Packed::new(isa, weight, inputs, bias), relu: activation == Activation::Relu }
     }
@@ -24,14 +24,14 @@ impl Dense {
         self.weights.panels()
     }
 
-    /// One row a picture. `x` must be whole, or one pixel a picture.
+    /// Computes these panels' outputs for all pictures. `x` must be a whole buffer, or have one pixel for each picture.
     ///
     /// # Safety
-    /// Nothing else uses these panels' channels of `out`.
+    /// No other thread may access these panels' channels of `out`.
     pub unsafe fn run(&self, x: View<'_>, out: Out<'_>, panels: Range<usize>) {
         let stride = x.stride * x.shape.h * x.shape.w;
         let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.weights.run(&rows, 0..rows.count, out.rows(0), panels, self.relu, CHAIN) }
     }
 }

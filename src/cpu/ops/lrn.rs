@@ -1,4 +1,5 @@
-//! Local response normalisation across channels, each pixel in one pass. The work is divided by pixels.
+//! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3), in one pass over each pixel. The
+//! work is divided by pixels.
 
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -7,8 +8,8 @@ use crate::cpu::simd::{Isa, Vector, Work};
 use crate::cpu::view::{Out, View};
 use std::ops::Range;
 
-/// `x / (k + alpha/size * sum of x^2 over size channels)^beta`. The channel stands in the window's
-/// middle; an even window reaches one further up than down.
+/// Computes `x / (k + alpha/size * sum of x^2 over size channels)^beta`. The window is centred on the channel; a window
+/// of even size has one more channel above than below.
 #[derive(Clone, Copy)]
 pub struct Lrn {
     pub size: usize,
@@ -17,24 +18,24 @@ pub struct Lrn {
     pub k: f32,
 }
 
-/// The window and the power of Caffe's GoogLeNet, which are computed with vectors.
-const USUAL_SIZE: usize = 5;
-const USUAL_POWER: f32 = 0.75;
+/// The window and the power of the BVLC GoogLeNet, which have a vectorised kernel.
+const FIXED_SIZE: usize = 5;
+const FIXED_POWER: f32 = 0.75;
 
 impl Lrn {
     /// # Safety
-    /// Nothing else uses these pixels of `out`.
+    /// No other thread may access these pixels of `out`.
     pub unsafe fn run(&self, isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>) {
-        if self.size == USUAL_SIZE && self.beta == USUAL_POWER {
-            return isa.run(Usual { lrn: *self, x, out, pixels });
+        if self.size == FIXED_SIZE && self.beta == FIXED_POWER {
+            return isa.run(FixedWindow { lrn: *self, x, out, pixels });
         }
         for p in pixels {
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             self.pixel(x.pixel(p), unsafe { out.pixel(p) });
         }
     }
 
-    /// Any window and power.
+    /// Computes one pixel, for any window and power.
     fn pixel(&self, x: &[f32], to: &mut [f32]) {
         let [below, above] = [(self.size - 1) / 2, self.size / 2];
         for (c, (v, to)) in x.iter().zip(to).enumerate() {
@@ -46,27 +47,28 @@ impl Lrn {
 }
 
 /// One call of [`Lrn::run`].
-struct Usual<'a> {
+struct FixedWindow<'a> {
     lrn: Lrn,
     x: View<'a>,
     out: Out<'a>,
     pixels: Range<usize>,
 }
 
-impl Work for Usual<'_> {
+impl Work for FixedWindow<'_> {
     type Out = ();
 
-    /// Vectors run along the channels. What runs along with them are the sums of two squares, of a channel and the one
-    /// above: a window is the two below its middle, the middle and the one above, and the square above those.
+    /// Vectors move along the channels, together with the sums of the squares of each channel and the next one (pairs).
+    /// The sum over a window is the pair of the two channels below, the pair of the channel itself and the next one,
+    /// and the square of the channel after that.
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Usual { lrn, x, out, pixels } = self;
+        let FixedWindow { lrn, x, out, pixels } = self;
         let channels = x.shape.c;
-        let (alpha, k) = (V::splat(lrn.alpha / USUAL_SIZE as f32), V::splat(lrn.k));
+        let (alpha, k) = (V::splat(lrn.alpha / FIXED_SIZE as f32), V::splat(lrn.k));
         for p in pixels {
             let from = x.pixel(p).as_ptr();
             let to = out.at(p, 0, channels);
-            // SAFETY: a pixel has `channels` floats on either side. The pixel is the caller's alone.
+            // SAFETY: the pixel has `channels` floats in input and output, and no other thread accesses it.
             unsafe {
                 let mut v = V::load_first(from, channels);
                 let mut squares = v.mul(v);
@@ -78,7 +80,7 @@ impl Work for Usual<'_> {
                     let pairs = squares.add(squares.slide(squares_above, 1));
                     let below = pairs_below.slide(pairs, V::LANES - 2);
                     let sum = below.add(pairs).add(squares.slide(squares_above, 2));
-                    // d^0.75 without a power: two square roots, which vectors have.
+                    // d^0.75 is computed by two square roots, which are vector instructions.
                     let root = alpha.mul_add(sum, k).sqrt();
                     v.div(root.mul(root.sqrt())).store_first(to.add(c), left);
                     (v, squares, pairs_below) = (next, squares_above, pairs);

@@ -1,5 +1,4 @@
-//! Maximum and average pooling, vectorised over channels. The work is divided by lines of the output, counted
-//! through the batch.
+//! Maximum and average pooling, vectorised over channels. The work is divided by output lines, counted over the batch.
 
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -10,18 +9,18 @@ use crate::graph::op::{Geometry, adaptive_range};
 use crate::graph::tensor::Shape;
 use std::ops::Range;
 
-/// Rows and columns of the input.
+/// The rows and columns of a region of the input.
 type Area = [Range<usize>; 2];
 
-/// Floats that [`max`] needs beside input and output: a line of the input.
+/// The number of scratch floats that [`max`] needs: one line of the input.
 pub fn scratch(x: Shape) -> usize {
     x.w * x.c
 }
 
-/// The greatest value of each window, first down, then across.
+/// The maximum of each window, first down the columns, then along the rows.
 ///
 /// # Safety
-/// Nothing else uses these lines of `out`.
+/// No other thread may access these lines of `out`.
 pub unsafe fn max(isa: Isa, g: &Geometry, x: View<'_>, out: Out<'_>, lines: Range<usize>, scratch: &mut [f32]) {
     let Shape { n, h, w, c } = x.shape;
     assert!(lines.end <= out.shape.n * out.shape.h && out.shape.n <= n && out.shape.c == c);
@@ -31,43 +30,43 @@ pub unsafe fn max(isa: Isa, g: &Geometry, x: View<'_>, out: Out<'_>, lines: Rang
         let (n, oy) = (line / out.shape.h, line % out.shape.h);
         let rows = inside(g, 0, oy, size);
         let first = n * h + rows.start;
-        // A whole line at once where its pixels lie side by side.
+        // A whole line at once, if its pixels are adjacent in memory.
         let (runs, length) = if x.stride == c { (1, w * c) } else { (w, c) };
         for run in 0..runs {
             let from = &x.data[first * w * x.stride + run * x.stride..];
             let to = &mut scratch[run * c..][..length];
-            isa.run(Greatest { from, step: w * x.stride, count: rows.len(), to: to.as_mut_ptr(), length });
+            isa.run(Maximum { from, step: w * x.stride, count: rows.len(), to: to.as_mut_ptr(), length });
         }
         for ox in 0..out.shape.w {
             let columns = inside(g, 1, ox, size);
             let to = out.at(line * out.shape.w + ox, 0, c);
-            isa.run(Greatest { from: &scratch[columns.start * c..], step: c, count: columns.len(), to, length: c });
+            isa.run(Maximum { from: &scratch[columns.start * c..], step: c, count: columns.len(), to, length: c });
         }
     }
 }
 
-/// The greatest of `count` runs of floats `step` apart, element by element.
-struct Greatest<'a> {
+/// The element-wise maximum of `count` runs of floats that begin `step` floats apart.
+struct Maximum<'a> {
     from: &'a [f32],
     step: usize,
     count: usize,
-    /// `length` floats that nothing else uses.
+    /// Points to `length` floats that no other thread accesses.
     to: *mut f32,
     length: usize,
 }
 
-impl Work for Greatest<'_> {
+impl Work for Maximum<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Greatest { from, step, count, to, length } = self;
+        let Maximum { from, step, count, to, length } = self;
         assert!(count > 0 && (count - 1) * step + length <= from.len(), "a window beyond the input");
         let full = length / V::LANES * V::LANES;
-        // SAFETY: the assertion, and what `max` says of `to`.
+        // SAFETY: guaranteed by the assertion and by `max`, which provides `to`.
         unsafe {
             let from = from.as_ptr();
-            // Three are the rule, and written out they are one pass without a loop inside.
+            // Three is the most frequent count, which is computed in one pass without an inner loop.
             if count == 3 {
                 for i in (0..full).step_by(V::LANES) {
                     let [a, b, c] = [0, step, 2 * step].map(|at| V::load(from.add(at + i)));
@@ -76,22 +75,22 @@ impl Work for Greatest<'_> {
             } else {
                 for i in (0..full).step_by(V::LANES) {
                     let first = V::load(from.add(i));
-                    (1..count).fold(first, |most, k| most.max(V::load(from.add(k * step + i)))).store(to.add(i));
+                    (1..count).fold(first, |max, k| max.max(V::load(from.add(k * step + i)))).store(to.add(i));
                 }
             }
             for i in full..length {
                 let all = (0..count).map(|k| *from.add(k * step + i));
-                *to.add(i) = all.fold(f32::NEG_INFINITY, |most, v| if v > most { v } else { most });
+                *to.add(i) = all.fold(f32::NEG_INFINITY, |max, v| if v > max { v } else { max });
             }
         }
     }
 }
 
-/// The mean of each window, over its part inside the input or, with `count_padding`, over its part
-/// inside input and padding.
+/// The mean of each window, over its part inside the input or, with `count_padding`, over its part inside the input and
+/// its padding.
 ///
 /// # Safety
-/// Nothing else uses these lines of `out`.
+/// No other thread may access these lines of `out`.
 pub unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let size = [x.shape.h, x.shape.w];
     let mean = |cell: [usize; 2]| {
@@ -99,14 +98,14 @@ pub unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, 
         let counted = if count_padding { [0, 1].map(|a| padded(g, a, cell[a], size)) } else { area.clone() };
         (area, reciprocal(&counted))
     };
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { reduce(isa, x, out, lines, mean) }
 }
 
-/// The mean of each of a grid's regions, which may overlap.
+/// The mean of each region of a grid. Regions may overlap.
 ///
 /// # Safety
-/// Nothing else uses these lines of `out`.
+/// No other thread may access these lines of `out`.
 pub unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let (size, grid) = ([x.shape.h, x.shape.w], [out.shape.h, out.shape.w]);
     let region = |cell: [usize; 2]| {
@@ -117,18 +116,18 @@ pub unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range
         let scale = reciprocal(&area);
         (area, scale)
     };
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { reduce(isa, x, out, lines, region) }
 }
 
-/// What a window covers of the input along an axis.
+/// The part of a window inside the input, along an axis.
 fn inside(g: &Geometry, axis: usize, cell: usize, size: [usize; 2]) -> Range<usize> {
     let start = cell * g.stride[axis];
     let end = (start + g.kernel[axis]).saturating_sub(g.pad[axis]).min(size[axis]);
     start.saturating_sub(g.pad[axis]).min(end)..end
 }
 
-/// What a window covers of input and padding, counted from the padding's first row or column.
+/// The part of a window inside the input and its padding, counted from the first row or column of the padding.
 fn padded(g: &Geometry, axis: usize, cell: usize, size: [usize; 2]) -> Range<usize> {
     let start = cell * g.stride[axis];
     start..(start + g.kernel[axis]).min(g.pad[axis] + size[axis] + g.pad_end[axis])
@@ -138,10 +137,10 @@ fn reciprocal(area: &Area) -> f32 {
     1.0 / (area[0].len() * area[1].len()).max(1) as f32
 }
 
-/// The mean of each output cell's area. `area` gives it, and one over how many count.
+/// The mean of a region of the input for each output cell. `area` returns the region and the factor for its sum.
 ///
 /// # Safety
-/// Nothing else uses these lines of `out`.
+/// No other thread may access these lines of `out`.
 unsafe fn reduce(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>, area: impl Fn([usize; 2]) -> (Area, f32)) {
     let (from, to) = (x.shape, out.shape);
     for line in lines {
@@ -154,18 +153,18 @@ unsafe fn reduce(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>, area:
                 size: [ys.len(), xs.len()],
                 steps: [from.w * x.stride, x.stride],
                 scale,
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 to: unsafe { out.pixel(line * to.w + ox) },
             });
         }
     }
 }
 
-/// The sum of some rows and columns of pixels, scaled, channel by channel.
+/// The sum of a region of pixels, multiplied by a factor, for each channel.
 struct Mean<'a> {
     from: &'a [f32],
     size: [usize; 2],
-    /// Floats from a row to the next, and from a column.
+    /// The number of floats from one row to the next, and from one column to the next.
     steps: [usize; 2],
     scale: f32,
     to: &'a mut [f32],
@@ -183,9 +182,9 @@ impl Work for Mean<'_> {
         let scale = V::splat(scale);
         let (from, to) = (from.as_ptr(), to.as_mut_ptr());
         let blocks = length / (4 * V::LANES) * (4 * V::LANES);
-        // SAFETY: the assertion.
+        // SAFETY: guaranteed by the assertion.
         unsafe {
-            // Four sums, so that none waits for the one before it.
+            // Four independent sums, so that no addition waits for the previous one.
             for i in (0..blocks).step_by(4 * V::LANES) {
                 let mut sums = [V::splat(0.0); 4];
                 for row in (0..size[0]).map(|y| from.add(y * steps[0] + i)) {

@@ -7,22 +7,22 @@ use crate::cpu::simd::{Isa, Vector, Work};
 use crate::cpu::view::{Out, View};
 use std::ops::Range;
 
-/// `exp(x - max) / sum`: subtracting the greatest value keeps every power finite.
+/// Computes `exp(x - max) / sum`. Subtracting the maximum keeps all powers finite.
 ///
 /// # Safety
-/// Nothing else uses these pixels of `out`.
+/// No other thread may access these pixels of `out`.
 pub unsafe fn run(isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>) {
     for p in pixels {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let out = unsafe { out.pixel(p) };
         isa.run(Softmax { x: &x.pixel(p)[..out.len()], out });
     }
 }
 
-/// One pixel's.
+/// The softmax of one pixel.
 struct Softmax<'a> {
     x: &'a [f32],
-    /// As long.
+    /// As long as `x`.
     out: &'a mut [f32],
 }
 
@@ -36,7 +36,7 @@ impl Work for Softmax<'_> {
         let full = x.len() / V::LANES * V::LANES;
         let rest = x.len() - full;
         let (from, to) = (x.as_ptr(), out.as_mut_ptr());
-        // SAFETY: both have `full` and `rest` floats more.
+        // SAFETY: both slices have `full + rest` floats.
         unsafe {
             let mut most = V::splat(f32::NEG_INFINITY);
             for i in (0..full).step_by(V::LANES) {
@@ -57,21 +57,21 @@ impl Work for Softmax<'_> {
     }
 }
 
-/// e to the power of each lane, none of which is above zero; what is below -87 counts as that, where floats are 10^-38.
-/// Off by no more than two units of the last place.
+/// e to the power of each lane, for lanes that are not above zero. Lanes below -87 count as -87, where the result is
+/// about 10^-38. The error is at most two units in the last place.
 #[inline(always)]
 fn exp<V: Vector>(x: V) -> V {
-    /// A float so large that its last place is 1: adding it rounds.
+    /// A float so large that its last place is 1, so adding it rounds to integers.
     const WHOLE: f32 = 12_582_912.0;
-    /// ln 2 in two parts, of which the first times a whole number is exact.
+    /// ln 2 in two parts. The first part times an integer is exact.
     const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     const BIAS: f32 = 127.0;
     const FIRST_BIT_OF_EXPONENT: f32 = 8_388_608.0;
-    // The order in which what is no number stays so.
+    // In this order of operands, NaN stays NaN.
     let x = V::splat(-87.0).max(x);
     let whole = x.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(WHOLE)).sub(V::splat(WHOLE));
     let part = whole.mul_add(V::splat(-LN_2[1]), whole.mul_add(V::splat(-LN_2[0]), x));
-    // The series of e^part, whose next term is 10^-8 of it where |part| is greatest, ln 2 / 2.
+    // The Taylor series of e^part. The first omitted term is at most 10^-8 of the sum, where |part| is ln 2 / 2.
     let mut power = V::splat(1.0 / 5040.0);
     for factorial in [720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
         power = power.mul_add(part, V::splat(1.0 / factorial));
@@ -91,7 +91,7 @@ mod tests {
         #[inline(always)]
         fn run<V: Vector>(self) {
             for lanes in self.0.chunks_exact_mut(V::LANES) {
-                // SAFETY: a chunk is as long as the vector.
+                // SAFETY: a chunk has as many floats as a vector.
                 unsafe { exp(V::load(lanes.as_ptr())).store(lanes.as_mut_ptr()) }
             }
         }

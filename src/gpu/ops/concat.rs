@@ -1,4 +1,5 @@
-//! Concatenation along channels, with one gain for each input.
+//! Concatenation along channels, with one gain for each input. Each input is copied to its range of the output's
+//! channels.
 
 use crate::error::Result;
 use crate::gpu::job::{Bind, Job, Layer, Lowered};
@@ -12,7 +13,7 @@ static CONCAT: EntryPoint = EntryPoint::elementwise(
 );
 
 params! {
-    /// The `Params` of concat.wgsl.
+    /// The `Params` of `concat.wgsl`.
     Params {
         count: u32,
         channels: u32,
@@ -24,7 +25,7 @@ params! {
     }
 }
 
-/// One dispatch for each input.
+/// Appends one dispatch for each input.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let to = layer.to();
     let mut offset = to.offset;

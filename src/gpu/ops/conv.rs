@@ -1,4 +1,5 @@
-//! Convolution, alone, with siblings that read the same input, with the max pool before it or the normalisation after it.
+//! Convolution: on its own, together with siblings that read the same input, together with the max pool before it, or
+//! together with the normalisation after it.
 
 use super::lrn::Normalisation;
 use crate::error::Result;
@@ -12,10 +13,11 @@ use crate::graph::op::{Activation, Geometry, Op};
 use crate::plan::Place;
 use Access::{Params as Uniform, Read, Write};
 
-/// Layers that one dispatch can compute: as many as the shader has outputs.
+/// The largest number of layers that one dispatch computes: the number of the shader's output bindings.
 pub const MAX_LAYERS: usize = UNUSED + 1;
 
-/// The most channels that `conv_norm` normalises: a workgroup holds all of them, each thread eight.
+/// The largest number of channels that `conv_norm` can normalise. One workgroup holds all channels of a pixel, eight in
+/// each thread.
 pub const MAX_NORMALISED: usize = 512;
 
 const BINDINGS: &[(u32, Access)] = &[(0, Uniform), (1, Read), (2, Read), (3, Read), (4, Write), (5, Write), (6, Write)];
@@ -35,7 +37,7 @@ static CONV: EntryPoint = entry("conv");
 static CONV_POOL: EntryPoint = entry("conv_pool");
 static CONV_NORM: EntryPoint = entry("conv_norm");
 
-/// The kernel of a launch configuration; `None` where software/conv.wgsl has it.
+/// The kernel of a launch configuration; `None` for the kernels of `software/conv.wgsl`.
 pub fn kernel(config: LaunchConfig) -> Option<KernelId> {
     let entry = match (config.tile, config.slices) {
         (Tile::T16x8, _) => &CONV16X8,
@@ -54,9 +56,9 @@ pub fn kernel(config: LaunchConfig) -> Option<KernelId> {
 }
 
 params! {
-    /// Where a layer is written, as conv.wgsl has it.
+    /// Where a layer's output is written. Corresponds to `To` in `conv.wgsl`.
     To {
-        /// The group of four channels of the product that it begins with.
+        /// The index of the layer's first group of four channels in the product of all layers.
         first: u32,
         channels: u32,
         offset: u32,
@@ -65,7 +67,7 @@ params! {
 }
 
 params! {
-    /// The `Params` of conv.wgsl.
+    /// The `Params` of `conv.wgsl`.
     Params {
         to: [To; MAX_LAYERS],
         pixels: u32,
@@ -87,10 +89,11 @@ params! {
 }
 
 impl Params {
-    /// The parameters of layers that read `from` and write each to a place of its own. `fused` is the place of the pool
-    /// before them or the normalisation after them. The channels of `from` may be padded with zeros, as their weights are.
+    /// The parameters of sibling layers that all read `from` and write to one place each in `to`. `fused` is the place
+    /// of the fused max pool or normalisation. The channels of `from` may be padded with zeros, because their weights
+    /// are padded as well.
     pub fn new(from: Place, to: &[Place], fused: Option<Place>, geometry: &Geometry, relu: bool) -> Self {
-        // Where there is no layer, no channel belongs to it.
+        // Unused outputs begin after the last channel, so nothing is written to them.
         let none = To { first: u32::MAX, channels: 0, offset: 0, stride: 0 };
         let mut all = [none; MAX_LAYERS];
         let mut vec4_channels = 0;
@@ -122,7 +125,7 @@ impl Params {
         }
     }
 
-    /// What the choice of a launch configuration depends on.
+    /// The properties of the convolution that its launch configuration depends on.
     pub fn key(&self, tile: Option<Tile>) -> ConvKey {
         let taps = self.kernel[0] * self.kernel[1];
         ConvKey { tile, pixels: self.pixels, vec4_channels: self.vec4_channels, depth: self.channels / 4, taps }
@@ -135,20 +138,21 @@ impl To {
     }
 }
 
-/// Whether a convolution applies ReLU to its output; false of any other operation.
+/// Whether the operation is a convolution that applies ReLU to its output.
 pub fn has_relu(op: &Op) -> bool {
     matches!(op, Op::Conv { activation: Activation::Relu, .. })
 }
 
-/// What one dispatch computes beside a convolution's output.
+/// An operation that is fused with a convolution into one dispatch.
 enum Fusion {
-    /// Its input: the output of a max pool, which is written to this place.
+    /// A max pool whose output is the convolution's input. Its output is written to this place, too.
     Pool(Place),
-    /// Its output normalised, which is written to this place.
+    /// A normalisation of the convolution's output, which is written to this place.
     Lrn(Place, Normalisation),
 }
 
-/// One dispatch for a convolution and its siblings, or for a convolution and the normalisation after it.
+/// Appends one dispatch that computes a convolution with its siblings, or a convolution with the normalisation after
+/// it.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let Op::Conv { window, activation, .. } = layer.node().op else { return Ok(()) };
     let geometry = layer.geometry(&window)?;
@@ -160,7 +164,7 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     add(layer, layer.step().node, (&to, None), &geometry, activation, lowered)
 }
 
-/// One dispatch for a max pool and the 1x1 convolution of its output.
+/// Appends one dispatch that computes a max pool and the 1x1 convolution of its output.
 pub fn lower_after_pool(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let (Op::MaxPool(window), [_, conv, ..]) = (&layer.node().op, layer.steps) else { return Ok(()) };
     let activation = Activation::from(has_relu(&layer.network.node(conv.node).op));
@@ -202,7 +206,7 @@ fn add(
     Ok(())
 }
 
-/// The outputs of a dispatch: the places that are there, and what stands in for the others.
+/// The output bindings of a dispatch: a buffer for each place, and placeholders for the remaining outputs.
 pub fn outputs<'a>(places: impl Iterator<Item = &'a Place>) -> Vec<Bind> {
     let mut binds: Vec<Bind> = places.map(|place| Bind::Activations(place.buffer)).collect();
     binds.extend((0..MAX_LAYERS - binds.len()).map(Bind::Unused));

@@ -6,7 +6,7 @@ use crate::gpu::kernel::{Access, EntryPoint, params};
 use crate::gpu::shaders;
 use crate::graph::op::{Activation, Op};
 
-/// Outputs of a workgroup.
+/// The number of outputs that one workgroup computes.
 const OUTPUTS: usize = 32;
 
 static DENSE: EntryPoint = EntryPoint {
@@ -17,7 +17,7 @@ static DENSE: EntryPoint = EntryPoint {
 };
 
 params! {
-    /// The `Params` of dense.wgsl.
+    /// The `Params` of `dense.wgsl`.
     Params {
         inputs: u32,
         channels: u32,
@@ -31,7 +31,7 @@ params! {
     }
 }
 
-/// One dispatch, with a row of workgroups for each picture.
+/// Appends one dispatch, with one row of workgroups for each picture.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let Op::Dense { out, activation } = layer.node().op else { return Ok(()) };
     let (from, to, node) = (layer.from()?, layer.to(), layer.step().node);

@@ -1,4 +1,4 @@
-//! Local response normalisation across channels.
+//! Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
 
 use crate::error::Result;
 use crate::gpu::job::{Bind, Job, Layer, Lowered};
@@ -11,11 +11,12 @@ use crate::plan::Place;
 static LRN: EntryPoint = EntryPoint::elementwise("lrn", &shaders::LRN, READ_WRITE);
 static LRN4: EntryPoint = EntryPoint::elementwise("lrn4", &shaders::LRN, READ_WRITE);
 
-/// The largest window for kernels that make four channels: it reaches no further than the four on either side.
+/// The largest window for kernels that compute four channels per thread: it reaches at most four channels to either
+/// side.
 pub const MAX_VEC4_SIZE: usize = 8;
 
 params! {
-    /// The `Params` of lrn.wgsl.
+    /// The `Params` of `lrn.wgsl`.
     Params {
         count: u32,
         channels: u32,
@@ -28,13 +29,13 @@ params! {
 }
 
 params! {
-    /// The numbers of a normalisation, with which the parameters of several shaders end.
+    /// The parameters of a normalisation. They are the last field of the parameters of several shaders.
     #[derive(Default)]
     Normalisation {
-        /// Channels of the sum before this one, and after it.
+        /// The number of channels in the window before the current one, and after it.
         before: u32,
         after: u32,
-        /// Alpha divided by the size.
+        /// Alpha divided by the window's size.
         scale: f32,
         beta: f32,
         k: f32,
@@ -47,7 +48,7 @@ impl Normalisation {
         Normalisation { before, after, scale: alpha / size as f32, beta, k }
     }
 
-    /// The numbers of an operation, where it is a normalisation.
+    /// The parameters of an operation; `None` if it is not a normalisation.
     pub fn of(op: &Op) -> Option<Self> {
         match *op {
             Op::Lrn { size, alpha, beta, k } => Some(Self::new(size, [alpha, beta, k])),
@@ -57,7 +58,7 @@ impl Normalisation {
 }
 
 impl Params {
-    /// `each` is the number of channels that a thread makes.
+    /// `each` is the number of channels that one thread computes.
     pub fn new(from: Place, to: Place, norm: Normalisation, each: usize) -> Self {
         Params {
             count: (to.shape.len() / each) as u32,
@@ -71,7 +72,7 @@ impl Params {
     }
 }
 
-/// One dispatch.
+/// Appends one dispatch.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let Op::Lrn { size, alpha, beta, k } = layer.node().op else { return Ok(()) };
     let (from, to) = (layer.from()?, layer.to());

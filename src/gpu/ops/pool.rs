@@ -13,7 +13,7 @@ static POOL: EntryPoint = EntryPoint::elementwise("pool", &shaders::POOL, READ_W
 static POOL4: EntryPoint = EntryPoint::elementwise("pool4", &shaders::POOL, READ_WRITE);
 
 params! {
-    /// The `Params` of pool.wgsl.
+    /// The `Params` of `pool.wgsl`.
     Params {
         count: u32,
         height: u32,
@@ -33,7 +33,7 @@ params! {
     }
 }
 
-/// What pool.wgsl makes of a window.
+/// How `pool.wgsl` reduces a window to one value.
 #[repr(transparent)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Mode(u32);
@@ -46,8 +46,8 @@ impl Mode {
 }
 
 impl Params {
-    /// The parameters of a layer that pools; `each` is the number of channels that a thread makes. Adaptive pooling has no
-    /// window: the shapes say all.
+    /// The parameters of a pooling layer. `each` is the number of channels that one thread computes. Adaptive pooling
+    /// has no window; its bins follow from the shapes of input and output.
     pub fn new(layer: &Layer<'_>, each: usize) -> Result<Self> {
         let (from, to) = (layer.from()?, layer.to());
         let (geometry, mode) = match &layer.node().op {
@@ -81,7 +81,8 @@ impl Params {
     }
 }
 
-/// One dispatch, which also computes the 1x1 convolution of a max pool's output where the layer has one.
+/// Appends one dispatch. If the layer also has the 1x1 convolution of a max pool's output, the same dispatch computes
+/// it.
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     if layer.next().is_some() {
         return conv::lower_after_pool(layer, lowered);

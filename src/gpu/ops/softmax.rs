@@ -1,4 +1,4 @@
-//! Softmax over channels.
+//! Softmax over the channels of each pixel.
 
 use crate::error::Result;
 use crate::gpu::job::{Bind, Job, Layer, Lowered};
@@ -13,7 +13,7 @@ static SOFTMAX: EntryPoint = EntryPoint {
 };
 
 params! {
-    /// The `Params` of softmax.wgsl.
+    /// The `Params` of `softmax.wgsl`.
     Params {
         pixels: u32,
         channels: u32,
@@ -25,7 +25,8 @@ params! {
     }
 }
 
-/// One dispatch, with a workgroup for each pixel. The probabilities also go to [`Bind::HeadOutputs`].
+/// Appends one dispatch, with one workgroup for each pixel. The probabilities are also written to
+/// [`Bind::HeadOutputs`].
 pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let (from, to) = (layer.from()?, layer.to());
     let (firsts, count) = &mut lowered.head_outputs;

@@ -1,4 +1,4 @@
-//! Convolutions from textures: those with a window of one cell, and the products of Winograd's points.
+//! Convolutions that read textures: 1x1 convolutions, and the products of the Winograd algorithm.
 
 use crate::error::Result;
 use crate::gpu::job::{Bind, Job, Layer, Lowered};
@@ -26,7 +26,7 @@ static CONV_WINOGRAD: EntryPoint = EntryPoint {
     per_workgroup: 1,
 };
 
-/// The kernel of a launch configuration; `None` where conv.wgsl has it.
+/// The kernel of a launch configuration; `None` for the kernels of `conv.wgsl`.
 pub fn kernel(config: LaunchConfig) -> Option<KernelId> {
     let entry = match config.tile {
         Tile::Texture => &CONV_TEXTURE,
@@ -36,14 +36,14 @@ pub fn kernel(config: LaunchConfig) -> Option<KernelId> {
     Some(KernelId { entry, overrides: config.overrides() })
 }
 
-/// Whether a node is a convolution with a window of one cell whose input and output are vectors of four channels.
+/// Whether a node is a 1x1 convolution with stride 1 whose input and output are vectors of four channels.
 pub fn is_pointwise(network: &Network, layout_plan: &Plan, node: NodeId) -> bool {
     let Op::Conv { window, .. } = network.node(node).op else { return false };
     let vec4 = |node: NodeId| is_vec4(&layout_plan.places[node]);
     window.kernel == [1, 1] && window.stride == [1, 1] && vec4(network.node(node).inputs[0]) && vec4(node)
 }
 
-/// Pointwise convolutions of one input, which is in a texture.
+/// Appends one dispatch for 1x1 convolutions that read the same input from a texture.
 pub fn lower(texture: usize, layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let from = layer.from()?;
     let to: Vec<Place> = layer.steps.iter().map(|step| step.writes).collect();
@@ -54,7 +54,7 @@ pub fn lower(texture: usize, layer: &Layer<'_>, lowered: &mut Lowered) -> Result
     add(Tile::Texture, &params, binds, layer, lowered)
 }
 
-/// Adds a dispatch of software/conv.wgsl.
+/// Appends a dispatch of `software/conv.wgsl`.
 pub fn add(tile: Tile, params: &Params, binds: Vec<Bind>, layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let key = params.key(Some(tile));
     let config = (layer.config)(key);
@@ -64,7 +64,7 @@ pub fn add(tile: Tile, params: &Params, binds: Vec<Bind>, layer: &Layer<'_>, low
     Ok(())
 }
 
-/// A window of one cell.
+/// The geometry of a 1x1 window with stride 1.
 pub fn pointwise(shape: Shape) -> Geometry {
     Geometry { kernel: [1, 1], stride: [1, 1], pad: [0, 0], pad_end: [0, 0], out: [shape.h, shape.w] }
 }

@@ -1,4 +1,5 @@
-//! Convolution by Winograd's algorithm: the transform of the input, a product for each point, the transform of the output.
+//! Convolution by the Winograd algorithm (Lavin and Gray, CVPR 2016): the input transform, a matrix product for each
+//! point, and the output transform.
 
 use super::conv::{self, pointwise};
 use super::{WINOGRAD_INPUT, WINOGRAD_OUTPUT, reserve};
@@ -25,12 +26,12 @@ static OUTPUT: EntryPoint = EntryPoint::elementwise(
     &[(0, Access::Params), (5, Access::ReadTexture), (2, Access::Read), (3, Access::Write)],
 );
 
-/// The most values of a transformed input, unless one picture has more: that of the first layer has. A large batch would
-/// need a larger texture than devices have.
+/// The largest number of values of the transformed input, unless a single picture needs more, as in the first layer.
+/// Larger batches are computed in several parts, because textures are limited in size.
 const MAX_VALUES: usize = 4 << 20;
 
 params! {
-    /// The `Params` of winograd.wgsl.
+    /// The `Params` of `winograd.wgsl`.
     #[derive(Default)]
     Params {
         tiles: u32,
@@ -50,14 +51,14 @@ params! {
     }
 }
 
-/// The tiles of a layer that is computed by Winograd's algorithm; `None` of any other.
+/// The Winograd tiling of a layer; `None` if the layer is not computed by the Winograd algorithm.
 pub fn tiling(network: &Network, layout_plan: &Plan, node: NodeId) -> Option<Tiling> {
     let Op::Conv { window, .. } = network.node(node).op else { return None };
     let (input, shape) = (network.node(node).inputs[0], network.node(node).shape);
     let [outputs, kernel] = match (window.kernel, window.stride) {
         ([3, 3], [1, 1]) => [4, 3],
         ([5, 5], [1, 1]) => [2, 5],
-        // Over the phases of the stride.
+        // A stride of 2 is computed on the four phases of the input.
         ([7, 7], [2, 2]) => [3, 4],
         _ => return None,
     };
@@ -66,7 +67,7 @@ pub fn tiling(network: &Network, layout_plan: &Plan, node: NodeId) -> Option<Til
     (vec4(input) && vec4(node) && fills_a_tile).then_some(Tiling { outputs, kernel })
 }
 
-/// Copies a layer's output to a texture.
+/// A dispatch that copies a layer's output to a texture.
 pub fn copy_to_texture(place: Place, texture: Bind) -> Job {
     let params = Params {
         tiles: place.shape.pixels() as u32,
@@ -78,7 +79,7 @@ pub fn copy_to_texture(place: Place, texture: Bind) -> Job {
     Job::new(&COPY, &params, vec![Bind::Activations(place.buffer), texture], place.shape.len() / 4)
 }
 
-/// Three dispatches for as many pictures at once as [`MAX_VALUES`] allows.
+/// Appends three dispatches for each part of the batch. A part has as many pictures as [`MAX_VALUES`] allows.
 pub fn lower(tiling: Tiling, layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     let Op::Conv { window, .. } = layer.node().op else { return Ok(()) };
     let geometry = layer.geometry(&window)?;
@@ -90,7 +91,7 @@ pub fn lower(tiling: Tiling, layer: &Layer<'_>, lowered: &mut Lowered) -> Result
     let most = (MAX_VALUES / (points * down * across * channels.max(to.shape.c))).max(1);
     for first in (0..to.shape.n).step_by(most) {
         let tiles = most.min(to.shape.n - first) * down * across;
-        // Register tiles of conv.wgsl must not reach from one point into the next.
+        // A register tile of `conv.wgsl` must not span two points.
         let plane = tiles.next_multiple_of(Tile::MAX_PIXELS);
         let job = |entry, place: Place, channels: usize, binds| {
             let params = Params {

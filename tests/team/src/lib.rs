@@ -1,4 +1,4 @@
-//! The team of threads in a browser, without a network around it. `www/tests/page/team-worker.ts` runs it.
+//! The engine's thread pool in a browser, without a network. `www/tests/page/team-worker.ts` runs it.
 #![cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
 
 #[allow(dead_code)]
@@ -12,7 +12,7 @@ use team::ThreadPool;
 use wasm_bindgen::prelude::*;
 use web_time::{Duration, Instant};
 
-/// As the engine's.
+/// The engine's helper thread.
 #[wasm_bindgen]
 pub struct Helper(team::Helper);
 
@@ -31,7 +31,7 @@ impl Helper {
     }
 }
 
-/// A team of the helpers that have arrived.
+/// A pool of the helpers that have arrived.
 #[wasm_bindgen]
 pub struct Crew(ThreadPool);
 
@@ -46,7 +46,8 @@ impl Crew {
         self.0.size()
     }
 
-    /// Runs of every size, short and long tasks, in a row and after pauses. Gives what went wrong, or nothing.
+    /// Runs every number of tasks, short and long ones, directly after each other and after pauses. Returns the first
+    /// error, or an empty string.
     pub fn exercise(&self) -> String {
         let size = self.0.size();
         for tasks in [0, 1, 2, size, size + 1, 100, 1000] {
@@ -63,7 +64,7 @@ impl Crew {
         for n in 0..50 {
             // Long enough for the helpers to fall asleep.
             pause(Duration::from_micros(n * 100));
-            // Ends only with all of them in it at once.
+            // The run ends only if all threads are in it at once.
             let barrier = Barrier::new(size);
             let wrong = self.run(size, |_| {
                 barrier.wait();
@@ -72,7 +73,7 @@ impl Crew {
                 return format!("after pause {n}");
             }
         }
-        // Long enough for the caller to fall asleep, whichever task it has.
+        // Long enough for the caller to fall asleep, whichever task it takes.
         for long in 0..size {
             if self.run(size, |i| {
                 if i == long {
@@ -86,7 +87,7 @@ impl Crew {
         String::new()
     }
 
-    /// A task of this number throws.
+    /// Runs tasks of which number `failing` panics.
     pub fn fail(&self, failing: usize) {
         let barrier = Barrier::new(self.0.size());
         self.0.run(self.0.size(), &|i| {
@@ -95,12 +96,12 @@ impl Crew {
         });
     }
 
-    /// Microseconds of a fork and join of tasks that do nothing, and of the same after so long a pause.
+    /// The median time of a fork and join of empty tasks in microseconds, after a pause of `pause_us` microseconds.
     pub fn latency(&self, runs: u32, pause_us: u32) -> f64 {
         let mut all: Vec<f64> = (0..runs)
             .map(|_| {
                 pause(Duration::from_micros(pause_us.into()));
-                // A browser's clock is too coarse for one.
+                // One run is too short for the clock of a browser.
                 let repeats = if pause_us == 0 { 100 } else { 1 };
                 let start = Instant::now();
                 let barrier = AtomicU32::new(0);
@@ -120,7 +121,7 @@ impl Crew {
 }
 
 impl Crew {
-    /// How many tasks did not run exactly once.
+    /// The number of tasks that did not run exactly once.
     fn run(&self, tasks: usize, work: impl Fn(usize) + Sync) -> usize {
         let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
         self.0.run(tasks, &|i| {
