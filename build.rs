@@ -11,6 +11,9 @@ use std::{env, fs, io};
 
 const INCLUDE: &str = "//#include ";
 
+/// Shaders that only native programs have.
+const NATIVE: [&str; 1] = ["peak.wgsl"];
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=shaders");
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
@@ -29,6 +32,7 @@ fn main() -> io::Result<()> {
         // WGSL has no string literals, so `//` always begins a comment.
         let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
         let code: String = text.lines().map(code).collect::<Vec<_>>().join(" ");
+        rust += attribute(name);
         rust += &format!("const {}_TEXT: &str = {:?};\n", constant(name), squeezed(&code));
     }
     let mut all = Vec::new();
@@ -44,12 +48,18 @@ fn main() -> io::Result<()> {
         let shader = constant(name);
         pieces.push(format!("{shader}_TEXT"));
         let (label, pieces) = (name.trim_end_matches(".wgsl"), pieces.join(", "));
+        rust += attribute(name);
         rust += &format!("pub static {shader}: Shader = Shader {{ name: {label:?}, pieces: &[{pieces}] }};\n");
         all.push(format!("&{shader}"));
     }
     rust += "/// Every shader.\n#[cfg(not(target_arch = \"wasm32\"))]\n";
     rust += &format!("pub static ALL: [&Shader; {}] = [{}];\n", all.len(), all.join(", "));
     fs::write(Path::new(&out).join("shaders.rs"), rust)
+}
+
+/// The attribute in front of a shader's constants.
+fn attribute(name: &str) -> &'static str {
+    if NATIVE.contains(&name) { "#[cfg(not(target_arch = \"wasm32\"))]\n" } else { "" }
 }
 
 /// The name of a file's constant, such as `SOFTWARE_POOL` for `software/pool.wgsl`.
