@@ -45,7 +45,7 @@ export class Session {
     this.#handlers = createHandlers({ network, recovery, classifier: this.#classifier, tuner: this.#tuner });
   }
 
-  /** Takes a call, or word that the caller no longer waits for one. */
+  /** Receives a call, or the message that the caller no longer waits for one. */
   receive(message: Request | { cancel: number }): void {
     this.#tuner.cancel();
     if ('cancel' in message) {
