@@ -17,18 +17,15 @@ mod winograd;
 
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
-use crate::graph::op::{Geometry, Op, Window};
+use crate::graph::op::{Geometry, Window};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
+use crate::model::Model;
 use crate::model::preprocess::Preprocess;
-use crate::model::{Model, tensor_names};
 use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
 use memory::Buffer;
-use ops::conv::{self, Conv};
-use ops::dense::Dense;
-use ops::lrn::Lrn;
-use ops::{concat, pool, softmax};
+use ops::{Call, Inputs, Kernel};
 use schedule::{Extent, Group, Task};
 use simd::Isa;
 use std::ops::Range;
@@ -66,24 +63,12 @@ struct Prepared {
     times: Vec<AtomicU64>,
 }
 
-/// A node: its name, its operation, and the nodes that it reads.
+/// A node: its name, its computation, and the nodes that it reads.
 struct Layer {
     name: String,
-    kernel: Kernel,
+    /// `None` for an input.
+    kernel: Option<Box<dyn Kernel>>,
     inputs: Vec<NodeId>,
-}
-
-/// An operation with its packed weights.
-enum Kernel {
-    Input,
-    Conv(Conv),
-    MaxPool(Window),
-    AvgPool { window: Window, count_padding: bool },
-    AdaptiveAvgPool,
-    Lrn(Lrn),
-    Concat,
-    Dense(Dense),
-    Softmax,
 }
 
 /// One scratch buffer for each thread, as large as the largest task needs.
@@ -127,28 +112,8 @@ impl Cpu {
         let isa = Isa::detect();
         let layer = |(id, node): (NodeId, &crate::graph::network::Node)| {
             let input = network.input_shape(id);
-            let weights = || -> Result<[Vec<f32>; 2]> {
-                let [weight, bias] = tensor_names(&node.name);
-                Ok([model.weights.get(&weight)?.1, model.weights.get(&bias)?.1])
-            };
-            let kernel = match node.op {
-                Op::Input(_) => Kernel::Input,
-                Op::Conv { window, activation, .. } => {
-                    let [weight, bias] = weights()?;
-                    let algorithm = conv::Algorithm::choose(window, input, node.shape);
-                    Kernel::Conv(Conv::new(isa, algorithm, window, activation, [input, node.shape], &weight, &bias))
-                }
-                Op::MaxPool(window) => Kernel::MaxPool(window),
-                Op::AvgPool { window, count_padding } => Kernel::AvgPool { window, count_padding },
-                Op::AdaptiveAvgPool { .. } => Kernel::AdaptiveAvgPool,
-                Op::Lrn { size, alpha, beta, k } => Kernel::Lrn(Lrn { size, alpha, beta, k }),
-                Op::Concat => Kernel::Concat,
-                Op::Dense { activation, .. } => {
-                    let [weight, bias] = weights()?;
-                    Kernel::Dense(Dense::new(isa, activation, input.per_image(), &weight, &bias))
-                }
-                Op::Softmax => Kernel::Softmax,
-            };
+            let made = ops::Layer { isa, name: &node.name, model, input, output: node.shape };
+            let kernel = ops::kernel(&node.op, &made)?;
             Ok(Layer { name: node.name.clone(), kernel, inputs: node.inputs.clone() })
         };
         Ok(Cpu {
@@ -182,14 +147,9 @@ impl Cpu {
     /// The algorithm that computes a node, and its number of multiply-adds.
     pub fn algorithm(&self, id: NodeId) -> Algorithm {
         let node = self.network.node(id);
-        let (algorithm, executed) = match &self.layers[id].kernel {
-            Kernel::Conv(conv) => {
-                let algorithm = conv.algorithm();
-                (algorithm.to_string(), algorithm.macs(conv.window, self.network.input_shape(id), node.shape))
-            }
-            Kernel::Dense(_) => ("GEMM".into(), self.network.macs(id)),
-            _ => (node.op.kind().into(), 0),
-        };
+        let kernel = self.layers[id].kernel.as_deref();
+        let algorithm = kernel.and_then(|kernel| kernel.algorithm(self.network.input_shape(id), node.shape));
+        let (algorithm, executed) = algorithm.unwrap_or_else(|| (node.op.kind().into(), 0));
         Algorithm { algorithm, executed }
     }
 
@@ -204,15 +164,10 @@ impl Cpu {
                 return Err(layer.fail("it would read the buffer it writes".into()));
             }
             let Some(x) = step.reads.first() else { return Err(layer.fail("the node has no input".into())) };
-            let on = |window: &Window| window.on([x.shape.h, x.shape.w]).map_err(|reason| layer.fail(reason));
-            geometry.push(match &layer.kernel {
-                Kernel::Conv(conv) => Some(on(&conv.window)?),
-                Kernel::MaxPool(window) | Kernel::AvgPool { window, .. } => Some(on(window)?),
-                Kernel::Dense(_) if !x.is_whole() && x.shape.h * x.shape.w > 1 => {
-                    return Err(layer.fail("a dense layer reads whole buffers only".into()));
-                }
-                _ => None,
-            });
+            let Some(kernel) = &layer.kernel else { return Err(layer.fail("an input is no step".into())) };
+            kernel.check(x).map_err(|reason| layer.fail(reason))?;
+            let on = |window: Window| window.on([x.shape.h, x.shape.w]).map_err(|reason| layer.fail(reason));
+            geometry.push(kernel.window().map(on).transpose()?);
         }
         let groups = plan.fused(&self.network);
         let extents: Vec<Extent> = groups.iter().map(|group| self.extent(plan, group)).collect();
@@ -240,7 +195,6 @@ impl Cpu {
     /// How a group's work can be divided.
     fn extent(&self, plan: &Plan, group: &Group) -> Extent {
         let steps: Vec<&Step> = group.iter().map(|&i| &plan.steps[i]).collect();
-        let out = steps[0].writes.shape;
         let cost = |step: &Step| {
             let batch = plan.batch as u64;
             // Reading or writing a value takes about as long as two multiply-adds.
@@ -248,53 +202,19 @@ impl Cpu {
                 + 2 * (step.writes.shape.len() + step.reads[0].shape.len()) as u64
         };
         let cost = steps.iter().map(|s| cost(s)).sum();
-        let whole = Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, repeats: false, cost };
-        match &self.layers[steps[0].node].kernel {
-            Kernel::Input => Extent { pieces: 0, ..whole },
-            Kernel::Conv(conv) => {
-                let panels = steps.iter().filter_map(|s| self.conv(s)).map(Conv::panels).sum();
-                let lines = matches!(conv.algorithm(), conv::Algorithm::Direct | conv::Algorithm::Phases(_));
-                Extent {
-                    pieces: conv.pieces(out),
-                    block: conv.block(out),
-                    multiple: if lines { 1 } else { 8 },
-                    panels,
-                    prefer_pieces: lines || conv.pieces(out) > 16 * panels,
-                    // Each part of the channels repeats the Winograd input transform.
-                    repeats: matches!(conv.algorithm(), conv::Algorithm::Winograd(_)),
-                    cost,
-                }
-            }
-            Kernel::MaxPool(_) => {
-                let block =
-                    steps.get(1).and_then(|s| self.conv(s)).map_or(usize::MAX, |c| (c.block(out) / out.w).max(1));
-                Extent { pieces: out.n * out.h, block, ..whole }
-            }
-            Kernel::AvgPool { .. } | Kernel::AdaptiveAvgPool => {
-                Extent { pieces: out.n * out.h, block: usize::MAX, ..whole }
-            }
-            Kernel::Lrn(_) | Kernel::Concat | Kernel::Softmax => {
-                Extent { pieces: out.pixels(), block: usize::MAX, multiple: 8, ..whole }
-            }
-            Kernel::Dense(dense) => Extent { panels: dense.panels(), ..whole },
-        }
+        let kernels: Vec<&dyn Kernel> = steps.iter().filter_map(|step| self.kernel(step)).collect();
+        let extent = kernels.split_first().map(|(first, others)| first.extent(steps[0].writes.shape, others));
+        Extent { cost, ..extent.unwrap_or(Extent::WHOLE) }
     }
 
-    fn conv(&self, step: &Step) -> Option<&Conv> {
-        match &self.layers[step.node].kernel {
-            Kernel::Conv(conv) => Some(conv),
-            _ => None,
-        }
+    fn kernel(&self, step: &Step) -> Option<&dyn Kernel> {
+        self.layers[step.node].kernel.as_deref()
     }
 
     /// The number of scratch floats that a task of this many pieces needs.
     fn scratch(&self, step: &Step, geometry: Option<&Geometry>, pieces: usize) -> usize {
-        let x = step.reads[0].shape;
-        match (&self.layers[step.node].kernel, geometry) {
-            (Kernel::Conv(conv), Some(g)) => conv.scratch(g, x, step.writes.shape, pieces),
-            (Kernel::MaxPool(_), _) => pool::scratch(x),
-            _ => 0,
-        }
+        let kernel = self.kernel(step);
+        kernel.map_or(0, |kernel| kernel.scratch(geometry, step.reads[0].shape, step.writes.shape, pieces))
     }
 
     /// Runs the plan, or the stale part of it. `gains` has one factor for each node, by which concatenations multiply
@@ -374,19 +294,20 @@ impl Cpu {
                 prepared.times[step].fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
         };
-        let panels_of = |step: usize| self.conv(&prepared.plan.steps[step]).map(Conv::panels);
+        let steps = &prepared.plan.steps;
+        let panels_of = |step: usize| self.kernel(&steps[step]).map_or(1, |kernel| kernel.panels());
         if let [pool, conv] = group[..]
-            && let Kernel::MaxPool(_) = self.layers[prepared.plan.steps[pool].node].kernel
+            && steps[conv].reads[0] == steps[pool].writes
         {
             apply(pool, pieces.clone(), 0..1);
             // A line of the pool's output is a row of pixels for the convolution.
-            let width = prepared.plan.steps[pool].writes.shape.w;
-            return apply(conv, pieces.start * width..pieces.end * width, 0..panels_of(conv).unwrap_or(0));
+            let width = steps[pool].writes.shape.w;
+            return apply(conv, pieces.start * width..pieces.end * width, 0..panels_of(conv));
         }
         // The panels of siblings are numbered consecutively.
         let mut first = 0;
         for &step in group {
-            let count = panels_of(step).unwrap_or(panels.end);
+            let count = panels_of(step);
             let own = panels.start.max(first)..panels.end.min(first + count);
             if !own.is_empty() {
                 apply(step, pieces.clone(), own.start - first..own.end - first);
@@ -409,36 +330,13 @@ impl Cpu {
         scratch: &mut [f32],
     ) {
         let Prepared { plan, buffers, geometry, .. } = prepared;
-        let (step, g) = (&plan.steps[step], geometry[step].as_ref());
-        let layer = &self.layers[step.node];
-        // SAFETY: the caller guarantees that no other thread writes what is read here.
-        let view = |place: &Place| View::new(unsafe { buffers[place.buffer].read() }, *place);
-        let x = view(&step.reads[0]);
+        let (step, geometry) = (&plan.steps[step], geometry[step].as_ref());
+        // Inputs are no steps.
+        let Some(kernel) = self.kernel(step) else { return };
+        let inputs = Inputs { buffers, step, nodes: &self.layers[step.node].inputs, gains };
         let out = buffers[step.writes.buffer].out(step.writes);
-        // SAFETY: guaranteed by the caller for every kernel.
-        unsafe {
-            match (&layer.kernel, g) {
-                (Kernel::Conv(conv), Some(g)) => conv.run(g, x, out, pieces, panels, scratch),
-                (Kernel::MaxPool(_), Some(g)) => pool::max(self.isa, g, x, out, pieces, scratch),
-                (Kernel::AvgPool { count_padding, .. }, Some(g)) => {
-                    pool::average(self.isa, g, *count_padding, x, out, pieces)
-                }
-                (Kernel::AdaptiveAvgPool, _) => pool::adaptive_average(self.isa, x, out, pieces),
-                (Kernel::Lrn(lrn), _) => lrn.run(self.isa, x, out, pieces),
-                (Kernel::Concat, _) => {
-                    let mut first = 0;
-                    for (&branch, place) in layer.inputs.iter().zip(&step.reads) {
-                        let gain = gains.get(branch).copied().unwrap_or(1.0);
-                        concat::run(view(place), gain, out, first, pieces.clone());
-                        first += place.shape.c;
-                    }
-                }
-                (Kernel::Dense(dense), _) => dense.run(x, out, panels),
-                (Kernel::Softmax, _) => softmax::run(self.isa, x, out, pieces),
-                // Unreachable: `prepare` computes the geometry of every sliding window, and inputs are not steps.
-                (Kernel::Input | Kernel::Conv(_) | Kernel::MaxPool(_) | Kernel::AvgPool { .. }, _) => {}
-            }
-        }
+        // SAFETY: guaranteed by the caller.
+        unsafe { kernel.run(Call { inputs, out, geometry, pieces, panels, scratch }) }
     }
 
     /// The activations of the last run at a place.

@@ -84,6 +84,11 @@ impl Packed {
         packed
     }
 
+    /// The number of columns of the product.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// The length of a row of A.
     pub fn depth(&self) -> usize {
         self.depth

@@ -1,6 +1,7 @@
 //! Decides which steps run in parallel, and divides each of them into tasks for the threads and the caches.
 
 use crate::graph::network::Network;
+use crate::graph::tensor::Shape;
 use crate::plan::Plan;
 use std::ops::Range;
 
@@ -13,7 +14,7 @@ pub type Group = Vec<usize>;
 pub struct Task {
     /// The index of the group.
     pub group: usize,
-    /// The range of the output map, in the units of [`super::conv::Conv::pieces`] and similar functions.
+    /// The range of the output map, in the unit of the kernel.
     pub pieces: Range<usize>,
     /// The range of the output channels in panels, numbered consecutively over siblings.
     pub panels: Range<usize>,
@@ -34,6 +35,22 @@ pub struct Extent {
     pub repeats: bool,
     /// The cost, in multiply-adds or equivalents.
     pub cost: u64,
+}
+
+impl Extent {
+    /// Work that is not divided.
+    pub const WHOLE: Extent =
+        Extent { pieces: 1, block: 1, multiple: 1, panels: 1, prefer_pieces: true, repeats: false, cost: 0 };
+
+    /// Work that can be divided by output lines, which are counted over the batch.
+    pub fn lines(output: Shape) -> Self {
+        Extent { pieces: output.n * output.h, block: usize::MAX, ..Self::WHOLE }
+    }
+
+    /// Work that can be divided by pixels, which are counted over the batch.
+    pub fn pixels(output: Shape) -> Self {
+        Extent { pieces: output.pixels(), block: usize::MAX, multiple: 8, ..Self::WHOLE }
+    }
 }
 
 /// Work of less than this cost, which takes about 10 microseconds, is not shared among threads.

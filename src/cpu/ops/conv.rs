@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 
+use super::{Call, Kernel, Layer};
 use crate::cpu::gemm::{CHAIN, Packed, Rows};
-use crate::cpu::simd::Isa;
+use crate::cpu::schedule::Extent;
 use crate::cpu::view::{Out, View};
 use crate::cpu::winograd::{Source, Winograd};
+use crate::error::Result;
 use crate::graph::op::{Activation, Geometry, Window};
 use crate::graph::tensor::Shape;
 use crate::plan::winograd::{PHASES, Tiling, phases};
@@ -14,14 +16,14 @@ use std::ops::Range;
 
 /// A convolution with packed weights.
 pub struct Conv {
-    pub window: Window,
+    window: Window,
     relu: bool,
     weights: Weights,
 }
 
 /// The algorithms for convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
+enum Algorithm {
     /// GEMM for a 1x1 kernel with stride 1 and without padding: the input is the matrix.
     Pointwise,
     /// GEMM over windows that are read in place (virtual im2col), from a padded copy of a few lines.
@@ -46,7 +48,7 @@ const SHORT_CHAIN: usize = 64;
 
 impl Algorithm {
     /// The algorithm for a layer. `docs/tried.md` describes the alternatives that were tried.
-    pub fn choose(window: Window, input: Shape, output: Shape) -> Self {
+    fn choose(window: Window, input: Shape, output: Shape) -> Self {
         let Window { kernel, stride, .. } = window;
         let same = (input.h, input.w) == (output.h, output.w);
         match (kernel, stride) {
@@ -61,7 +63,7 @@ impl Algorithm {
     }
 
     /// The number of multiply-adds that the algorithm executes for one picture.
-    pub fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
+    fn macs(self, window: Window, input: Shape, output: Shape) -> u64 {
         match self {
             Algorithm::Pointwise | Algorithm::Direct => {
                 (output.len() * input.c * window.kernel[0] * window.kernel[1]) as u64
@@ -83,66 +85,39 @@ impl fmt::Display for Algorithm {
     }
 }
 
-impl Conv {
-    /// Packs `weight`, which is OIHW with `input.c` input channels, as in a model file.
-    pub fn new(
-        isa: Isa,
-        algorithm: Algorithm,
-        window: Window,
-        activation: Activation,
-        [input, output]: [Shape; 2],
-        weight: &[f32],
-        bias: &[f32],
-    ) -> Self {
-        let channels = input.c;
-        let [kh, kw] = window.kernel;
-        let tiles = |tiling: Tiling| tiling.grid(output).iter().product();
-        let weights = match algorithm {
-            Algorithm::Pointwise => Weights::Pointwise(Packed::new(isa, weight, channels, bias)),
-            Algorithm::Direct => {
-                Weights::Direct(Packed::new(isa, &ohwi(weight, channels, kh * kw), channels * kh * kw, bias))
-            }
-            Algorithm::Winograd(tiling) => {
-                Weights::Winograd(Winograd::new(isa, tiling, channels, tiles(tiling), weight, bias))
-            }
-            Algorithm::Phases(tiling) => {
-                let weight = phases(weight, channels, channels, window.kernel, tiling.kernel);
-                Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
-            }
-        };
-        Conv { window, relu: activation == Activation::Relu, weights }
+impl Kernel for Conv {
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
     }
 
-    pub fn algorithm(&self) -> Algorithm {
-        match &self.weights {
-            Weights::Pointwise(_) => Algorithm::Pointwise,
-            Weights::Direct(_) => Algorithm::Direct,
-            Weights::Winograd(w) => Algorithm::Winograd(w.tiling()),
-            Weights::Phases(w) => Algorithm::Phases(w.tiling()),
+    fn algorithm(&self, input: Shape, output: Shape) -> Option<(String, u64)> {
+        let algorithm = self.choice();
+        Some((algorithm.to_string(), algorithm.macs(self.window, input, output)))
+    }
+
+    fn extent(&self, out: Shape, siblings: &[&dyn Kernel]) -> Extent {
+        let panels = self.panels() + siblings.iter().map(|sibling| sibling.panels()).sum::<usize>();
+        let lines = matches!(self.choice(), Algorithm::Direct | Algorithm::Phases(_));
+        Extent {
+            pieces: self.pieces(out),
+            block: self.block(out),
+            multiple: if lines { 1 } else { 8 },
+            panels,
+            prefer_pieces: lines || self.pieces(out) > 16 * panels,
+            // Each part of the channels repeats the Winograd input transform.
+            repeats: matches!(self.choice(), Algorithm::Winograd(_)),
+            cost: 0,
         }
     }
 
-    /// The number of panels of output channels.
-    pub fn panels(&self) -> usize {
+    fn panels(&self) -> usize {
         match &self.weights {
             Weights::Pointwise(p) | Weights::Direct(p) => p.panels(),
             Weights::Winograd(w) | Weights::Phases(w) => w.panels(),
         }
     }
 
-    /// The number of pieces of the output map that the work can be divided into: pixels, lines, tiles or lines of
-    /// tiles.
-    pub fn pieces(&self, out: Shape) -> usize {
-        match &self.weights {
-            Weights::Pointwise(_) => out.pixels(),
-            Weights::Direct(_) => out.n * out.h,
-            Weights::Winograd(w) => out.n * w.tiling().grid(out).iter().product::<usize>(),
-            Weights::Phases(w) => out.n * w.tiling().grid(out)[0],
-        }
-    }
-
-    /// The largest number of pieces that one task should take, so that its data stays in the second-level cache.
-    pub fn block(&self, out: Shape) -> usize {
+    fn block(&self, out: Shape) -> usize {
         const FLOATS: usize = 64 * 1024;
         match &self.weights {
             Weights::Pointwise(p) => (FLOATS / p.depth()).max(24) / 24 * 24,
@@ -152,8 +127,8 @@ impl Conv {
         }
     }
 
-    /// The number of scratch floats that a task of this many pieces needs.
-    pub fn scratch(&self, g: &Geometry, input: Shape, out: Shape, pieces: usize) -> usize {
+    fn scratch(&self, g: Option<&Geometry>, input: Shape, out: Shape, pieces: usize) -> usize {
+        let Some(g) = g else { return 0 };
         match &self.weights {
             Weights::Pointwise(_) => 0,
             Weights::Direct(_) => ((pieces - 1) * g.stride[0] + g.kernel[0]) * line_length(g, input.c),
@@ -167,20 +142,10 @@ impl Conv {
         }
     }
 
-    /// Computes these pieces of these panels' channels. `g` is the geometry of the window on `x`. `scratch` must have
-    /// at least [`Conv::scratch`] floats for this many pieces.
-    ///
-    /// # Safety
-    /// No other thread may access these pieces and channels of `out`.
-    pub unsafe fn run(
-        &self,
-        g: &Geometry,
-        x: View<'_>,
-        out: Out<'_>,
-        pieces: Range<usize>,
-        panels: Range<usize>,
-        scratch: &mut [f32],
-    ) {
+    unsafe fn run(&self, call: Call<'_>) {
+        let Call { inputs, out, geometry: Some(g), pieces, panels, scratch } = call else { return };
+        // SAFETY: guaranteed by the caller.
+        let x = unsafe { inputs.view(0) };
         // SAFETY: guaranteed by the caller, for all four algorithms.
         unsafe {
             match &self.weights {
@@ -197,9 +162,56 @@ impl Conv {
             }
         }
     }
+}
+
+impl Conv {
+    /// Packs the layer's weight, which is OIHW, for the algorithm that suits it. Fails where a tensor is missing.
+    pub fn new(layer: &Layer<'_>, window: Window, activation: Activation) -> Result<Self> {
+        let Layer { isa, input, output, .. } = *layer;
+        let [weight, bias] = layer.weights()?;
+        let (weight, bias) = (weight.as_slice(), bias.as_slice());
+        let algorithm = Algorithm::choose(window, input, output);
+        let channels = input.c;
+        let [kh, kw] = window.kernel;
+        let tiles = |tiling: Tiling| tiling.grid(output).iter().product();
+        let weights = match algorithm {
+            Algorithm::Pointwise => Weights::Pointwise(Packed::new(isa, weight, channels, bias)),
+            Algorithm::Direct => {
+                Weights::Direct(Packed::new(isa, &ohwi(weight, channels, kh * kw), channels * kh * kw, bias))
+            }
+            Algorithm::Winograd(tiling) => {
+                Weights::Winograd(Winograd::new(isa, tiling, channels, tiles(tiling), weight, bias))
+            }
+            Algorithm::Phases(tiling) => {
+                let weight = phases(weight, channels, channels, window.kernel, tiling.kernel);
+                Weights::Phases(Winograd::new(isa, tiling, channels * PHASES, tiles(tiling), &weight, bias))
+            }
+        };
+        Ok(Conv { window, relu: activation == Activation::Relu, weights })
+    }
+
+    fn choice(&self) -> Algorithm {
+        match &self.weights {
+            Weights::Pointwise(_) => Algorithm::Pointwise,
+            Weights::Direct(_) => Algorithm::Direct,
+            Weights::Winograd(w) => Algorithm::Winograd(w.tiling()),
+            Weights::Phases(w) => Algorithm::Phases(w.tiling()),
+        }
+    }
+
+    /// The number of pieces of the output map that the work can be divided into: pixels, lines, tiles or lines of
+    /// tiles.
+    fn pieces(&self, out: Shape) -> usize {
+        match &self.weights {
+            Weights::Pointwise(_) => out.pixels(),
+            Weights::Direct(_) => out.n * out.h,
+            Weights::Winograd(w) => out.n * w.tiling().grid(out).iter().product::<usize>(),
+            Weights::Phases(w) => out.n * w.tiling().grid(out)[0],
+        }
+    }
 
     /// # Safety
-    /// The same as for [`Conv::run`].
+    /// The same as for [`Kernel::run`].
     #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
     unsafe fn direct(
         &self,
@@ -241,7 +253,7 @@ impl Conv {
     }
 
     /// # Safety
-    /// The same as for [`Conv::run`].
+    /// The same as for [`Kernel::run`].
     #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
     unsafe fn phases(
         &self,

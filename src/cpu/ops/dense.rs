@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
 
+use super::{Call, Kernel, Layer};
 use crate::cpu::gemm::{CHAIN, Packed, Rows};
-use crate::cpu::simd::Isa;
-use crate::cpu::view::{Out, View};
+use crate::cpu::schedule::Extent;
+use crate::error::Result;
 use crate::graph::op::Activation;
-use std::ops::Range;
+use crate::graph::tensor::Shape;
+use crate::plan::Place;
 
 pub struct Dense {
     /// (in, out).
@@ -15,23 +17,41 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Packs `weight`, which is (out, in) with inputs in the order HWC, as in a model file.
-    pub fn new(isa: Isa, activation: Activation, inputs: usize, weight: &[f32], bias: &[f32]) -> Self {
-        Dense { weights: Packed::new(isa, weight, inputs, bias), relu: activation == Activation::Relu }
+    /// Packs the layer's weight, which is (out, in) with inputs in the order HWC. Fails where a tensor is missing.
+    pub fn new(layer: &Layer<'_>, activation: Activation) -> Result<Self> {
+        let [weight, bias] = layer.weights()?;
+        let weights = Packed::new(layer.isa, &weight, layer.input.per_image(), &bias);
+        Ok(Dense { weights, relu: activation == Activation::Relu })
+    }
+}
+
+impl Kernel for Dense {
+    fn check(&self, input: &Place) -> Result<(), String> {
+        if !input.is_whole() && input.shape.h * input.shape.w > 1 {
+            return Err("a dense layer reads whole buffers only".into());
+        }
+        Ok(())
     }
 
-    pub fn panels(&self) -> usize {
+    fn algorithm(&self, _: Shape, _: Shape) -> Option<(String, u64)> {
+        Some(("GEMM".into(), self.weights.depth() as u64 * self.weights.columns() as u64))
+    }
+
+    fn extent(&self, _: Shape, _: &[&dyn Kernel]) -> Extent {
+        Extent { panels: self.panels(), ..Extent::WHOLE }
+    }
+
+    fn panels(&self) -> usize {
         self.weights.panels()
     }
 
-    /// Computes these panels' outputs for all pictures. `x` must be a whole buffer, or have one pixel for each picture.
-    ///
-    /// # Safety
-    /// No other thread may access these panels' channels of `out`.
-    pub unsafe fn run(&self, x: View<'_>, out: Out<'_>, panels: Range<usize>) {
-        let stride = x.stride * x.shape.h * x.shape.w;
-        let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
+    unsafe fn run(&self, call: Call<'_>) {
         // SAFETY: guaranteed by the caller.
-        unsafe { self.weights.run(&rows, 0..rows.count, out.rows(0), panels, self.relu, CHAIN) }
+        unsafe {
+            let x = call.inputs.view(0);
+            let stride = x.stride * x.shape.h * x.shape.w;
+            let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
+            self.weights.run(&rows, 0..rows.count, call.out.rows(0), call.panels, self.relu, CHAIN);
+        }
     }
 }

@@ -4,14 +4,18 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+use super::{Call, Kernel};
+use crate::cpu::schedule::Extent;
 use crate::cpu::simd::{Isa, Vector, Work};
 use crate::cpu::view::{Out, View};
+use crate::graph::tensor::Shape;
 use std::ops::Range;
 
 /// Computes `x / (k + alpha/size * sum of x^2 over size channels)^beta`. The window is centred on the channel; a window
 /// of even size has one more channel above than below.
 #[derive(Clone, Copy)]
 pub struct Lrn {
+    pub isa: Isa,
     pub size: usize,
     pub alpha: f32,
     pub beta: f32,
@@ -22,19 +26,26 @@ pub struct Lrn {
 const FIXED_SIZE: usize = 5;
 const FIXED_POWER: f32 = 0.75;
 
-impl Lrn {
-    /// # Safety
-    /// No other thread may access these pixels of `out`.
-    pub unsafe fn run(&self, isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>) {
+impl Kernel for Lrn {
+    fn extent(&self, output: Shape, _: &[&dyn Kernel]) -> Extent {
+        Extent::pixels(output)
+    }
+
+    unsafe fn run(&self, call: Call<'_>) {
+        // SAFETY: guaranteed by the caller.
+        let x = unsafe { call.inputs.view(0) };
+        let Call { out, pieces: pixels, .. } = call;
         if self.size == FIXED_SIZE && self.beta == FIXED_POWER {
-            return isa.run(FixedWindow { lrn: *self, x, out, pixels });
+            return self.isa.run(FixedWindow { lrn: *self, x, out, pixels });
         }
         for p in pixels {
             // SAFETY: guaranteed by the caller.
             self.pixel(x.pixel(p), unsafe { out.pixel(p) });
         }
     }
+}
 
+impl Lrn {
     /// Computes one pixel, for any window and power.
     fn pixel(&self, x: &[f32], to: &mut [f32]) {
         let [below, above] = [(self.size - 1) / 2, self.size / 2];
@@ -46,7 +57,7 @@ impl Lrn {
     }
 }
 
-/// One call of [`Lrn::run`].
+/// One call of [`Kernel::run`].
 struct FixedWindow<'a> {
     lrn: Lrn,
     x: View<'a>,

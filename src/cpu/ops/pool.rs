@@ -3,25 +3,90 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+use super::{Call, Kernel};
+use crate::cpu::schedule::Extent;
 use crate::cpu::simd::{Isa, Vector, Work};
 use crate::cpu::view::{Out, View};
-use crate::graph::op::{Geometry, adaptive_range};
+use crate::graph::op::{Geometry, Window, adaptive_range};
 use crate::graph::tensor::Shape;
 use std::ops::Range;
 
+/// The maximum of each window.
+pub struct MaxPool {
+    pub isa: Isa,
+    pub window: Window,
+}
+
+/// The mean of each window.
+pub struct AvgPool {
+    pub isa: Isa,
+    pub window: Window,
+    pub count_padding: bool,
+}
+
+/// The mean of each region of a grid.
+pub struct AdaptiveAvgPool {
+    pub isa: Isa,
+}
+
+impl Kernel for MaxPool {
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
+    }
+
+    fn extent(&self, output: Shape, others: &[&dyn Kernel]) -> Extent {
+        // A line of the pool's output is a row of pixels for the convolution that reads it.
+        let block = others.first().map_or(usize::MAX, |conv| (conv.block(output) / output.w).max(1));
+        Extent { block, ..Extent::lines(output) }
+    }
+
+    fn scratch(&self, _: Option<&Geometry>, input: Shape, _: Shape, _: usize) -> usize {
+        // One line of the input.
+        input.w * input.c
+    }
+
+    unsafe fn run(&self, call: Call<'_>) {
+        let Some(g) = call.geometry else { return };
+        // SAFETY: guaranteed by the caller.
+        unsafe { max(self.isa, g, call.inputs.view(0), call.out, call.pieces, call.scratch) }
+    }
+}
+
+impl Kernel for AvgPool {
+    fn window(&self) -> Option<Window> {
+        Some(self.window)
+    }
+
+    fn extent(&self, output: Shape, _: &[&dyn Kernel]) -> Extent {
+        Extent::lines(output)
+    }
+
+    unsafe fn run(&self, call: Call<'_>) {
+        let Some(g) = call.geometry else { return };
+        // SAFETY: guaranteed by the caller.
+        unsafe { average(self.isa, g, self.count_padding, call.inputs.view(0), call.out, call.pieces) }
+    }
+}
+
+impl Kernel for AdaptiveAvgPool {
+    fn extent(&self, output: Shape, _: &[&dyn Kernel]) -> Extent {
+        Extent::lines(output)
+    }
+
+    unsafe fn run(&self, call: Call<'_>) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { adaptive_average(self.isa, call.inputs.view(0), call.out, call.pieces) }
+    }
+}
+
 /// The rows and columns of a region of the input.
 type Area = [Range<usize>; 2];
-
-/// The number of scratch floats that [`max`] needs: one line of the input.
-pub fn scratch(x: Shape) -> usize {
-    x.w * x.c
-}
 
 /// The maximum of each window, first down the columns, then along the rows.
 ///
 /// # Safety
 /// No other thread may access these lines of `out`.
-pub unsafe fn max(isa: Isa, g: &Geometry, x: View<'_>, out: Out<'_>, lines: Range<usize>, scratch: &mut [f32]) {
+unsafe fn max(isa: Isa, g: &Geometry, x: View<'_>, out: Out<'_>, lines: Range<usize>, scratch: &mut [f32]) {
     let Shape { n, h, w, c } = x.shape;
     assert!(lines.end <= out.shape.n * out.shape.h && out.shape.n <= n && out.shape.c == c);
     assert!(x.data.len() >= (x.shape.pixels() - 1) * x.stride + c && scratch.len() >= w * c);
@@ -91,7 +156,7 @@ impl Work for Maximum<'_> {
 ///
 /// # Safety
 /// No other thread may access these lines of `out`.
-pub unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
+unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let size = [x.shape.h, x.shape.w];
     let mean = |cell: [usize; 2]| {
         let area = [0, 1].map(|a| inside(g, a, cell[a], size));
@@ -106,7 +171,7 @@ pub unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, 
 ///
 /// # Safety
 /// No other thread may access these lines of `out`.
-pub unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
+unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let (size, grid) = ([x.shape.h, x.shape.w], [out.shape.h, out.shape.w]);
     let region = |cell: [usize; 2]| {
         let area = [0, 1].map(|a| {

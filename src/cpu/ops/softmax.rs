@@ -3,35 +3,45 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+use super::{Call, Kernel};
+use crate::cpu::schedule::Extent;
 use crate::cpu::simd::{Isa, Vector, Work};
-use crate::cpu::view::{Out, View};
-use std::ops::Range;
+use crate::graph::tensor::Shape;
 
 /// Computes `exp(x - max) / sum`. Subtracting the maximum keeps all powers finite.
-///
-/// # Safety
-/// No other thread may access these pixels of `out`.
-pub unsafe fn run(isa: Isa, x: View<'_>, out: Out<'_>, pixels: Range<usize>) {
-    for p in pixels {
+pub struct Softmax {
+    pub isa: Isa,
+}
+
+impl Kernel for Softmax {
+    fn extent(&self, output: Shape, _: &[&dyn Kernel]) -> Extent {
+        Extent::pixels(output)
+    }
+
+    unsafe fn run(&self, call: Call<'_>) {
         // SAFETY: guaranteed by the caller.
-        let out = unsafe { out.pixel(p) };
-        isa.run(Softmax { x: &x.pixel(p)[..out.len()], out });
+        let x = unsafe { call.inputs.view(0) };
+        for p in call.pieces {
+            // SAFETY: guaranteed by the caller.
+            let out = unsafe { call.out.pixel(p) };
+            self.isa.run(Pixel { x: &x.pixel(p)[..out.len()], out });
+        }
     }
 }
 
 /// The softmax of one pixel.
-struct Softmax<'a> {
+struct Pixel<'a> {
     x: &'a [f32],
     /// As long as `x`.
     out: &'a mut [f32],
 }
 
-impl Work for Softmax<'_> {
+impl Work for Pixel<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Softmax { x, out } = self;
+        let Pixel { x, out } = self;
         assert_eq!(x.len(), out.len());
         let full = x.len() / V::LANES * V::LANES;
         let rest = x.len() - full;
