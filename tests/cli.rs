@@ -102,7 +102,7 @@ fn photographs_are_recognised_as_json() {
         }
         // What the file does not say is said.
         let notes = String::from_utf8_lossy(&output.stderr);
-        assert!(notes.contains("BGR 0..255 minus (104, 117, 123)") && notes.contains("ImageNet's are taken"));
+        assert!(notes.contains("BGR 0..255 minus (104, 117, 123)") && notes.contains("ImageNet's labels are assumed"));
     }
 }
 
@@ -233,7 +233,7 @@ fn what_goes_wrong_is_one_line() {
     fails(&["clasify", "a.png"], &["clasify"]);
     fails(&["classify", "a.png", "--model", "no/such/model"], &["no/such/model: "]);
     fails(&["classify", "a.png", "--model", &text], &[&text, "not a readable safetensors file"]);
-    fails(&["summary", "--variant", "alexnet"], &["\"alexnet\" is no variant"]);
+    fails(&["summary", "--variant", "alexnet"], &["\"alexnet\" is not a variant"]);
     fails(&["summary", "--classes", "0"], &["loss"]);
     fails(&["summary", "--module", "6a"], &["\"6a\" is no inception module", "3a, 3b"]);
     fails(&["import", &text, "-o", "out", "--mean", "0,0,0"], &[&text, "supported are Keras 3 weights"]);
