@@ -235,7 +235,7 @@ fn what_goes_wrong_is_one_line() {
     fails(&["classify", "a.png", "--model", &text], &[&text, "not a readable safetensors file"]);
     fails(&["summary", "--variant", "alexnet"], &["\"alexnet\" is not a variant"]);
     fails(&["summary", "--classes", "0"], &["loss"]);
-    fails(&["summary", "--module", "6a"], &["\"6a\" is no inception module", "3a, 3b"]);
+    fails(&["summary", "--module", "6a"], &["\"6a\" is not an inception module", "3a, 3b"]);
     fails(&["import", &text, "-o", "out", "--mean", "0,0,0"], &[&text, "supported are Keras 3 weights"]);
     fails(&["import", &text, "-o", "out", "--mean", "1,2"], &["three numbers"]);
     fails(&["import", "missing.h5", "-o", "out"], &["missing.h5: "]);
