@@ -227,7 +227,7 @@ fn exif_orientation_is_applied() {
 fn what_goes_wrong_is_one_line() {
     let text = scratch("model.safetensors", b"this is no model");
     fails(&["classify", "a.png", "--backend", "tpu"], &["\"tpu\" is no backend", "auto, cpu and gpu"]);
-    fails(&["classify", "a.png", "--crop", "left"], &["\"left\" is no way to crop"]);
+    fails(&["classify", "a.png", "--crop", "left"], &["\"left\" is not a way to crop"]);
     fails(&["classify", "a.png", "--top", "0"], &["--top"]);
     fails(&["classify"], &["<IMAGE>"]);
     fails(&["clasify", "a.png"], &["clasify"]);
