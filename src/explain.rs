@@ -159,7 +159,7 @@ impl Ablation {
         Ok((self.0.insert(untouched), output?))
     }
 
-    /// Discards the kept output. To be called when another picture was run.
+    /// Discards the kept output. Must be called when another picture was run.
     pub fn forget(&mut self) {
         self.0 = None;
     }

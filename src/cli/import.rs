@@ -20,7 +20,7 @@ pub struct Args {
     /// A text file with one class name per line, in output order
     #[arg(long, value_name = "PATH")]
     labels: Option<PathBuf>,
-    /// Mean of each input channel, in the order of --order; required if the file does not contain it
+    /// Mean of each input channel, in the order of --order [default: the format's; required for Keras networks]
     #[arg(long, value_name = "R,G,B", value_parser = triple, allow_hyphen_values = true)]
     mean: Option<[f32; 3]>,
     /// Standard deviation of each input channel
