@@ -22,8 +22,8 @@ pub enum ConcatMode {
     WithGains,
 }
 
-/// The place of a node's output: a channel slice of a buffer. The element at pixel p and channel c is
-/// `buffer[p * stride + offset + c]`.
+/// The place of a node's output: a channel slice of a buffer. The element at pixel p and channel c is `buffer[p *
+/// stride + offset + c]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The buffer's index in [`Plan::buffers`].

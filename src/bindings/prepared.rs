@@ -30,8 +30,8 @@ impl PreparedGpu {
 
     /// Takes the next chunk of a model's file: the bytes from `at` on, of `total`. A chunk at 0 begins a new file. The
     /// weights of a layer are uploaded to the GPU as soon as they are complete. With `auto`, a GPU that is emulated on
-    /// the CPU takes nothing, as it will not be used. Returns whether the chunk was taken; if all were,
-    /// `Engine.on_gpu` needs no bytes.
+    /// the CPU takes nothing, as it will not be used. Returns whether the chunk was taken; if all were, `Engine.on_gpu`
+    /// needs no bytes.
     pub async fn take(
         &mut self,
         chunk: Vec<u8>,

@@ -84,7 +84,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
         Variant::Caffe => (
             Some(Preprocess { size, ..Preprocess::BVLC }),
             Some(
-                "an .onnx file does not describe its preprocessing; BVLC's is assumed: BGR 0..255 minus (104, 117, 123)",
+                "an .onnx file does not describe its preprocessing; BVLC's is assumed: \
+                 BGR 0..255 minus (104, 117, 123)",
             ),
         ),
         Variant::Torchvision => (
