@@ -1,8 +1,8 @@
-//! What JavaScript sees. The only files that know JavaScript.
+//! The interface to JavaScript. Only these files know JavaScript.
 //!
-//! Every failure is an `Error` with a `code` (see [`Error::code`]), a `detail` where there is one (the
-//! layer, tensor or key it is about) and a sentence a person can act on. A panic, which is a fault of
-//! ours, is thrown as an `Error` of code `internal`; after it the module must be loaded anew.
+//! Every failure is thrown as an `Error` with a message for people, a `code` (see [`Error::code`]) and, where there is
+//! one, a `detail`: the layer, tensor or key that the error is about. A panic, which is a bug in this crate, is thrown
+//! as an `Error` with the code `internal`; after it the WebAssembly module must be loaded again.
 
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 mod engine;
@@ -14,7 +14,7 @@ use js_sys::Reflect;
 use std::sync::Once;
 use wasm_bindgen::prelude::*;
 
-/// An error as JavaScript sees it.
+/// The error as a JavaScript value, to be thrown.
 pub fn thrown(error: Error) -> JsValue {
     js_error(error.code(), error.detail(), &error.to_string())
 }
@@ -29,13 +29,14 @@ fn js_error(code: &str, detail: Option<&str>, message: &str) -> JsValue {
     error.into()
 }
 
-/// Makes a panic a thrown `Error` of code `internal` that says what, instead of a bare `unreachable`.
+/// Installs a panic hook that throws an `Error` with the code `internal` and the panic's message, in place of a bare
+/// `unreachable`.
 pub fn report_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {
             let what = panic.payload_as_str().unwrap_or("of an unknown kind");
-            wasm_bindgen::throw_val(js_error("internal", None, &format!("a fault in the engine: {what}")));
+            wasm_bindgen::throw_val(js_error("internal", None, &format!("a bug in the engine: {what}")));
         }));
     });
 }

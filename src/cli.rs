@@ -1,4 +1,4 @@
-//! Subcommands, and how they end: answers on stdout, one line a failure on stderr.
+//! The subcommands. They print results on stdout, and one line for each failure on stderr.
 
 mod accuracy;
 mod bench;
@@ -19,10 +19,10 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// A subcommand's end: its exit code, or the one thing that stopped it.
+/// The result of a subcommand: its exit code, or the error that ended it.
 type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
 
-/// GoogLeNet (Inception v1) on the GPU, or on the CPU where there is none.
+/// GoogLeNet (Inception v1) on the GPU, or on the CPU if there is no GPU.
 #[derive(Parser)]
 #[command(name = "googlenet", version, arg_required_else_help = true)]
 enum Command {
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
         Command::Accuracy(args) => accuracy::run(args),
     };
     result.unwrap_or_else(|e| {
-        // Whoever reads the output has seen enough: `googlenet summary | head`.
+        // The reader closed the pipe, as in `googlenet summary | head`, which is no failure.
         let closed = e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
         if closed {
             return ExitCode::SUCCESS;
@@ -61,11 +61,10 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Help and version as they are; what is wrong with the arguments in one line.
+/// Prints help and version as clap does, and invalid arguments as one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    let asked =
-        [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
-    if asked.contains(&error.kind()) {
+    let help = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
+    if help.contains(&error.kind()) {
         error.exit();
     }
     let text = error.to_string();
@@ -74,13 +73,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// One line on stderr.
+/// Prints a failure as one line on stderr.
 fn complain(reason: &str) {
     let words: Vec<&str> = reason.split_whitespace().collect();
     eprintln!("googlenet: {}", words.join(" "));
 }
 
-/// Loads a model file; its notes about what was assumed go to stderr.
+/// Loads a model file, and prints the notes about what was assumed on stderr.
 fn load(path: &Path) -> Result<Model> {
     let model = Model::from_bytes(read(path)?).map_err(|e| in_file(path, e))?;
     for note in &model.notes {
@@ -93,7 +92,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| in_file(path, e))
 }
 
-/// An error that names its file.
+/// Adds the file's path to an error.
 fn in_file(path: &Path, error: impl Error) -> Box<dyn Error> {
     format!("{}: {error}", path.display()).into()
 }

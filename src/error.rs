@@ -1,25 +1,26 @@
-//! One error type for the whole crate. Every variant has a stable [`Error::code`] that JavaScript sees.
+//! The error type of the whole crate. Every variant has a stable [`Error::code`], which is also the `code` of the error
+//! that JavaScript receives.
 
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong, each with the layer, tensor or byte where it happened.
+/// Everything that can fail. A variant holds the layer, tensor or byte where the failure happened, if there is one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The bytes are not a safetensors file.
     #[error("not a readable safetensors file: {0}")]
     Format(String),
-    /// A tensor the network needs is not in the file.
+    /// The file lacks a tensor that the network needs.
     #[error("the model file lacks the tensor \"{name}\" (expected shape {expected})")]
     MissingTensor { name: String, expected: Dims },
-    /// The file has a tensor that no layer of the network reads.
+    /// The file contains a tensor that no layer of the network reads.
     #[error("the model file has a tensor \"{name}\" {found} that no layer of the {variant} network reads")]
     ExtraTensor { name: String, found: Dims, variant: String },
-    /// A tensor's shape is not what its layer needs.
+    /// A tensor does not have the shape that its layer needs.
     #[error("the tensor \"{name}\" has shape {found}, but its layer needs {expected}")]
     TensorShape { name: String, expected: Dims, found: Dims },
-    /// A tensor's element type is none of f32, f16 and int8.
+    /// The element type of a tensor is not f32, f16 or int8.
     #[error("the tensor \"{name}\" is {found}; expected F32, F16 or I8")]
     TensorType { name: String, found: String },
     /// A weight is NaN or infinite.
@@ -28,13 +29,13 @@ pub enum Error {
     /// A metadata entry of the model file cannot be used.
     #[error("the model file's metadata entry \"{key}\": {reason}")]
     Metadata { key: String, reason: String },
-    /// An operation cannot take an input of this shape.
+    /// A layer cannot process an input of this shape.
     #[error("layer \"{layer}\": {reason}")]
     Shape { layer: String, reason: String },
     /// No node of the network has this name.
     #[error("the network has no node \"{0}\"")]
     UnknownNode(String),
-    /// The value handed in cannot be used; the sentence says which one and why.
+    /// An argument is invalid, or the call is not possible now. The message says which argument, and why.
     #[error("{0}")]
     Argument(String),
     /// The picture cannot be decoded or has no pixels.
@@ -43,16 +44,17 @@ pub enum Error {
     /// A file of another framework cannot be converted.
     #[error("cannot import this file: {0}")]
     Import(String),
-    /// A file of another framework, and nobody, says how its network's pictures were prepared.
+    /// A file of another framework does not say how pictures are preprocessed for its network, and the import options
+    /// do not say it either.
     #[error(
         "cannot import this file: it does not say how its pictures were prepared; give the mean of its training set \
          (--mean R,G,B or `imported.mean`; 0,0,0 where none was subtracted)"
     )]
     Unprepared,
-    /// There is not as much memory as this takes.
-    #[error("there is no room for the {} MB of memory that this takes; fewer pictures at a time take less", bytes / 1_000_000)]
+    /// There is not enough memory.
+    #[error("this needs {} MB of memory, more than there is; fewer pictures at a time need less", bytes / 1_000_000)]
     Memory { bytes: u64 },
-    /// There is no usable GPU, or it lacks what the engine needs.
+    /// There is no usable GPU, or it lacks a feature or limit that the engine needs.
     #[error("WebGPU cannot be used here: {0}")]
     NoGpu(String),
     /// The GPU failed while running.
@@ -64,7 +66,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable name for programs; the sentence is for people and may change.
+    /// A stable name of the kind of error, for programs. The message is for people and may change.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Format(_) => "format",
@@ -86,7 +88,7 @@ impl Error {
         }
     }
 
-    /// The layer, tensor, node or metadata key the error is about, where there is one.
+    /// The layer, tensor, node or metadata key that the error is about; `None` if there is none.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Error::MissingTensor { name, .. }
@@ -103,7 +105,7 @@ impl Error {
     }
 }
 
-/// A tensor's dimensions as a person writes them: `64x3x7x7`.
+/// A tensor's dimensions, displayed like `64x3x7x7`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dims(pub Vec<usize>);
 

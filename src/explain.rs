@@ -1,8 +1,7 @@
-//! Why an answer: class activation maps, contributions and ablation. Arithmetic over activations.
+//! Explanations of a class's score: class activation maps, contributions of channels, and ablation of branches.
 //!
-//! GoogLeNet ends in the average of each channel's map and one dense layer. Both are linear, so a class's score
-//! is its bias and a sum over the channels of the last module, or over the cells of their maps. Nothing here is
-//! an estimate.
+//! GoogLeNet ends in a global average pool and one dense layer. Both are linear, so a class's score before softmax is
+//! exactly its bias plus a sum over the channels of the last module, or a sum over the cells of their maps.
 
 use crate::engine::{Engine, Output};
 use crate::error::{Error, Result};
@@ -11,10 +10,12 @@ use crate::graph::op::{Activation, Op};
 use crate::model::{Model, tensor_names};
 use serde::Serialize;
 
-/// The network's last layers, with the classifier's weights: the engine gives all others to its backend.
+/// The network's last layers, with a copy of the classifier's weights. The engine itself keeps no weights after it has
+/// handed them to its backend.
 pub struct Classifier {
-    /// The layer whose maps are averaged, and the one that averages them.
+    /// The layer whose maps are averaged.
     map: String,
+    /// The layer that averages them.
     pooled: String,
     branches: Vec<Branch>,
     /// (classes, channels).
@@ -22,7 +23,7 @@ pub struct Classifier {
     bias: Vec<f32>,
 }
 
-/// A branch of the last module: channels `from` up to, but without, `to` of its output.
+/// A branch of the last module: the channels `from..to` of its output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Branch {
     pub branch: &'static str,
@@ -30,22 +31,23 @@ pub struct Branch {
     pub to: usize,
 }
 
-/// What makes up a class's score, taken apart by channels and by places.
+/// A class's score, as a sum over channels and as a sum over the cells of the map.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
-    /// The score before softmax: `bias` and all of `channels`; also `bias` and the mean of `map`.
+    /// The score before softmax: `bias` plus the sum of `channels`, which is also `bias` plus the mean of `map`.
     pub logit: f64,
     pub bias: f64,
-    /// One a channel of the last module: its weight times its mean.
+    /// The contribution of each channel of the last module: its weight times its mean.
     pub channels: Vec<f64>,
-    /// Height, width of the maps.
+    /// Height and width of the map.
     pub shape: [usize; 2],
-    /// The class activation map, row by row.
+    /// The class activation map in row-major order: the sum of all channels, each multiplied by the class's weight
+    /// (Zhou et al., CVPR 2016).
     pub map: Vec<f64>,
     pub branches: Vec<Share>,
 }
 
-/// What a branch adds; the branches add up to the whole.
+/// A branch's part of the score and of the map. The parts of all branches add up to the whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Share {
     #[serde(flatten)]
@@ -55,7 +57,8 @@ pub struct Share {
 }
 
 impl Classifier {
-    /// Of a model that has its weights still; none where the network does not end as GoogLeNet does.
+    /// The last layers of a model that still has its weights. `None` where the network does not end in a global average
+    /// pool and one dense layer, or where the weights are missing.
     pub fn of(model: &Model) -> Option<Self> {
         let network = &model.network;
         let logits = network.node(network.heads().last()?.logits);
@@ -76,7 +79,8 @@ impl Classifier {
         })
     }
 
-    /// What each channel, and each place, of the last run's picture (the first of a batch) adds to a class's score.
+    /// The contributions of each channel and each cell to a class's score in the last run, for the first picture of the
+    /// batch. Fails with [`Error::Argument`] where there is no such class, or where nothing has run.
     pub async fn explain(&self, engine: &Engine, class: usize) -> Result<Explanation> {
         let weights = self.weights(class)?;
         let pooled = engine.read(&self.pooled).await?;
@@ -104,37 +108,43 @@ impl Classifier {
         })
     }
 
+    /// The weights of one class, (channels).
     fn weights(&self, class: usize) -> Result<&[f32]> {
         let channels = self.weights.len() / self.bias.len().max(1);
         if class >= self.bias.len() {
-            return Err(Error::Argument(format!("there is no class {class} among {}", self.bias.len())));
+            return Err(Error::Argument(format!(
+                "there is no class {class}: the model has {} classes",
+                self.bias.len()
+            )));
         }
         Ok(&self.weights[class * channels..][..channels])
     }
 }
 
-/// The branches that a module's output joins.
+/// The branches that a module's output concatenates.
 fn branches(network: &Network, output: usize) -> Vec<Branch> {
     let mut from = 0;
-    let joined = network.node(output).inputs.iter().filter_map(|&id| {
+    let branches = network.node(output).inputs.iter().filter_map(|&id| {
         let node = network.node(id);
         let to = from + node.shape.c;
         let branch = Branch { branch: node.branch?.name(), from: std::mem::replace(&mut from, to), to };
         Some(branch)
     });
-    joined.collect()
+    branches.collect()
 }
 
-/// Runs one picture again and again with branches weighed or switched off. Keeps its answer from the network as it is.
+/// Runs the last picture again with other gains of the branches, e.g. with some switched off. It keeps the output of
+/// the unchanged network for comparison.
 #[derive(Default)]
 pub struct Ablation(Option<Output>);
 
 impl Ablation {
-    /// Of the picture that was run last. Branches that are not named have gain 1; all gains stay as they are set here.
-    /// Gives the answer of the network as it is, and that with these gains, for which only what lies downstream of a
-    /// gain that has changed is run.
+    /// Runs the last picture with these gains, and with gain 1 for all branches that are not named. Returns the output
+    /// of the unchanged network and that with these gains. Only layers downstream of a changed gain are computed. The
+    /// engine keeps the gains. Fails with [`Error::Argument`], and changes nothing, where a name is not a branch or a
+    /// gain is not finite.
     pub async fn run(&mut self, engine: &mut Engine, gains: &[(String, f32)]) -> Result<(&Output, Output)> {
-        // First of all, as it refuses what cannot be.
+        // Before anything runs, as this fails where a gain is invalid.
         engine.set_gains(gains)?;
         let untouched = match self.0.take() {
             Some(untouched) => untouched,
@@ -149,7 +159,7 @@ impl Ablation {
         Ok((self.0.insert(untouched), output?))
     }
 
-    /// Another picture was run.
+    /// Discards the kept output. Must be called when another picture was run.
     pub fn forget(&mut self) {
         self.0 = None;
     }
@@ -167,7 +177,7 @@ mod tests {
 
     const CLASSES: usize = 5;
 
-    /// A small GoogLeNet of made-up weights that has run a made-up picture.
+    /// A small GoogLeNet with random weights that has run a random picture.
     fn engine() -> (Engine, Classifier) {
         let spec = Spec { variant: Variant::KerasV2, classes: CLASSES, heads: false, size: 64 };
         let network = spec.build().unwrap();
@@ -198,7 +208,7 @@ mod tests {
         f64::from(block_on(engine.read("loss3/classifier")).unwrap().data[class])
     }
 
-    /// Equal but for the rounding of f32 in a sum of a thousand terms.
+    /// Whether two values are equal, except for the rounding of f32 in a sum of a thousand terms.
     fn same(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-5 * (1.0 + b.abs())
     }
@@ -221,7 +231,7 @@ mod tests {
             let of: Vec<_> = c.branches.iter().map(|b| (b.of.branch, b.of.to - b.of.from)).collect();
             assert_eq!(of, [("1x1", 384), ("3x3", 384), ("5x5", 128), ("pool", 128)]);
         }
-        // Of the channel that adds most, so that the change can be seen.
+        // The channel that contributes most is changed, so that the change exceeds the tolerance.
         let c = block_on(classifier.explain(&engine, 2)).unwrap();
         let (channel, _) = c.channels.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).unwrap();
         classifier.weights[2 * 1024 + channel] *= 1.1;
@@ -230,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_activation_map_is_its_plain_sum_and_has_the_score_as_its_mean() {
+    fn class_activation_maps_equal_a_plain_sum_and_their_mean_is_the_score() {
         let (engine, mut classifier) = engine();
         let map = block_on(engine.read("inception_5b/output")).unwrap();
         let cells = map.shape.h * map.shape.w;
@@ -261,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn ablation_runs_the_same_picture_and_refuses_what_is_no_branch() {
+    fn ablation_runs_the_same_picture_and_rejects_nodes_that_are_not_branches() {
         let (mut engine, _) = engine();
         let before = block_on(engine.read("prob")).unwrap();
         let mut ablation = Ablation::default();
@@ -269,7 +279,7 @@ mod tests {
         let (untouched, changed) = block_on(ablation.run(&mut engine, &off)).unwrap();
         assert_eq!(untouched.answer().unwrap().probabilities.data, before.data);
         assert_ne!(changed.answer().unwrap().probabilities.data, before.data);
-        // The branch itself stays visible, and what it hands on is gone.
+        // The branch's own activations stay as they are, and its channels of the module's output are zero.
         assert!(block_on(engine.read("inception_4b/3x3")).unwrap().data.iter().any(|&v| v > 0.0));
         let output = block_on(engine.read("inception_4b/output")).unwrap();
         assert!(output.data.chunks_exact(output.shape.c).all(|x| x[160..384].iter().all(|&v| v == 0.0)));
@@ -283,10 +293,10 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_does_not_exist_is_refused() {
+    fn a_class_that_does_not_exist_is_an_error() {
         let (engine, classifier) = engine();
         let error = block_on(classifier.explain(&engine, CLASSES)).unwrap_err();
-        assert_eq!(error.to_string(), "there is no class 5 among 5");
+        assert_eq!(error.to_string(), "there is no class 5: the model has 5 classes");
         assert!(block_on(classifier.explain(&engine, usize::MAX)).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! What a network is, as data without buffers: shapes, operations, the graph, and the paper's table that GoogLeNet is
-//! built from.
+//! The description of a network, without weights or buffers: shapes, operations, the graph, and the paper's table from
+//! which GoogLeNet is built.
 
 pub mod googlenet;
 pub mod network;

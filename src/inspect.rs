@@ -1,4 +1,4 @@
-//! Ways of looking at activations that both engines implement: contact sheets of channels, and statistics.
+//! Views of activations that both engines implement: contact sheets of channels, and statistics.
 
 pub mod contact_sheet;
 pub mod statistics;

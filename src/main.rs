@@ -10,6 +10,7 @@ fn main() -> std::process::ExitCode {
     cli::main()
 }
 
-/// A browser has no command line; cargo builds the program there beside the browser's tests.
+/// Does nothing. A browser has no command line, but cargo also builds this program when it builds the tests for
+/// browsers.
 #[cfg(target_arch = "wasm32")]
 fn main() {}

@@ -1,4 +1,4 @@
-//! A model: network, weights, labels and preprocessing, all from one file.
+//! A model: network, weights, labels and preprocessing, read from one file.
 
 #[cfg(feature = "import")]
 pub mod import;
@@ -12,50 +12,52 @@ use crate::model::preprocess::Preprocess;
 use crate::model::weights::{Named, Weights};
 use std::collections::BTreeMap;
 
-/// Class names of ILSVRC 2012 in output order, one a line: WordNet 3.0 lemmas of the 1000 synsets. The page's engine
-/// goes without: few files lack labels, and everybody would download these.
+/// The class names of ILSVRC 2012 in output order, one per line: WordNet 3.0 lemmas of the 1000 synsets. The modules
+/// for browsers are built without them: few files lack labels, and every visitor would have to download these.
 #[cfg(feature = "imagenet-labels")]
 const IMAGENET_LABELS: Option<&str> = Some(include_str!("model/imagenet_labels.txt"));
 #[cfg(not(feature = "imagenet-labels"))]
 const IMAGENET_LABELS: Option<&str> = None;
 
-/// Keys of the metadata in a model file.
+/// The metadata keys of a model file.
 pub mod key {
-    /// One of [`Variant::name`](crate::graph::googlenet::Variant::name).
+    /// The variant's name, see [`Variant::name`](crate::graph::googlenet::Variant::name).
     pub const VARIANT: &str = "variant";
-    /// JSON of [`Preprocess`](crate::model::preprocess::Preprocess).
+    /// [`Preprocess`](crate::model::preprocess::Preprocess) as JSON.
     pub const PREPROCESSING: &str = "preprocessing";
-    /// JSON array of class names.
+    /// The class names in output order, as a JSON array.
     pub const LABELS: &str = "labels";
     pub const NAME: &str = "name";
     pub const SOURCE: &str = "source";
     pub const LICENSE: &str = "license";
 }
 
-/// Everything a picture needs to become an answer. Every tensor has been checked.
+/// Everything that is needed to classify a picture. The names, shapes and values of all tensors have been checked.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub name: String,
     pub spec: Spec,
     pub network: Network,
     pub weights: Weights,
-    /// One name a class.
+    /// The name of each class, in output order.
     pub labels: Vec<String>,
     pub preprocess: Preprocess,
     pub source: Option<String>,
     pub license: Option<String>,
-    /// What the file does not say and was assumed, in sentences for a person.
+    /// Assumptions about what the file does not say, each as a sentence.
     pub notes: Vec<String>,
 }
 
 impl Model {
-    /// Reads a safetensors model. Metadata says what it is; a file of BVLC's tensors without any is
-    /// recognised by names and shapes.
+    /// Reads a safetensors model, described by its metadata. A file with the tensors of BVLC's model needs no metadata;
+    /// it is recognised by the names and shapes of its tensors. Fails with the error that names the tensor or the
+    /// metadata entry that is missing or invalid.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         Self::labelled(bytes, IMAGENET_LABELS)
     }
 
-    /// As [`Model::from_bytes`], with these names for ImageNet's classes, one a line, where the file has none.
+    /// Like [`Model::from_bytes`]. `imagenet` has the names of ImageNet's classes, one per line; they are used for a
+    /// file with 1000 classes and no labels. Default: the names built into this crate (feature `imagenet-labels`).
     pub fn labelled(bytes: Vec<u8>, imagenet: Option<&str>) -> Result<Self> {
         let weights = Weights::parse(bytes)?;
         let metadata = weights.metadata();
@@ -66,19 +68,24 @@ impl Model {
             Some(name) => name.parse().map_err(|e: Error| metadata_error(key::VARIANT, e))?,
             None => {
                 let variant = infer_variant(&weights);
-                notes.push(format!("the file names no variant; its tensors are those of the {variant} network"));
+                notes.push(format!(
+                    "the file does not name its variant; its tensors are those of the {variant} network"
+                ));
                 variant
             }
         };
         let preprocess: Preprocess = match entry(key::PREPROCESSING) {
             Some(json) => serde_json::from_slice(json.as_bytes()).map_err(|e| metadata_error(key::PREPROCESSING, e))?,
             None if variant == Variant::Caffe => {
-                notes.push("the file names no preprocessing; BVLC's is taken: BGR 0..255 minus (104, 117, 123)".into());
+                notes.push(
+                    "the file does not describe its preprocessing; BVLC's is assumed: BGR 0..255 minus (104, 117, 123)"
+                        .into(),
+                );
                 Preprocess::BVLC
             }
             None => {
-                let reason = "is missing, and nothing says how this network's pictures were prepared; \
-                              `googlenet import` writes it";
+                let reason = "is missing, and it is not known how pictures are preprocessed for this network; \
+                              `googlenet import` writes the entry";
                 return Err(metadata_error(key::PREPROCESSING, reason));
             }
         };
@@ -94,13 +101,15 @@ impl Model {
         let labels = match entry(key::LABELS) {
             Some(json) => serde_json::from_slice(json.as_bytes()).map_err(|e| metadata_error(key::LABELS, e))?,
             None if spec.classes == 1000 => {
-                notes.push("the file names no labels; with 1000 classes ImageNet's are taken".into());
+                notes.push("the file has no labels; it has 1000 classes, so ImageNet's labels are assumed".into());
                 let names = imagenet.or(IMAGENET_LABELS);
-                let names = names.ok_or_else(|| metadata_error(key::LABELS, "is missing; ImageNet's are not here"))?;
+                let names = names.ok_or_else(|| {
+                    metadata_error(key::LABELS, "is missing, and this build does not include ImageNet's")
+                })?;
                 names.lines().map(str::to_owned).collect()
             }
             None => {
-                notes.push("the file names no labels; classes are numbered".into());
+                notes.push("the file has no labels; classes are numbered".into());
                 (0..spec.classes).map(|i| format!("class {i}")).collect::<Vec<String>>()
             }
         };
@@ -116,7 +125,7 @@ impl Model {
         Ok(Model { name, spec, network, weights, labels, preprocess, source, license, notes })
     }
 
-    /// The model without its auxiliary heads: a third less to keep, and nothing to run that nobody reads.
+    /// Removes the auxiliary heads and their weights, which are about half of the parameters of a model with heads.
     pub fn without_heads(mut self) -> Result<Self> {
         if self.spec.heads {
             let spec = Spec { heads: false, ..self.spec };
@@ -128,7 +137,7 @@ impl Model {
         Ok(self)
     }
 
-    /// What a model file says about itself: the metadata that makes it complete.
+    /// The metadata of a model file that describes this model completely.
     pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
         let json = |key: &str, value: serde_json::Result<String>| value.map_err(|e| metadata_error(key, e));
         let mut metadata = BTreeMap::from([
@@ -143,8 +152,8 @@ impl Model {
         Ok(metadata)
     }
 
-    /// Any network with its weights: what tests and experiments run. Pictures are RGB 0..1 at the
-    /// size of the first input.
+    /// A model of any network and its weights, for tests and experiments. Pictures are preprocessed to RGB values 0..1
+    /// at the size of the first input.
     pub fn from_network(network: Network, weights: Weights) -> Result<Self> {
         check_tensors(&network, &weights, "given")?;
         let size = network.inputs().next().map_or(1, |i| network.node(i).shape.h);
@@ -167,8 +176,8 @@ fn metadata_error(key: &str, reason: impl ToString) -> Error {
     Error::Metadata { key: key.to_owned(), reason: reason.to_string() }
 }
 
-/// Which variant these tensors are, by names and shapes alone. `keras_v2` has the same tensors as
-/// `caffe` and differs in padding only, so it has to be named in the metadata.
+/// Infers the variant from the names and shapes of the tensors. `keras_v2` has the same tensors as `caffe` and differs
+/// only in its padding, so its files must name it in the metadata.
 fn infer_variant(weights: &Weights) -> Variant {
     if weights.dims("conv2/3x3_reduce.weight").is_none() {
         Variant::Keras
@@ -179,10 +188,12 @@ fn infer_variant(weights: &Weights) -> Variant {
     }
 }
 
+/// The number of classes, from the shape of the main classifier's weights.
 fn classes(weights: &Weights) -> Result<usize> {
     const LAST: &str = "loss3/classifier.weight";
     match weights.dims(LAST) {
-        // Both: of an empty tensor the first dimension may be any number, and classes are named.
+        // Both dimensions are checked: the first of an empty tensor (n, 0) may be any number, and each class gets a
+        // label.
         Some([classes, 1024]) => Ok(*classes),
         Some(dims) => {
             Err(Error::TensorShape { name: LAST.into(), expected: [1000, 1024][..].into(), found: dims.into() })
@@ -191,7 +202,7 @@ fn classes(weights: &Weights) -> Result<usize> {
     }
 }
 
-/// Name and shape of every tensor that a layer of the network reads.
+/// The name and shape of every tensor that a layer of the network reads.
 fn expected_tensors(network: &Network) -> Named<Vec<usize>> {
     let mut expected = Named::default();
     for (id, node) in network.nodes().iter().enumerate() {
@@ -202,7 +213,8 @@ fn expected_tensors(network: &Network) -> Named<Vec<usize>> {
     expected
 }
 
-/// Every tensor a layer needs is there, has its shape and only finite values, and there is none besides.
+/// Checks that each tensor that a layer needs exists, has the right shape and only finite values, and that there are no
+/// other tensors.
 fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<()> {
     let expected = expected_tensors(network);
     for (name, dims) in expected.iter() {
@@ -218,12 +230,12 @@ fn check_tensors(network: &Network, weights: &Weights, variant: &str) -> Result<
     }
 }
 
-/// The name of a layer's tensor in a file.
+/// The name of a layer's tensor in a model file: `inception_3a/1x1.weight`.
 pub fn tensor_name(layer: &str, tensor: &str) -> String {
     format!("{layer}.{tensor}")
 }
 
-/// The names of a layer's weight and bias in a file.
+/// The names of a layer's weight and bias in a model file.
 pub fn tensor_names(layer: &str) -> [String; 2] {
     ["weight", "bias"].map(|tensor| tensor_name(layer, tensor))
 }
@@ -232,7 +244,7 @@ pub fn tensor_names(layer: &str) -> [String; 2] {
 mod tests {
     use super::*;
 
-    /// Name, dimensions, values.
+    /// A tensor's name, dimensions and values.
     type Named = (String, Vec<usize>, Vec<f32>);
 
     /// The tensors of a network, all zero.
@@ -284,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_tensor_or_metadata_entry() {
         let variant = (key::VARIANT, "keras_v2");
         let fails = |change: &dyn Fn(&mut Vec<Named>)| {
             let mut t = tensors(&SMALL);
@@ -326,7 +338,7 @@ mod tests {
         let lean = full.without_heads().unwrap();
         assert_eq!((lean.spec.heads, lean.network.heads().len()), (false, 1));
         assert!(lean.network.total_params() < params && !lean.weights.names().any(|n| n.starts_with("loss1/")));
-        // What it writes is a complete model, and says the same of itself.
+        // The file that it writes is a complete model with the same metadata.
         let back = Model::from_bytes(lean.weights.to_bytes(&lean.metadata().unwrap(), true).unwrap()).unwrap();
         assert_eq!((back.spec, &back.labels, &back.name), (lean.spec, &lean.labels, &lean.name));
         assert_eq!((back.preprocess, back.notes.len()), (lean.preprocess, 0));

@@ -1,6 +1,6 @@
-//! From a network to what runs: steps in order, and where each node's output lives.
+//! Turns a network into a plan: the steps in order, and the place in memory of each node's output.
 //!
-//! Every node keeps its place until the next run, so any layer can be looked at afterwards.
+//! Every node's output stays in its place until the next run, so that any layer can be read after a run.
 
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 pub(crate) mod winograd;
@@ -17,32 +17,33 @@ pub enum ConcatMode {
     /// Each branch writes straight into its channels of the module's output, so that concatenation costs nothing.
     #[default]
     InPlace,
-    /// Each branch keeps a buffer of its own, and a step copies the branches to the module's output, each times its gain.
-    /// The activations of a branch that is switched off can then still be read.
+    /// Each branch has a buffer of its own, and a step copies the branches to the module's output, each multiplied by
+    /// its gain. The activations of a branch that is switched off can then still be read.
     WithGains,
 }
 
-/// Where a node's output lives: a channel slice of a buffer. The element at pixel p, channel c is
-/// `buffer[p * stride + offset + c]`.
+/// The place of a node's output: a channel slice of a buffer. The element at pixel p and channel c is `buffer[p *
+/// stride + offset + c]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
+    /// The buffer's index in [`Plan::buffers`].
     pub buffer: usize,
-    /// First channel.
+    /// The slice's first channel.
     pub offset: usize,
-    /// Channels of the whole buffer.
+    /// The number of channels of the whole buffer.
     pub stride: usize,
-    /// The node's own shape, batch included.
+    /// The node's own shape, including the batch.
     pub shape: Shape,
 }
 
 impl Place {
-    /// Whether the node has its buffer for itself.
+    /// Whether the node's output is a whole buffer, and not a slice of a larger one.
     pub fn is_whole(&self) -> bool {
         self.stride == self.shape.c
     }
 }
 
-/// One operation to run.
+/// The computation of one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     pub node: NodeId,
@@ -50,20 +51,22 @@ pub struct Step {
     pub writes: Place,
 }
 
-/// What to run for a batch of one size.
+/// A network's steps and buffers for one batch size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub batch: usize,
     pub concat: ConcatMode,
-    /// The shape of each buffer, batch included.
+    /// The shape of each buffer, including the batch.
     pub buffers: Vec<Shape>,
-    /// One a node.
+    /// The place of each node's output.
     pub places: Vec<Place>,
-    /// Every node but the inputs, and but the joins that cost nothing.
+    /// One step for each node, except inputs and concatenations whose inputs are written in place.
     pub steps: Vec<Step>,
 }
 
 impl Plan {
+    /// Plans runs of `batch` pictures. Fails with [`Error::Argument`] where the batch is 0, and with [`Error::Memory`]
+    /// where the total size of the buffers overflows `isize`.
     pub fn new(network: &Network, batch: usize, concat: ConcatMode) -> Result<Self> {
         if batch == 0 {
             return Err(Error::Argument("a batch needs at least one picture".into()));
@@ -71,7 +74,7 @@ impl Plan {
         let nodes = network.nodes();
         let mut places: Vec<Option<Place>> = vec![None; nodes.len()];
         let mut buffers = Vec::new();
-        // A join comes after its branches but decides where they live, so places are given from the end.
+        // A concatenation comes after its branches but determines their places, so places are assigned from the end.
         for (id, node) in nodes.iter().enumerate().rev() {
             let shape = node.shape.with_batch(batch);
             let place = *places[id].get_or_insert_with(|| {
@@ -103,21 +106,22 @@ impl Plan {
             })
             .collect();
         let plan = Plan { batch, concat, buffers, places, steps };
-        // What cannot be counted cannot be had.
+        // A size that overflows isize cannot be allocated.
         if plan.bytes() > isize::MAX as u64 {
             return Err(Error::Memory { bytes: plan.bytes() });
         }
         Ok(plan)
     }
 
-    /// What its buffers take, also where that is more than can be addressed.
+    /// The total size of the buffers in bytes; it may be more than can be addressed.
     pub fn bytes(&self) -> u64 {
         let each = |shape: &Shape| (shape.n as u64).saturating_mul(4 * shape.per_image() as u64);
         self.buffers.iter().map(each).fold(0, u64::saturating_add)
     }
 
-    /// Steps that one kernel can do, as indices: 1x1 convolutions that read the same input, and a pool with the 1x1
-    /// convolution that alone reads it. Every other step is by itself. In an order in which they can run.
+    /// Groups of steps that one kernel can compute, as indices of [`Plan::steps`]: 1x1 convolutions that read the same
+    /// input, and a max pool with the 1x1 convolution that is its only reader. Every other step is a group of its own.
+    /// The groups are in an order in which they can run.
     pub fn fused(&self, network: &Network) -> Vec<Vec<usize>> {
         let pointwise = |step: &Step| {
             let Op::Conv { window, .. } = network.node(step.node).op else { return false };
@@ -128,7 +132,7 @@ impl Plan {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {
             let node = network.node(step.node);
-            let joins = |group: &&mut Vec<usize>| {
+            let can_fuse = |group: &&mut Vec<usize>| {
                 let first = &self.steps[group[0]];
                 let siblings = pointwise(first) && network.node(first.node).inputs == node.inputs;
                 let pool = matches!(network.node(first.node).op, Op::MaxPool(_))
@@ -136,7 +140,7 @@ impl Plan {
                     && network.readers(first.node).count() == 1;
                 pointwise(step) && (siblings || pool)
             };
-            match groups.iter_mut().find(joins) {
+            match groups.iter_mut().find(can_fuse) {
                 Some(group) => group.push(i),
                 None => groups.push(vec![i]),
             }
@@ -145,17 +149,17 @@ impl Plan {
     }
 }
 
-/// What a run starts from.
+/// The input of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// Pictures, one a place of the batch, prepared as the model says.
+    /// One picture for each place of the batch. They are preprocessed as the model requires.
     Images(&'a [&'a Image], Crop),
-    /// One tensor an input node, as they are.
+    /// One tensor for each input node, used without preprocessing.
     Tensors(&'a [&'a Tensor]),
 }
 
 impl Input<'_> {
-    /// How many pictures come together.
+    /// The number of pictures.
     pub fn batch(&self) -> usize {
         match self {
             Input::Images(images, _) => images.len(),
@@ -164,18 +168,19 @@ impl Input<'_> {
     }
 }
 
-/// What a run does.
+/// The part of a plan that a run executes.
 #[derive(Debug, Clone, Copy)]
 pub enum Work<'a> {
-    /// Every step, from this input on.
+    /// All steps, with this input.
     All(Input<'a>),
-    /// Of every step, from this input on, those up to this node; heads hold nothing then.
+    /// The steps up to and including this node, with this input. The outputs of the heads are not valid then.
     Until(Input<'a>, NodeId),
-    /// Of what the last run left, only the nodes marked: see [`stale`].
+    /// Only the steps of the marked nodes (see [`stale`]), with the last run's activations of all other nodes.
     Stale(&'a [bool]),
 }
 
 impl<'a> Work<'a> {
+    /// The run's input; `None` where the run reuses the last one.
     pub fn input(&self) -> Option<Input<'a>> {
         match *self {
             Work::All(input) | Work::Until(input, _) => Some(input),
@@ -183,6 +188,7 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Whether the run computes this node.
     pub fn includes(&self, node: NodeId) -> bool {
         match self {
             Work::All(_) => true,
@@ -192,49 +198,51 @@ impl<'a> Work<'a> {
     }
 }
 
-/// One a node: whether these gains change what it gave with those of a run before. They change the joins of the branches
-/// that they weigh otherwise, and what reads these; a branch itself stays as it is.
+/// Returns for each node whether its output with `gains` differs from that of an earlier run with the gains `applied`.
+/// These are the concatenations of branches whose gain has changed, and all nodes downstream of them. The branches
+/// themselves do not change.
 pub fn stale(network: &Network, applied: &[f32], gains: &[f32]) -> Vec<bool> {
     let mut stale: Vec<bool> = Vec::with_capacity(network.nodes().len());
     for node in network.nodes() {
-        let weighed = |&input: &NodeId| node.op == Op::Concat && gains[input] != applied[input];
-        let changed = node.inputs.iter().any(|input| stale[*input] || weighed(input));
+        let gain_changed = |&input: &NodeId| node.op == Op::Concat && gains[input] != applied[input];
+        let changed = node.inputs.iter().any(|input| stale[*input] || gain_changed(input));
         stale.push(changed);
     }
     stale
 }
 
-/// What a run gives.
+/// The results of a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// The probabilities of each head, in the network's order: (n, 1, 1, classes).
     pub heads: Vec<Tensor>,
-    /// Time of each step that was run, where it was asked for, in the plan's order; empty where it cannot be measured.
+    /// The time of each step that was run, in the plan's order. Empty unless timing was requested, or where it cannot
+    /// be measured.
     pub steps: Vec<StepTime>,
-    /// Milliseconds from pixels to the network's input.
+    /// Milliseconds from the pixels to the network's input.
     pub preprocess_ms: f64,
-    /// Milliseconds from the input to the probabilities.
+    /// Milliseconds from the network's input to the probabilities.
     pub run_ms: f64,
 }
 
 /// How a node is computed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Algorithm {
-    /// `GEMM`, `Winograd F(4,3)` and the like; the operation where there is but one way.
+    /// The algorithm's name, e.g. `GEMM` or `Winograd F(4,3)`; the operation's name if it has only one algorithm.
     pub algorithm: String,
-    /// Multiply-adds really executed for one picture.
+    /// The number of multiply-adds that the algorithm executes for one picture.
     pub executed: u64,
 }
 
-/// How long one step took.
+/// The time that one step took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepTime {
     pub node: NodeId,
     pub ms: f64,
 }
 
-/// Whether a node is a join whose branches can all write into it: each is computed by a step, and
-/// nothing else reads it.
+/// Whether a node is a concatenation whose inputs can all be written directly into its output: each is computed by a
+/// step, and no other node reads it.
 fn writes_directly(network: &Network, id: NodeId) -> bool {
     let node = network.node(id);
     node.op == Op::Concat
@@ -271,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_addressed_is_refused() {
+    fn buffers_too_large_to_address_are_an_error() {
         let net = Spec::default().build().unwrap();
         for batch in [1 << 48, usize::MAX] {
             assert!(matches!(Plan::new(&net, batch, ConcatMode::InPlace), Err(Error::Memory { .. })), "{batch}");
@@ -291,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_one_input_is_fused() {
+    fn convolutions_of_one_input_are_fused() {
         let net = Spec { heads: false, ..Spec::default() }.build().unwrap();
         let plan = Plan::new(&net, 1, ConcatMode::InPlace).unwrap();
         let groups = plan.fused(&net);
@@ -308,7 +316,7 @@ mod tests {
                 vec!["inception_3a/pool", "inception_3a/pool_proj"],
             ]
         );
-        // Four a module, the stem's two convolutions and four pools, the head's three.
+        // Four groups for each module, two convolutions in the stem, four pools, and three steps of the classifier.
         assert_eq!(groups.len(), 9 * 4 + 2 + 4 + 3);
         let mut all: Vec<usize> = groups.into_iter().flatten().collect();
         all.sort();
@@ -316,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gain_changes_its_join_and_what_is_downstream() {
+    fn a_gain_changes_its_concatenation_and_the_nodes_downstream() {
         let net = Spec::default().build().unwrap();
         let applied = vec![1.0; net.nodes().len()];
         let mut gains = applied.clone();
@@ -334,12 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn a_join_of_what_others_read_is_a_step() {
+    fn a_concatenation_of_shared_nodes_is_a_step() {
         let mut net = Network::new();
         let shape = Shape::new(1, 2, 2, 3);
         let (a, b) = (net.input("a", shape).unwrap(), net.input("b", shape).unwrap());
-        let joined = net.add("joined", Op::Concat, &[a, b]).unwrap();
-        net.add("twice", Op::Concat, &[joined, joined]).unwrap();
+        let both = net.add("both", Op::Concat, &[a, b]).unwrap();
+        net.add("twice", Op::Concat, &[both, both]).unwrap();
         let plan = Plan::new(&net, 1, ConcatMode::InPlace).unwrap();
         assert_eq!(plan.steps.iter().map(|s| s.node).collect::<Vec<_>>(), [2, 3]);
         assert!(plan.places.iter().all(Place::is_whole));

@@ -102,7 +102,7 @@ fn photographs_are_recognised_as_json() {
         }
         // Assumptions that are not stated in the file are reported.
         let notes = String::from_utf8_lossy(&output.stderr);
-        assert!(notes.contains("BGR 0..255 minus (104, 117, 123)") && notes.contains("ImageNet's are taken"));
+        assert!(notes.contains("BGR 0..255 minus (104, 117, 123)") && notes.contains("ImageNet's labels are assumed"));
     }
 }
 
@@ -227,15 +227,15 @@ fn exif_orientation_is_applied() {
 fn what_goes_wrong_is_one_line() {
     let text = scratch("model.safetensors", b"this is no model");
     fails(&["classify", "a.png", "--backend", "tpu"], &["\"tpu\" is no backend", "auto, cpu and gpu"]);
-    fails(&["classify", "a.png", "--crop", "left"], &["\"left\" is no way to crop"]);
+    fails(&["classify", "a.png", "--crop", "left"], &["\"left\" is not a way to crop"]);
     fails(&["classify", "a.png", "--top", "0"], &["--top"]);
     fails(&["classify"], &["<IMAGE>"]);
     fails(&["clasify", "a.png"], &["clasify"]);
     fails(&["classify", "a.png", "--model", "no/such/model"], &["no/such/model: "]);
     fails(&["classify", "a.png", "--model", &text], &[&text, "not a readable safetensors file"]);
-    fails(&["summary", "--variant", "alexnet"], &["\"alexnet\" is no variant"]);
+    fails(&["summary", "--variant", "alexnet"], &["\"alexnet\" is not a variant"]);
     fails(&["summary", "--classes", "0"], &["loss"]);
-    fails(&["summary", "--module", "6a"], &["\"6a\" is no inception module", "3a, 3b"]);
+    fails(&["summary", "--module", "6a"], &["\"6a\" is not an inception module", "3a, 3b"]);
     fails(&["import", &text, "-o", "out", "--mean", "0,0,0"], &[&text, "supported are Keras 3 weights"]);
     fails(&["import", &text, "-o", "out", "--mean", "1,2"], &["three numbers"]);
     fails(&["import", "missing.h5", "-o", "out"], &["missing.h5: "]);

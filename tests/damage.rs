@@ -270,7 +270,7 @@ fn every_field_of_a_safetensors_header() {
             &format!("without {name}"),
             bytes,
             weights,
-            &["what is free begins at"][..usize::from(name != "c_scale")],
+            &["but should begin at"][..usize::from(name != "c_scale")],
         );
         let twice = Value::from(header.clone()).to_string().replacen('{', &format!("{{{quoted}:{},", header[name]), 1);
         trial.fails(&format!("{name} twice"), together(&twice, values), weights, &[&quoted]);

@@ -421,7 +421,7 @@ fn onnx_errors_name_what_is_wrong() {
         // message, packed or not.
         Some(if initialisers == 1 { edit(m, &[9], &mut |data| Some(data[4..].to_vec())) } else { m.to_vec() })
     });
-    fails(&wrong, "import", None, &["does not have as many values as its shape says"]);
+    fails(&wrong, "import", None, &["does not have the number of values of its shape"]);
 }
 
 #[test]

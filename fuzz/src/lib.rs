@@ -1,4 +1,4 @@
-//! What is fuzzed; each program in `fuzz_targets/` runs one of these.
+//! The fuzz targets. Each program in `fuzz_targets/` runs one of them.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
-//! One function a parser, each taking any bytes. Returning is right; a panic, a hang or too much memory is a finding.
+//! One function for each parser, and one for plans. Each accepts any bytes. A panic, a hang or excessive memory use is
+//! a bug.
 //!
-//! The tests of the crate replay the corpus through these too, without libFuzzer.
+//! The crate's tests also run these functions on the corpus, without libFuzzer.
 
 use googlenet::graph::googlenet::{Spec, Variant};
 use googlenet::graph::network::{Network, NodeId};
@@ -25,7 +26,8 @@ pub const ALL: [(&str, Target); 7] = [
     ("plan", plan),
 ];
 
-/// What is read is written and read again, in every type; then it is taken for a model.
+/// Parses a safetensors file. If it is valid, it is written in every element type and parsed again. The bytes are also
+/// parsed as a model.
 pub fn safetensors(data: &[u8]) {
     if let Ok(weights) = Weights::parse(data.to_vec()) {
         let mut finite = true;
@@ -36,7 +38,7 @@ pub fn safetensors(data: &[u8]) {
             assert_eq!(checked.is_ok(), values.iter().all(|v| v.is_finite()), "{name}: {checked:?}");
             finite &= checked.is_ok();
         }
-        // A tensor beside an int8 one may have the name of its scales; with finite values only types differ.
+        // Quantizing adds tensors of scales, so it cannot work where a tensor has the name of another one's scales.
         let names_clash = weights.names().any(|name| weights.dims(&format!("{name}_scale")).is_some());
         if finite && !names_clash {
             for (weights, half) in [(weights.clone(), false), (weights.quantized().expect("finite"), true)] {
@@ -67,28 +69,29 @@ pub fn onnx(data: &[u8]) {
     imports(data);
 }
 
-/// The bytes behind HDF5's signature.
+/// Imports the bytes after HDF5's signature.
 pub fn hdf5(data: &[u8]) {
-    imports(&behind(b"\x89HDF\r\n\x1a\n", data));
+    imports(&with_signature(b"\x89HDF\r\n\x1a\n", data));
 }
 
-/// The bytes behind a zip archive's signature.
+/// Imports the bytes after the signature of a zip archive.
 pub fn archive(data: &[u8]) {
-    imports(&behind(b"PK\x03\x04", data));
+    imports(&with_signature(b"PK\x03\x04", data));
 }
 
-fn behind(signature: &[u8], data: &[u8]) -> Vec<u8> {
+/// The data with this signature before it, unless it begins with it already.
+fn with_signature(signature: &[u8], data: &[u8]) -> Vec<u8> {
     [signature, data.strip_prefix(signature).unwrap_or(data)].concat()
 }
 
-/// A picture file, decoded and prepared for a network in a way that its last bytes choose.
+/// Decodes a picture file, and preprocesses it with options that are taken from its last bytes.
 pub fn picture(data: &[u8]) {
     let reader = image::ImageReader::new(Cursor::new(data)).with_guessed_format();
     let Some((width, height)) = reader.ok().and_then(|reader| reader.into_dimensions().ok()) else {
         assert!(Image::decode(data).is_err());
         return;
     };
-    // Large pictures take their time, and find nothing that small ones do not.
+    // Large pictures take long, and find no bugs that small ones do not find.
     if u64::from(width) * u64::from(height) > 1 << 18 {
         return;
     }
@@ -107,8 +110,8 @@ pub fn picture(data: &[u8]) {
     assert!(tensor.data.iter().all(|v| (-2.0..=2.0).contains(v)));
 }
 
-/// A network that the bytes describe, and its plan: every step reads what was written before it, and every place
-/// lies in its buffer.
+/// Builds a network that the bytes describe, and plans it. Checks that every step reads only outputs that were written
+/// before it, and that every place is inside its buffer.
 pub fn plan(data: &[u8]) {
     let mut bytes = Bytes(data);
     let network = if bytes.below(4) == 0 { googlenet(&mut bytes) } else { Some(any(&mut bytes)) };
@@ -128,16 +131,16 @@ pub fn plan(data: &[u8]) {
     }
     for step in &plan.steps {
         for &input in &network.node(step.node).inputs {
-            // A join without a step is written by its branches.
-            let joined = network.node(input).op == Op::Concat && plan.steps.iter().all(|s| s.node != input);
-            assert!(written[input] || joined);
+            // A concatenation without a step is written by its branches.
+            let in_place = network.node(input).op == Op::Concat && plan.steps.iter().all(|s| s.node != input);
+            assert!(written[input] || in_place);
         }
         written[step.node] = true;
     }
     let mut all: Vec<usize> = plan.fused(&network).into_iter().flatten().collect();
     all.sort_unstable();
     assert!(all.into_iter().eq(0..plan.steps.len()));
-    // Weights have no limit but a file's.
+    // The number of weights is not limited when a network is built, so the totals could overflow.
     if network.nodes().iter().all(|node| node.shape.len() < 1 << 20) {
         let _ = network.total_macs() + network.total_params() as u64;
     }
@@ -149,6 +152,7 @@ fn googlenet(bytes: &mut Bytes) -> Option<Network> {
     spec.build().ok()
 }
 
+/// A network of arbitrary operations. Nodes that cannot be added are left out.
 fn any(bytes: &mut Bytes) -> Network {
     let mut network = Network::new();
     while !bytes.0.is_empty() && network.nodes().len() < 40 {
@@ -185,7 +189,7 @@ fn any(bytes: &mut Bytes) -> Network {
     network
 }
 
-/// Numbers from bytes; zeros where there are no more.
+/// Reads numbers from bytes. After the last byte, it returns zeros.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -199,7 +203,7 @@ impl Bytes<'_> {
         self.byte() % n
     }
 
-    /// Mostly small, at times as large as a number can be.
+    /// A number that is mostly small, and sometimes up to the largest.
     fn long(&mut self) -> usize {
         match self.byte() {
             small @ 0..=199 => small,

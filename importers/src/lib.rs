@@ -1,5 +1,5 @@
-//! The importers as a WebAssembly module of their own: HDF5 and its like weigh nearly as much as the
-//! engine, and only a page on which somebody drops another framework's file needs them.
+//! The importers as a separate WebAssembly module. The code for HDF5 and the other formats is nearly as large as the
+//! engine, and it is needed only when a file of another framework is opened.
 #![cfg(target_arch = "wasm32")]
 #![deny(unsafe_code)]
 
@@ -10,7 +10,7 @@ use googlenet::model::preprocess::Order;
 use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// What the file does not say, as JSON has it.
+/// The import options, parsed from JSON.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Further {
@@ -21,8 +21,9 @@ struct Further {
     order: Option<Order>,
 }
 
-/// Another framework's file as a model file of ours. `name` is the file's, `further` what it does not say: JSON of
-/// `labels`, `mean`, `std`, `scale` and `order`, each as in [`Options`].
+/// Converts a file of another framework into a model file. `name` is the file's name. `further` is a JSON object with
+/// the optional fields `labels`, `mean`, `std`, `scale` and `order`, see [`Options`]. Throws an error where the file
+/// cannot be converted, or where `further` is not valid.
 #[wasm_bindgen]
 pub fn convert(file: &[u8], name: &str, further: &str) -> Result<Vec<u8>, JsValue> {
     report_panics();

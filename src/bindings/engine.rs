@@ -1,4 +1,4 @@
-//! A model on the engine of this build, as JavaScript sees it.
+//! The engine of this build with a model, for JavaScript.
 
 #[cfg(feature = "gpu")]
 use super::prepared::PreparedGpu;
@@ -28,21 +28,21 @@ use wasm_bindgen_futures::future_to_promise;
 /// A model on a backend.
 #[wasm_bindgen]
 pub struct Engine {
-    /// Empty while a call is under way.
+    /// Empty while a call is in progress.
     inner: Cell<Option<Box<Loaded>>>,
-    /// Of the last run; empty where it was not timed.
+    /// The step times of the last run; empty if it was not timed.
     steps: Rc<RefCell<Vec<StepTime>>>,
     labels: Rc<Vec<String>>,
 }
 
-/// An engine, and what explains its answers.
+/// An engine, and what is needed to explain its outputs.
 struct Loaded {
     engine: engine::Engine,
     classifier: Option<Classifier>,
     ablation: Ablation,
 }
 
-/// What `info()` gives.
+/// The result of `info()`.
 #[derive(Serialize)]
 struct Info<'a> {
     #[serde(flatten)]
@@ -60,7 +60,7 @@ struct Info<'a> {
     parameters: usize,
 }
 
-/// What `classify()` gives for each picture.
+/// The result of `classify()` for one picture.
 #[derive(Serialize)]
 struct Answer<'a> {
     top: Vec<Class<'a>>,
@@ -87,14 +87,14 @@ struct Milliseconds {
     run: f64,
 }
 
-/// What `ablate()` gives.
+/// The result of `ablate()`.
 #[derive(Serialize)]
 struct Ablated<'a> {
     #[serde(flatten)]
     answer: Answer<'a>,
-    /// What the network as it is gives the classes of `top`.
+    /// The probabilities of the classes of `top` in the unchanged network.
     untouched: Vec<f32>,
-    /// Its own likeliest classes.
+    /// The most probable classes of the unchanged network.
     before: Vec<Class<'a>>,
 }
 
@@ -116,15 +116,17 @@ struct Layer<'a> {
     branch: Option<&'static str>,
 }
 
-/// A model's file as JavaScript hands it in.
+/// A model's file and the options for reading it.
 struct File {
     bytes: Vec<u8>,
+    /// Whether to keep the auxiliary heads.
     heads: bool,
+    /// The names of ImageNet's classes, one per line, for files without labels.
     labels: Option<String>,
 }
 
 impl Engine {
-    /// Loads a model's file onto a backend. `gpu` was opened before.
+    /// Loads a model's file onto a backend. `gpu` is a GPU that is already open, if there is one.
     async fn load(file: File, options: Options, gpu: Option<gpu::PreparedGpu>) -> Result<Engine, JsValue> {
         let load = async {
             let model = Model::labelled(file.bytes, file.labels.as_deref())?;
@@ -146,9 +148,10 @@ fn concat_mode(ablation: bool) -> ConcatMode {
 #[cfg(feature = "cpu")]
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a safetensors model onto the CPU; with its auxiliary heads, or without. It has one thread: see
-    /// [`Engine::set_threads`]. A file with ImageNet's classes and without their names is refused for its metadata
-    /// `labels`, unless these are given, one a line. `ablation` readies it for [`Engine::ablate`].
+    /// Loads a safetensors model onto the CPU, with one thread (see [`Engine::set_threads`]). `heads` says whether to
+    /// keep the auxiliary heads. `labels` has the names of ImageNet's classes, one per line; a file with 1000 classes
+    /// and no labels needs them, and is otherwise rejected with an error about the metadata `labels`. `ablation`
+    /// prepares buffers for [`Engine::ablate`].
     pub async fn on_cpu(
         model: Vec<u8>,
         heads: bool,
@@ -161,14 +164,14 @@ impl Engine {
         Self::load(File { bytes: model, heads, labels }, options, None).await
     }
 
-    /// Runs the network once before there is a picture, so that the first finds memory and code ready.
+    /// Runs the network once without a picture, so that memory and code are ready for the first picture.
     pub async fn warm_up(&self) -> Result<(), JsValue> {
         self.take()?.engine.warm_up().await.map_err(thrown)
     }
 
-    /// Shares the steps among this many threads, or as many as there are: the caller and the helper
-    /// workers that have arrived since the last time. Only for an engine in a worker: it waits for its
-    /// helpers, and a page's main thread must not wait. Gives the number in force.
+    /// Shares the work among this many threads, or among as many as there are: the calling worker and its helper
+    /// workers, including those that have started since the last call. Only for an engine in a worker, as it blocks
+    /// until its helpers have finished, which a page's main thread must not do. Returns the actual number of threads.
     pub fn set_threads(&self, threads: usize) -> Result<usize, JsValue> {
         let engine = &mut self.take()?.engine;
         if let Some(threads) = NonZeroUsize::new(threads) {
@@ -181,11 +184,11 @@ impl Engine {
 #[cfg(feature = "gpu")]
 #[wasm_bindgen]
 impl Engine {
-    /// Loads a safetensors model onto the GPU; `heads`, `labels` and `ablation` are as for the CPU. `auto` refuses a CPU
-    /// that plays a GPU, with the code `no-gpu`. `prepared` is a GPU that was opened meanwhile; if it has taken the whole
-    /// model, `model` may be empty. `check` says whether the GPU must first show that it computes rightly; by default
-    /// one that is hardware must. `half` has a GPU that can compute in f16.
-    #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
+    /// Loads a safetensors model onto the GPU; `heads`, `labels` and `ablation` are as for the CPU. With `auto`, a GPU
+    /// that is emulated on the CPU is rejected with the code `no-gpu`. `prepared` is a GPU that was opened during the
+    /// download; if it has taken the whole file, `model` may be empty. `check` says whether the GPU's results are
+    /// checked before it is used. Default: yes for hardware. With `half`, the GPU computes in f16 if it can.
+    #[allow(clippy::too_many_arguments, reason = "the fields of a JavaScript object would have to be read by hand")]
     pub async fn on_gpu(
         model: Vec<u8>,
         auto: bool,
@@ -209,18 +212,19 @@ impl Engine {
         Self::load(File { bytes, heads, labels }, options, gpu).await
     }
 
-    /// Whether `tune` pays: there is a GPU, and not a CPU that plays one.
+    /// Whether `tune` is worth its time: the engine runs on a real GPU, not on one that is emulated on the CPU.
     pub fn can_tune(&self) -> Result<bool, JsValue> {
         Ok(self.take()?.engine.can_tune())
     }
 
-    /// Measures which kernels are fastest on this GPU, and goes on with those. Gives what `set_tuning` takes the next
-    /// time.
+    /// Measures which kernels are fastest on this GPU, and uses them from the next run on. Returns the result as text
+    /// for `set_tuning`.
     pub async fn tune(&self) -> Result<Option<String>, JsValue> {
         self.take()?.engine.tune().await.map_err(thrown)
     }
 
-    /// Takes on what `tune` gave on the same GPU; refused where it was another, or the kernels were.
+    /// Uses an earlier result of `tune`. Throws an error with the code `argument` where it was measured on another GPU
+    /// or with other kernels.
     pub async fn set_tuning(&self, kept: String) -> Result<(), JsValue> {
         self.take()?.engine.set_tuning(&kept).await.map_err(thrown)
     }
@@ -228,7 +232,7 @@ impl Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// What the engine runs on and why, and what the model is.
+    /// Describes the backend, the reason for it, and the model.
     pub fn info(&self) -> Result<JsValue, JsValue> {
         let engine = &self.take()?.engine;
         let model = engine.model();
@@ -247,7 +251,7 @@ impl Engine {
         })
     }
 
-    /// The network's layers in order: shape, parameters, multiply-adds, what they read, where they belong.
+    /// The network's layers in order, each with its shape, parameters, multiply-adds, inputs, module and branch.
     pub fn layers(&self) -> Result<JsValue, JsValue> {
         let engine = &self.take()?.engine;
         let network = &engine.model().network;
@@ -259,10 +263,11 @@ impl Engine {
         object(&layers.collect::<Vec<_>>())
     }
 
-    /// Classifies pictures of RGBA bytes, rows from the top, one picture after the other; `sizes` has the width
-    /// and height of each. `crop` is `center`, `squash` or `fit`; `top` says how many classes of each head to give.
-    /// Gives, in an array as soon as the GPU has all that it needs, the promise of an answer a picture. Then another call
-    /// may come: of two at once on a GPU each is answered.
+    /// Classifies a batch of pictures. `rgba` has their RGBA bytes, with rows from the top, one picture after the
+    /// other; `sizes` has the width and height of each picture. `crop` is `center`, `squash` or `fit`. `top` is the
+    /// number of classes to return for each head. Resolves as soon as the GPU has everything that it needs, to an array
+    /// whose only element is the promise of an array with one answer for each picture. A second call may be made then:
+    /// a GPU can have two runs in progress.
     pub async fn classify(
         &self,
         mut rgba: Vec<u8>,
@@ -274,35 +279,38 @@ impl Engine {
         let start = async {
             let crop = crop.parse()?;
             let mut images = Vec::new();
-            // From the last one, as that moves no bytes but its own.
+            // From the last picture to the first, as splitting off the end copies only that picture's bytes.
             for size in sizes.rchunks_exact(2) {
                 let [width, height] = [size[0], size[1]].map(|side| side as usize);
                 let length = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(4));
                 let start = length.and_then(|length| rgba.len().checked_sub(length));
                 let start = start.ok_or_else(|| {
-                    Error::Image(format!("{width}x{height} pixels take more than the {} bytes given", rgba.len()))
+                    Error::Image(format!(
+                        "{width}x{height} pixels need more than the {} bytes that there are",
+                        rgba.len()
+                    ))
                 })?;
                 images.push(Image::new(width, height, rgba.split_off(start))?);
             }
             if !rgba.is_empty() {
-                return Err(Error::Image(format!("there are {} bytes more than its pixels take", rgba.len())));
+                return Err(Error::Image(format!("there are {} bytes more than the pictures need", rgba.len())));
             }
             let images: Vec<&Image> = images.iter().rev().collect();
             loaded.ablation.forget();
             loaded.engine.start_input(Input::Images(&images, crop)).await
         };
-        let flight = start.await.map_err(thrown)?;
+        let pending = start.await.map_err(thrown)?;
         let (steps, labels) = (self.steps.clone(), self.labels.clone());
-        let answered = async move {
-            let output = noted(&steps, flight.finish().await)?;
+        let answers = async move {
+            let output = keep_times(&steps, pending.finish().await)?;
             let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &labels, picture, top));
             object(&answers.collect::<Vec<_>>())
         };
-        Ok(Array::of1(&future_to_promise(answered)))
+        Ok(Array::of1(&future_to_promise(answers)))
     }
 
-    /// Runs an input as it is: as many pictures of HWC values as the array holds. Gives each head's
-    /// probabilities by name.
+    /// Runs a batch of inputs without preprocessing: `values` has the HWC values of one picture after the other.
+    /// Returns an object with the probabilities of each head under its name.
     pub async fn run_tensor(&self, values: Vec<f32>) -> Result<JsValue, JsValue> {
         let mut loaded = self.take()?;
         let engine = &mut loaded.engine;
@@ -313,7 +321,7 @@ impl Engine {
             let input = Tensor::new(shape.with_batch(values.len() / shape.per_image()), values)?;
             engine.run_input(Input::Tensors(&[&input])).await
         };
-        let output = noted(&self.steps, run.await)?;
+        let output = keep_times(&self.steps, run.await)?;
         loaded.ablation.forget();
         let heads = Object::new();
         for head in &output.heads {
@@ -322,9 +330,9 @@ impl Engine {
         Ok(heads.into())
     }
 
-    /// The time of each step of the last run, be it `ablate`'s, in order: `[{node, ms}]`, on the CPU with `algorithm` and the
-    /// multiply-adds it executes a picture; empty where that run was not timed. `timed` says whether the next ones
-    /// are. Off at first, as measuring costs.
+    /// The time of each step of the last run, including one by `ablate`, in order: `[{node, ms}]`. On the CPU each
+    /// entry also has `algorithm`, and in `executed` the multiply-adds for one picture. Empty if the run was not timed.
+    /// `timed` says whether the next runs are timed, which makes them slower. Default: no.
     pub fn profile(&self, timed: bool) -> Result<JsValue, JsValue> {
         let engine = &mut self.take()?.engine;
         engine.set_timed(timed);
@@ -335,7 +343,7 @@ impl Engine {
         object(&steps.iter().map(step).collect::<Vec<_>>())
     }
 
-    /// What a node gave in the last run: `{data, shape: [n, h, w, c]}`, `data` in that order.
+    /// The activations of a node in the last run: `{data, shape: [n, h, w, c]}`, where `data` is NHWC.
     pub async fn read(&self, node: String) -> Result<JsValue, JsValue> {
         let engine = &self.take()?.engine;
         let tensor = engine.read(&node).await.map_err(thrown)?;
@@ -346,18 +354,20 @@ impl Engine {
         Ok(out.into())
     }
 
-    /// Four numbers of each channel of what a node gave for a picture of the last run: mean, greatest and least value,
-    /// share of zeros; or of one channel its values, row by row.
+    /// Statistics of a node's activations in the last run, for one picture of the batch. Without `channel`, returns
+    /// four numbers for each channel: mean, maximum, minimum and share of zeros. With `channel`, returns the values of
+    /// that channel in row-major order.
     pub async fn stats(&self, node: String, image: usize, channel: Option<usize>) -> Result<Vec<f32>, JsValue> {
         let engine = &self.take()?.engine;
         engine.stats(&node, image, channel.map_or(Stats::Channels, Stats::Map)).await.map_err(thrown)
     }
 
-    /// Draws channels of what a node gave for a picture of the last run: `{width, height, data}`, RGBA; on a GPU,
-    /// where `resident` says that it can be taken from there, `{width, height, device, pixels, pitch}`, a buffer of
-    /// rows of so many bytes. No channels are all. `range` is empty for each channel's own, one number for the
-    /// whole sheet's, or two, its ends.
-    #[allow(clippy::too_many_arguments, reason = "an object would have to be taken apart by hand")]
+    /// Draws channels of a node's activations in the last run as a contact sheet, for one picture of the batch. Returns
+    /// `{width, height, data}` with RGBA bytes. With `resident`, a GPU returns `{width, height, device, pixels, pitch}`
+    /// where it can: a buffer on its device, and the number of bytes of each row. An empty `channels` means all
+    /// channels. `range` says which values the colours span: those of each channel if it is empty, those of the whole
+    /// sheet if it has one number, and those between its two numbers otherwise.
+    #[allow(clippy::too_many_arguments, reason = "the fields of a JavaScript object would have to be read by hand")]
     pub async fn draw(
         &self,
         node: String,
@@ -380,7 +390,11 @@ impl Engine {
                 "viridis" => Colormap::Viridis,
                 "grey" => Colormap::Grey,
                 "diverging" => Colormap::Diverging,
-                _ => return Err(Error::Argument(format!("\"{colormap}\" is no colour map"))),
+                _ => {
+                    return Err(Error::Argument(format!(
+                        "\"{colormap}\" is not a colour map; there are viridis, grey and diverging"
+                    )));
+                }
             };
             let range = match *range {
                 [] => Range::Channel,
@@ -396,10 +410,10 @@ impl Engine {
         match drawn {
             Drawn::Rgba(rgba) => set(&out, "data", &Uint8ClampedArray::from(&*rgba))?,
             #[cfg(feature = "gpu")]
-            Drawn::Resident(left) => {
-                set(&out, "device", &left.device)?;
-                set(&out, "pixels", &left.pixels)?;
-                set(&out, "pitch", &left.pitch.into())?;
+            Drawn::Resident(sheet) => {
+                set(&out, "device", &sheet.device)?;
+                set(&out, "pixels", &sheet.pixels)?;
+                set(&out, "pitch", &sheet.pitch.into())?;
             }
         }
         set(&out, "width", &width.into())?;
@@ -407,15 +421,17 @@ impl Engine {
         Ok(out.into())
     }
 
-    /// Which channels, and which places of the last picture, a class's score comes from.
+    /// Explains a class's score for the last picture by the contributions of channels and of cells of the map, see
+    /// [`Classifier::explain`].
     pub async fn explain(&self, class: usize) -> Result<JsValue, JsValue> {
         let loaded = self.take()?;
-        let none = || Error::Argument("this network does not end in averages and one dense layer".into());
+        let none = || Error::Argument("this network does not end in a global average pool and one dense layer".into());
         let explanation = async { loaded.classifier.as_ref().ok_or_else(none)?.explain(&loaded.engine, class).await };
         object(&explanation.await.map_err(thrown)?)
     }
 
-    /// Runs the last picture with these gains; branches that are not named have gain 1. They stay.
+    /// Runs the last picture with these gains, and with gain 1 for branches that are not named. The gains also apply to
+    /// later runs.
     pub async fn ablate(&self, branches: Vec<String>, gains: Vec<f32>, top: usize) -> Result<JsValue, JsValue> {
         let mut loaded = self.take()?;
         let Loaded { engine, ablation, .. } = &mut *loaded;
@@ -429,24 +445,26 @@ impl Engine {
         object(&Ablated { answer, untouched, before })
     }
 
-    /// The engine for the length of one call; a second call meanwhile is refused, not undefined.
+    /// Borrows the engine for one call. Another call in the meantime throws an error with the code `argument`.
     fn take(&self) -> Result<Borrowed<'_>, JsValue> {
         match self.inner.take() {
             Some(loaded) => Ok(Borrowed { loaded: Some(loaded), home: &self.inner }),
-            None => Err(thrown(Error::Argument("the engine is busy: wait for the call before this one".into()))),
+            None => {
+                Err(thrown(Error::Argument("the engine is busy: wait until the previous call has finished".into())))
+            }
         }
     }
 }
 
-/// A run's output, its steps' times set aside for `profile`.
-fn noted(steps: &RefCell<Vec<StepTime>>, output: Result<Output>) -> Result<Output, JsValue> {
+/// Moves the step times from a run's output to `steps`, where `profile` finds them.
+fn keep_times(steps: &RefCell<Vec<StepTime>>, output: Result<Output>) -> Result<Output, JsValue> {
     let mut output = output.map_err(thrown)?;
     steps.replace(std::mem::take(&mut output.steps));
     Ok(output)
 }
 
 impl<'a> Answer<'a> {
-    /// What a run says of a picture of its batch.
+    /// A run's answer for one picture of its batch, with the `top` most probable classes of each head.
     fn of(output: &'a Output, labels: &'a [String], picture: usize, top: usize) -> Self {
         let best = |head: &HeadOutput| -> Vec<Class<'a>> {
             let class = |(index, probability)| Class { index, label: &labels[index], probability };
@@ -460,7 +478,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A worker that helps the engine of another: it waits for runs and does a part of their steps.
+/// A helper worker: it waits for runs of an engine in another worker, and computes a part of their steps.
 #[cfg(all(feature = "cpu", target_feature = "atomics"))]
 #[wasm_bindgen]
 pub struct Helper(threads::Helper);
@@ -468,24 +486,25 @@ pub struct Helper(threads::Helper);
 #[cfg(all(feature = "cpu", target_feature = "atomics"))]
 #[wasm_bindgen]
 impl Helper {
-    /// Offers this worker to the next engine whose threads are set. `work` must follow.
+    /// Makes this worker available to the next engine whose number of threads is set. `work` must be called next.
     pub fn arrive() -> Helper {
         report_panics();
         Helper(threads::Helper::arrive())
     }
 
-    /// Blocks until the engine is freed or has other threads set. Where it throws, `fail` must follow.
+    /// Works for the engine, and blocks until the engine is freed or its number of threads is set again. If it throws,
+    /// `fail` must be called next.
     pub fn work(&self) {
         self.0.work();
     }
 
-    /// Tells the engine, which may be waiting, that this worker is lost.
+    /// Tells the engine, which may be waiting, that this worker has failed.
     pub fn fail(&self) {
         self.0.fail();
     }
 }
 
-/// The engine away from its place; dropping this puts it back.
+/// An engine that is borrowed for one call. Dropping this puts it back.
 struct Borrowed<'a> {
     loaded: Option<Box<Loaded>>,
     home: &'a Cell<Option<Box<Loaded>>>,
@@ -511,7 +530,7 @@ impl std::ops::DerefMut for Borrowed<'_> {
     }
 }
 
-/// A value as a plain JavaScript object.
+/// The value as a plain JavaScript object.
 fn object(value: &impl Serialize) -> Result<JsValue, JsValue> {
     let json = serde_json::to_string(value).map_err(|e| js_error("internal", None, &e.to_string()))?;
     JSON::parse(&json)

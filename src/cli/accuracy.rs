@@ -1,6 +1,6 @@
-//! `googlenet accuracy`: how often a model is right on labelled pictures, and whether it knows when.
+//! `googlenet accuracy`: measures accuracy, confusion matrix and calibration of a model on labelled pictures.
 //!
-//! `cargo xtask accuracy` fetches CIFAR-10's test pictures and calls this.
+//! `cargo xtask accuracy` downloads CIFAR-10's test pictures and calls this.
 
 use googlenet::Error;
 use googlenet::engine::{Backend, Engine, Options};
@@ -18,31 +18,31 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-/// Measure a model on labelled pictures
+/// Measure a model's accuracy on labelled pictures
 #[derive(clap::Args)]
 pub struct Args {
-    /// A picture whose every row of pixels is a square picture of its own
+    /// An image file in which each row of pixels is one square picture
     pictures: PathBuf,
-    /// A JSON array of class numbers, one a picture
+    /// A JSON array with the class number of each picture
     labels: PathBuf,
     /// A safetensors model
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// Only the first so many
+    /// Use only the first N pictures
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Engines that run at once [default: one a core]
+    /// Number of threads, each with its own engine [default: the number of cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Write every answer as JSON
+    /// Write the probabilities of every picture as JSON
     #[arg(long, value_name = "PATH")]
     answers: Option<PathBuf>,
 }
 
-/// Pictures that an engine runs at once: a dense layer's weights are read once for all of them.
+/// The number of pictures in each run. A dense layer's weights are read once for all of them.
 const BATCH: usize = 4;
 
-/// Probabilities of every head, the network's own answer last.
+/// The probabilities of every head for one picture, the main classifier last.
 type Heads = Vec<Vec<f32>>;
 
 pub fn run(args: Args) -> super::Result {
@@ -74,17 +74,18 @@ pub fn run(args: Args) -> super::Result {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pictures in the rows of one large one.
+/// Reads the pictures from the rows of an image file.
 fn rows(path: &PathBuf) -> super::Result<Vec<Image>> {
     let picture = image::open(path).map_err(|e| super::in_file(path, e))?.into_rgba8();
     let (width, side) = (picture.width() as usize, picture.width().isqrt() as usize);
     if side * side != width {
-        return Err(format!("{}: a row of {width} pixels is no square picture", path.display()).into());
+        return Err(format!("{}: a row of {width} pixels is not a square picture", path.display()).into());
     }
     Ok(picture.chunks_exact(4 * width).map(|row| Image::new(side, side, row.to_vec())).collect::<Result<_, _>>()?)
 }
 
-/// Every picture's answer, in order. Each thread has an engine of its own, which has no other.
+/// Classifies all pictures, and returns the probabilities in the order of the pictures. Each of the threads has an
+/// engine of its own that uses no other thread.
 fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads>, Error> {
     let work = Mutex::new(pictures.chunks(BATCH).enumerate());
     let alone = Options { backend: Backend::Cpu, threads: Some(NonZeroUsize::MIN), ..Options::default() };
@@ -92,7 +93,7 @@ fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads
         let mut engine = pollster::block_on(Engine::with(model.clone(), alone))?;
         let mut done = Vec::new();
         loop {
-            // By itself: in the loop's head the lock would be held for as long as the pictures take.
+            // A statement of its own: in the condition of a `while let`, the lock would be held during the run.
             let next = work.lock().map_err(|_| Error::Argument("a thread failed".into()))?.next();
             let Some((at, batch)) = next else { break };
             let images: Vec<&Image> = batch.iter().collect();
@@ -117,7 +118,7 @@ fn answer(model: &Model, pictures: &[Image], threads: usize) -> Result<Vec<Heads
     Ok(parts.into_iter().flat_map(|(_, answers)| answers).collect())
 }
 
-/// What is said of the answers.
+/// What the report is computed from.
 struct Report<'a> {
     model: &'a Model,
     heads: &'a [String],
@@ -135,16 +136,18 @@ struct Answers<'a> {
 #[derive(Serialize)]
 struct Picture<'a> {
     label: usize,
-    /// By head, then by class.
+    /// One list for each head, with one probability for each class.
     probabilities: &'a Heads,
 }
 
-/// Pictures whose answer was about as sure, and how often that was right.
+/// The pictures whose predicted class has a probability in one interval.
 #[derive(Default, Clone, Copy)]
 struct Bin {
     count: usize,
+    /// The number of correct predictions.
     right: usize,
-    sureness: f64,
+    /// The sum of the predicted probabilities.
+    confidence: f64,
 }
 
 impl Report<'_> {
@@ -161,16 +164,16 @@ impl Report<'_> {
         text
     }
 
-    /// Label and answer of each picture: class and probability.
+    /// The label of each picture, with the predicted class and its probability.
     fn pairs(&self, head: usize) -> impl Iterator<Item = (usize, (usize, f32))> + '_ {
         let best = |p: &[f32]| p.iter().copied().enumerate().fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a });
         self.labels.iter().copied().zip(self.answers.iter().map(move |heads| best(&heads[head])))
     }
 
-    /// Rows are what a picture is, columns what it was taken for.
+    /// Writes the confusion matrix: rows are labels, columns are predicted classes.
     fn confusion(&self, head: usize, text: &mut String) {
         let names = &self.model.labels;
-        // As many columns as fit a screen.
+        // More columns would not fit on a screen.
         if names.len() > 20 {
             return;
         }
@@ -178,7 +181,7 @@ impl Report<'_> {
         for (label, (class, _)) in self.pairs(head) {
             counts[label][class] += 1;
         }
-        let _ = write!(text, "\nConfusion: what it is (rows), what it was taken for\n{:12}", "");
+        let _ = write!(text, "\nConfusion matrix: labels (rows), predicted classes (columns)\n{:12}", "");
         for name in names {
             let _ = write!(text, "{:>7.6}", name);
         }
@@ -193,7 +196,7 @@ impl Report<'_> {
         text.push('\n');
     }
 
-    /// Expected calibration error over 15 bins of equal width (Guo et al., ICML 2017).
+    /// Writes the expected calibration error with 15 bins of equal width (Guo et al., ICML 2017), and each bin.
     fn calibration(&self, head: usize, text: &mut String) {
         const BINS: usize = 15;
         let mut bins = [Bin::default(); BINS];
@@ -201,17 +204,17 @@ impl Report<'_> {
             let bin = &mut bins[((p * BINS as f32) as usize).min(BINS - 1)];
             bin.count += 1;
             bin.right += usize::from(label == class);
-            bin.sureness += f64::from(p);
+            bin.confidence += f64::from(p);
         }
-        let off = |bin: &Bin| (bin.right as f64 - bin.sureness).abs();
-        let error = bins.iter().map(off).sum::<f64>() / self.answers.len() as f64;
+        let gap = |bin: &Bin| (bin.right as f64 - bin.confidence).abs();
+        let error = bins.iter().map(gap).sum::<f64>() / self.answers.len() as f64;
         let _ = writeln!(text, "\nCalibration: expected error {:.2} points", 100.0 * error);
-        let _ = writeln!(text, "  probability    pictures  said    right");
+        let _ = writeln!(text, "  probability    pictures  mean    right");
         for (i, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.count > 0) {
             let [from, to] = [i, i + 1].map(|edge| 100.0 * edge as f64 / BINS as f64);
-            let said = 100.0 * bin.sureness / bin.count as f64;
+            let mean = 100.0 * bin.confidence / bin.count as f64;
             let right = 100.0 * share(bin.right, bin.count);
-            let _ = writeln!(text, "  {from:5.1}..{to:5.1} %  {:8}  {said:5.1} %  {right:5.1} %", bin.count);
+            let _ = writeln!(text, "  {from:5.1}..{to:5.1} %  {:8}  {mean:5.1} %  {right:5.1} %", bin.count);
         }
     }
 
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_calibration_are_those_of_a_small_case() {
+    fn a_small_case_has_the_expected_counts_and_calibration() {
         let answers: Vec<Heads> = [0.9f32, 0.8, 0.3, 0.55].iter().map(|&p| vec![vec![p, 1.0 - p]]).collect();
         let model = model();
         let heads = ["loss3".to_owned()];
@@ -253,7 +256,7 @@ mod tests {
         assert!(text.contains("loss3   75.00 %"), "{text}");
         assert!(text.contains("class 0           2      0   100.0 %"), "{text}");
         assert!(text.contains("class 1           1      1    50.0 %"), "{text}");
-        // |1 - 0.9| + |0 - 0.8| + |1 - 0.7| + |1 - 0.55|, each in a bin of its own, over 4.
+        // (|1 - 0.9| + |0 - 0.8| + |1 - 0.7| + |1 - 0.55|) / 4, where each picture is in a bin of its own.
         assert!(text.contains("expected error 41.25 points"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(json["pictures"][1]["label"], 1);

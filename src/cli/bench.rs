@@ -1,4 +1,4 @@
-//! `googlenet bench`: how long a network takes on this machine, and what of it each step.
+//! `googlenet bench`: measures the time of a network and of each of its steps on this machine.
 
 use super::tuned;
 use googlenet::engine::{Backend, Engine, Options};
@@ -15,45 +15,45 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Measure how long networks take here, and each of their steps
+/// Measure the time of networks on this machine, and of each of their steps
 #[derive(clap::Args)]
 pub struct Args {
     /// Safetensors models
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// cpu or gpu; a GPU that the CPU plays is one here
+    /// cpu or gpu; the GPU may be one that is emulated on the CPU
     #[arg(long, default_value = "gpu")]
     backend: Backend,
-    /// Pictures a run
+    /// Number of pictures in each run
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
-    /// Runs that count
+    /// Number of measured runs
     #[arg(long, value_name = "N", default_value = "30")]
     rounds: NonZeroUsize,
-    /// Runs before them that do not
+    /// Number of runs before them that are not measured
     #[arg(long, value_name = "N", default_value_t = 10)]
     warm_up: usize,
-    /// Threads that share the work on the CPU [default: one a core, at most 8]
+    /// Number of threads on the CPU [default: the number of cores, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Compute in half precision on a GPU that can
+    /// Compute in half precision if the GPU can
     #[arg(long)]
     f16: bool,
-    /// Print each step too
+    /// Also print each step
     #[arg(long)]
     layers: bool,
-    /// Measure first which kernels are fastest on this GPU, and keep that
+    /// Measure first which kernels are fastest on this GPU, and save the result
     #[arg(long)]
     tune: bool,
-    /// Take no choice of kernels that was kept
+    /// Ignore saved measurements of the fastest kernels
     #[arg(long, conflicts_with = "tune")]
     no_tune: bool,
-    /// Write what was measured
+    /// Write the measurements as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// What is written as JSON.
+/// The measurements that are written as JSON.
 #[derive(Default, Serialize)]
 struct Report {
     machine: String,
@@ -61,7 +61,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// One model.
+/// The measurements of one model.
 #[derive(Serialize)]
 struct Row {
     runtime: String,
@@ -73,32 +73,32 @@ struct Row {
     batch: usize,
     median_ms: f64,
     min_ms: f64,
-    /// Of the first run, which finds everything compiled.
+    /// Milliseconds of the first run. A GPU has compiled its kernels before it.
     first_ms: f64,
-    /// From the model's bytes to an engine that can run.
+    /// Milliseconds from the parsed model to an engine that can run.
     load_ms: f64,
-    /// Of direct convolutions, by the median.
+    /// GFLOP/s of the median run, with the operations of direct convolutions, where a multiply-add counts as two.
     gflops: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak: Option<Peak>,
-    /// Empty where the adapter times no steps.
+    /// Empty where the adapter cannot time steps.
     steps: Vec<Step>,
 }
 
-/// One layer, for the whole batch.
+/// The measurements of one layer, for the whole batch.
 #[derive(Serialize)]
 struct Step {
     node: String,
-    /// The median.
+    /// The median time in milliseconds.
     ms: f64,
-    /// Multiply-adds, as direct convolutions count them.
+    /// Multiply-adds of direct convolutions.
     macs: u64,
-    /// What it reads, its parameters and what it writes, each once.
+    /// The size of its inputs, parameters and output, each counted once.
     bytes: u64,
 }
 
 pub fn run(args: Args) -> super::Result {
-    // First, so that no measurement is lost to a wrong name.
+    // The file is created first, so that a wrong path fails before anything is measured.
     let into = match &args.json {
         Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
         None => None,
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> super::Result {
     let mut printed = Ok(());
     for path in &args.models {
         let row = pollster::block_on(measure(path, &args))?;
-        // Whoever has stopped reading may still want the file.
+        // After a closed pipe, the remaining models are still measured for the file.
         printed = printed.and(row.print(args.layers));
         report.rows.push(row);
     }
@@ -131,9 +131,9 @@ async fn measure(path: &Path, args: &Args) -> super::Result<Row> {
     }
     let batch = args.batch.get();
     let network = &engine.model().network;
-    let shape = network.inputs().next().map(|id| network.node(id).shape).ok_or("the network reads nothing")?;
+    let shape = network.inputs().next().map(|id| network.node(id).shape).ok_or("the network has no input")?;
     let shape = shape.with_batch(batch);
-    // Values as a prepared picture has them, of no meaning.
+    // Arbitrary values in the range of a preprocessed picture.
     let values = (0..shape.len()).map(|i| (i * 7919 % 251) as f32 - 125.0).collect();
     let input = Tensor::new(shape, values)?;
 
@@ -171,14 +171,15 @@ async fn measure(path: &Path, args: &Args) -> super::Result<Row> {
     })
 }
 
-/// Milliseconds from a prepared input to its probabilities.
+/// Milliseconds from a preprocessed input to its probabilities.
 async fn time(engine: &mut Engine, input: &Tensor) -> super::Result<f64> {
     let start = Instant::now();
     engine.run_input(Input::Tensors(&[input])).await?;
     Ok(milliseconds(start))
 }
 
-/// The steps of so many more runs. These are timed, which costs, and so they do not count as runs.
+/// The median times of the steps in `rounds` more runs. These runs are not counted as measured runs, as timing the
+/// steps makes them slower.
 async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::Result<Vec<Step>> {
     engine.set_timed(true);
     let mut times: BTreeMap<NodeId, Vec<f64>> = BTreeMap::new();
@@ -199,14 +200,14 @@ async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::Res
     Ok(times.into_iter().map(step).collect())
 }
 
-/// Numbers that a step reads and writes.
+/// The number of values that a step reads and writes, including parameters.
 fn numbers(network: &Network, node: NodeId, batch: u64) -> u64 {
     let values = |id: NodeId| network.node(id).shape.per_image() as u64 * batch;
     let read: u64 = network.node(node).inputs.iter().map(|&id| values(id)).sum();
     read + network.params(node) as u64 + values(node)
 }
 
-/// Sorts them, too.
+/// The median, for which the times are sorted in place.
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -223,14 +224,11 @@ impl Row {
         let threads = if *threads > 1 { format!(", {threads} threads") } else { String::new() };
         let f16 = if self.f16 { ", f16" } else { "" };
         writeln!(out, "{runtime}, {variant}, batch {batch}: {adapter}{threads}{f16}")?;
-        writeln!(out, "  {median_ms:.2} ms (least {min_ms:.2}, first {first_ms:.1}, loaded in {load_ms:.0} ms)")?;
-        write!(out, "  {gflops:.1} GFLOP/s, as direct convolutions count")?;
+        writeln!(out, "  {median_ms:.2} ms (minimum {min_ms:.2}, first {first_ms:.1}, loaded in {load_ms:.0} ms)")?;
+        write!(out, "  {gflops:.1} GFLOP/s, counted as direct convolutions")?;
         if let Some(Peak { gflops: most, copy_gb_s }) = self.peak {
             let part = 100.0 * gflops / most;
-            write!(
-                out,
-                ": {part:.0} % of {most:.0} that this adapter reaches in registers; it copies {copy_gb_s:.1} GB/s"
-            )?;
+            write!(out, ": {part:.0} % of the adapter's measured peak of {most:.0}; it copies {copy_gb_s:.1} GB/s")?;
         }
         writeln!(out)?;
         if !layers {

@@ -1,4 +1,4 @@
-//! `googlenet classify`: what is on these pictures.
+//! `googlenet classify`: classifies pictures.
 
 use super::trace::Trace;
 use super::tuned;
@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Say what is on pictures: the likeliest classes of each
+/// Classify pictures, and print the most probable classes of each
 #[derive(clap::Args)]
 pub struct Args {
     /// JPEG, PNG, GIF, WebP or BMP files
@@ -23,29 +23,29 @@ pub struct Args {
     /// A safetensors model [default: $GOOGLENET_MODEL, or the bundled one]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// auto, cpu or gpu; auto takes the GPU where there is a real one
+    /// auto, cpu or gpu; auto is the GPU if there is a real one, otherwise the CPU
     #[arg(long, default_value = "auto")]
     backend: Backend,
-    /// Threads that share the work on the CPU [default: one a core, at most 8]
+    /// Number of threads on the CPU [default: the number of cores, at most 8]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// Compute in half precision on a GPU that can
+    /// Compute in half precision if the GPU can
     #[arg(long)]
     f16: bool,
-    /// How many classes to name
+    /// Number of classes to print for each picture
     #[arg(long, value_name = "N", default_value = "5")]
     top: NonZeroUsize,
-    /// What of the picture the network sees: center (the largest square), squash (all of it, pressed
-    /// into a square) or fit (all of it, with bars)
+    /// How the picture becomes square: center (crop the largest centre square), squash (scale both sides to the same
+    /// length) or fit (scale the whole picture, and add bars)
     #[arg(long, default_value = "center")]
     crop: Crop,
-    /// One line of JSON a picture
+    /// Print one line of JSON for each picture
     #[arg(long)]
     json: bool,
-    /// Neither measure which kernels are fastest on this GPU, after the answers, nor take on what was measured before
+    /// Do not measure which kernels are fastest on this GPU after the last picture, and ignore earlier measurements
     #[arg(long)]
     no_tune: bool,
-    /// Write how long each step took, as Chrome's trace JSON
+    /// Write the time of each step as a trace in Chrome's JSON format
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
 }
@@ -55,12 +55,12 @@ pub fn run(args: Args) -> super::Result {
         Some(path) => path,
         None => default_model()?,
     };
-    // First, so that no run is lost to a wrong name.
+    // The file is created first, so that a wrong path fails before anything runs.
     let into = match &args.trace {
         Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
         None => None,
     };
-    // Nobody asks the auxiliary heads.
+    // Only the main classifier's output is printed.
     let model = super::load(&path)?.without_heads()?;
     let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
     let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> super::Result {
                 let text = if args.json { serde_json::to_string(&answer)? } else { answer.to_string() };
                 writeln!(std::io::stdout(), "{text}")?;
             }
-            // The other pictures still get their answers.
+            // The other pictures are still classified.
             Err(e) => {
                 super::complain(&super::in_file(path, e).to_string());
                 code = ExitCode::FAILURE;
@@ -96,20 +96,22 @@ pub fn run(args: Args) -> super::Result {
         serde_json::to_writer(file, &trace).map_err(|e| super::in_file(path, e))?;
     }
     if !args.no_tune && !known && engine.can_tune() {
-        // Once, and when nobody waits for an answer any more. Without it the next time is as this one.
+        // Measured once for each adapter, after the results are printed. A failure only means that the next call is not
+        // faster than this one.
         if let Err(e) = pollster::block_on(tuned::tune(&mut engine)) {
-            eprintln!("note: the fastest kernels could not be measured and kept: {e}");
+            eprintln!("note: the fastest kernels could not be measured and saved: {e}");
         }
     }
     Ok(code)
 }
 
-/// What to do where there is no model.
+/// The error where there is no model, with what to do.
 const NO_MODEL: &str = "there is no model: name one with --model, or set GOOGLENET_MODEL. BVLC's model of ImageNet's \
                         classes is at http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel, and `googlenet \
                         import bvlc_googlenet.caffemodel -o googlenet.safetensors` makes it a model file";
 
-/// The first of these that exists: the model that the environment names, the bundled one, that of the reference data.
+/// The default model: the one that `GOOGLENET_MODEL` names, otherwise the bundled one if it exists, otherwise BVLC's
+/// model in the reference data if it exists.
 fn default_model() -> super::Result<PathBuf> {
     let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
     let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
@@ -119,7 +121,7 @@ fn default_model() -> super::Result<PathBuf> {
     let Some(path) = path else {
         return Err(NO_MODEL.into());
     };
-    eprintln!("note: the model is {}", path.display());
+    eprintln!("note: using the model {}", path.display());
     Ok(path)
 }
 
@@ -129,7 +131,7 @@ fn classify(engine: &mut Engine, path: &Path, crop: Crop) -> Result<Output> {
     pollster::block_on(engine.run_input(Input::Images(&[&image], crop)))
 }
 
-/// What is said of one picture: as a JSON line, or as text.
+/// The output for one picture, as a line of JSON or as text.
 #[derive(Serialize)]
 struct Answer<'a> {
     image: String,
@@ -171,12 +173,12 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The picture's name and time, then a line with a bar for each class.
+/// Writes the picture's name and times, then one line with a bar for each class.
 impl std::fmt::Display for Answer<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const BAR: usize = 20;
         let Time { preprocess, run } = self.ms;
-        write!(f, "\n{}  ({preprocess:.1} ms to prepare, {run:.1} ms to run)", self.image)?;
+        write!(f, "\n{}  ({preprocess:.1} ms to preprocess, {run:.1} ms to run)", self.image)?;
         for class in &self.top {
             let full = (class.probability * BAR as f32).round() as usize;
             let bar = "█".repeat(full.min(BAR));

@@ -1,4 +1,4 @@
-//! `googlenet convert`: a model file stored differently.
+//! `googlenet convert`: writes a model file with another element type, without its heads, or with other metadata.
 
 use clap::ValueEnum;
 use googlenet::graph::summary::thousands;
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Store a model differently: f32, f16 or int8, with or without its auxiliary heads
+/// Convert a model file to f32, f16 or int8, with or without its auxiliary heads
 #[derive(clap::Args)]
 pub struct Args {
     /// A safetensors model
@@ -15,19 +15,19 @@ pub struct Args {
     /// The model file to write
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// How to store the weights; int8 has one scale an output channel
+    /// Element type of the weights; int8 has one scale for each output channel
     #[arg(long, value_enum, default_value_t = Dtype::F16)]
     dtype: Dtype,
-    /// Leave the auxiliary heads out
+    /// Remove the auxiliary heads
     #[arg(long)]
     no_heads: bool,
-    /// The model's name, instead of the one it has
+    /// The model's new name [default: the name in the file]
     #[arg(long)]
     name: Option<String>,
-    /// Where the weights are from
+    /// Where the weights come from [default: the source in the file]
     #[arg(long)]
     source: Option<String>,
-    /// What may be done with them
+    /// The licence of the weights [default: the licence in the file]
     #[arg(long)]
     license: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `googlenet import`: another framework's weights into a model file.
+//! `googlenet import`: converts another framework's weights into a model file.
 
 use googlenet::graph::googlenet::Variant;
 use googlenet::graph::summary::thousands;
@@ -9,36 +9,36 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Convert another framework's weights into a model file: Keras, Caffe, ONNX, torchvision
+/// Convert weights of Keras, Caffe, ONNX or torchvision into a model file
 #[derive(clap::Args)]
 pub struct Args {
-    /// What the other framework wrote
+    /// The file that the other framework wrote
     file: PathBuf,
     /// The model file to write
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// A text file with one class name a line, in output order
+    /// A text file with one class name per line, in output order
     #[arg(long, value_name = "PATH")]
     labels: Option<PathBuf>,
-    /// Mean of each input channel, in the order of --order; needed where the file does not say
+    /// Mean of each input channel, in the order of --order [default: the format's; required for Keras networks]
     #[arg(long, value_name = "R,G,B", value_parser = triple, allow_hyphen_values = true)]
     mean: Option<[f32; 3]>,
     /// Standard deviation of each input channel
     #[arg(long, value_name = "R,G,B", value_parser = triple)]
     std: Option<[f32; 3]>,
-    /// Factor of a pixel's 0..255, before the mean is taken away
+    /// Factor for pixel values 0..255, applied before the mean is subtracted
     #[arg(long)]
     scale: Option<f32>,
     /// Order of the input's channels: RGB or BGR
     #[arg(long, value_parser = order)]
     order: Option<Order>,
-    /// The variant where it is not what the file seems to be: keras, keras_v2, caffe or torchvision
+    /// keras, keras_v2, caffe or torchvision [default: inferred from the file]
     #[arg(long)]
     variant: Option<Variant>,
     /// The model's name
     #[arg(long)]
     name: Option<String>,
-    /// Write f16, which halves the file
+    /// Store the weights as f16, which halves the file's size
     #[arg(long)]
     half: bool,
 }
@@ -82,7 +82,7 @@ pub fn run(args: Args) -> super::Result {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines of a list of labels, without the empty ones at its end.
+/// The lines of a file of labels, without empty lines at its end.
 fn lines(text: &str) -> Vec<String> {
     text.trim_end().lines().map(|line| line.trim().to_owned()).collect()
 }
@@ -90,13 +90,13 @@ fn lines(text: &str) -> Vec<String> {
 fn triple(text: &str) -> Result<[f32; 3], String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(|n| n.trim().parse()).collect();
     let numbers = numbers.ok().and_then(|n| <[f32; 3]>::try_from(n).ok());
-    numbers.ok_or_else(|| "give three numbers with commas between them, as in 123,117,104".into())
+    numbers.ok_or_else(|| "expected three numbers separated by commas, e.g. 123,117,104".into())
 }
 
 fn order(text: &str) -> Result<Order, String> {
     match text.to_ascii_uppercase().as_str() {
         "RGB" => Ok(Order::Rgb),
         "BGR" => Ok(Order::Bgr),
-        _ => Err("there are RGB and BGR".into()),
+        _ => Err("expected RGB or BGR".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `googlenet plan`: what a run dispatches.
+//! `googlenet plan`: prints the dispatches of a run on a GPU.
 
 use googlenet::gpu::{Outline, outline};
 use googlenet::graph::googlenet::{Spec, Variant};
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-/// Print what a run dispatches on a GPU: kernel, layers, multiply-adds, workgroups
+/// Print the dispatches of a run on a GPU: kernel, layers, multiply-adds, workgroups
 #[derive(clap::Args)]
 pub struct Args {
     /// keras, keras_v2, caffe or torchvision
@@ -17,19 +17,19 @@ pub struct Args {
     /// Number of classes
     #[arg(long, value_name = "N", default_value_t = 1000)]
     classes: usize,
-    /// Leave the auxiliary heads out
+    /// Without the auxiliary heads
     #[arg(long)]
     no_heads: bool,
-    /// Pictures a run
+    /// Number of pictures in each run
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
-    /// ConcatMode branches by a kernel, as when one of them is switched off
+    /// Concatenate branches with a kernel, as for runs with a branch switched off
     #[arg(long)]
     gains: bool,
-    /// Only the GPU dispatches
+    /// The backend; only the GPU has dispatches
     #[arg(long, default_value = "gpu", value_parser = ["gpu"], hide_possible_values = true)]
     backend: String,
-    /// One JSON object: {"steps": [{"op", "reads", "writes", "macs", "workgroups"}]}
+    /// Print one JSON object: {"steps": [{"op", "reads", "writes", "macs", "workgroups"}]}
     #[arg(long)]
     json: bool,
 }

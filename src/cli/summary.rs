@@ -1,4 +1,4 @@
-//! `googlenet summary`: a network as a table.
+//! `googlenet summary`: prints a network as a table.
 
 use googlenet::graph::googlenet::{Spec, TABLE, Variant, module_network};
 use googlenet::graph::summary::{modules, table};
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Print a network as a table: layer, output shape, parameters, multiply-adds, connected to
+/// Print a network as a table: layer, output shape, parameters, multiply-adds, inputs
 #[derive(clap::Args)]
 pub struct Args {
     /// keras, keras_v2, caffe or torchvision
@@ -15,19 +15,19 @@ pub struct Args {
     /// Number of classes
     #[arg(long, value_name = "N", default_value_t = 1000)]
     classes: usize,
-    /// Leave the auxiliary heads out
+    /// Without the auxiliary heads
     #[arg(long)]
     no_heads: bool,
-    /// One inception module as a network of its own: 3a, 3b, 4a ... 5b
+    /// Print only one inception module: 3a, 3b, 4a ... 5b
     #[arg(long, value_name = "MODULE", conflicts_with_all = ["classes", "no_heads"])]
     module: Option<String>,
-    /// Set the naive module (the paper's figure 2a) beside the reduced one (figure 2b)
+    /// Print the naive module (the paper's figure 2a) before the one with reductions (figure 2b)
     #[arg(long, requires = "module")]
     naive: bool,
-    /// Give each inception module and each auxiliary head one line, with the sums of its layers
+    /// Print one line for each inception module and each auxiliary head, with the sums of its layers
     #[arg(long, conflicts_with = "module")]
     modules: bool,
-    /// The network of this model file
+    /// Print the network of this model file
     #[arg(long, value_name = "PATH", conflicts_with_all = ["variant", "classes", "no_heads", "module"])]
     model: Option<PathBuf>,
 }
@@ -44,11 +44,12 @@ pub fn run(args: Args) -> super::Result {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The module on the input that it has inside the whole network.
+/// The table of a module for the input shape that it has in the whole network. With `naive`, the table of the naive
+/// module comes first.
 fn module(spec: &Spec, name: &str, naive: bool) -> super::Result<String> {
     let Some(row) = TABLE.iter().find(|row| row.name == name) else {
         let names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
-        return Err(format!("\"{name}\" is no inception module; there are {}", names.join(", ")).into());
+        return Err(format!("\"{name}\" is not an inception module; the modules are {}", names.join(", ")).into());
     };
     let whole = spec.build()?;
     let input = whole.input_shape(whole.find(&format!("{}/1x1", row.module()))?);

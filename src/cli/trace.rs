@@ -1,11 +1,11 @@
-//! The steps of runs as Chrome's trace JSON, which chrome://tracing and Perfetto show:
+//! The step times of runs in Chrome's JSON trace format, which chrome://tracing and Perfetto display:
 //! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>
 
 use googlenet::engine::{Engine, Output};
 use serde::Serialize;
 use std::path::Path;
 
-/// A trace: runs one after the other, each as long as its steps took together.
+/// A trace of runs one after the other. The duration of a run is the sum of its steps' times.
 #[derive(Default, Serialize)]
 pub struct Trace {
     #[serde(rename = "traceEvents")]
@@ -39,7 +39,7 @@ struct Layer {
 }
 
 impl Trace {
-    /// Adds a picture's run, which was timed.
+    /// Adds a timed run of one picture.
     pub fn add(&mut self, picture: &Path, engine: &Engine, output: &Output) {
         let network = &engine.model().network;
         let begin = self.now;
@@ -55,6 +55,7 @@ impl Trace {
         self.push(picture.display().to_string(), &engine.info().adapter, whole, None);
     }
 
+    /// Adds an event that begins now, and moves `now` to its end.
     fn push(&mut self, name: String, cat: &str, ms: f64, args: Option<Layer>) {
         let dur = ms * 1000.0;
         self.events.push(Event { name, cat: cat.into(), ph: "X", ts: self.now, dur, pid: 1, tid: 1, args });

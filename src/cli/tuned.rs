@@ -1,18 +1,18 @@
-//! Which kernels are fastest on this machine's GPU: measured once, and kept in a file for the next time.
+//! The fastest kernels for this machine's GPU, which are measured once and saved in a file.
 
 use googlenet::engine::Engine;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-/// Takes on what was kept for this adapter and these kernels. Where there is nothing, or nothing that holds any more,
-/// the usual kernels stay.
+/// Uses the saved measurement for this adapter. Returns false, and keeps the default kernels, where there is none or
+/// where it does not fit the current kernels.
 pub async fn recall(engine: &mut Engine) -> bool {
-    let Some(kept) = file(engine).and_then(|path| fs::read_to_string(path).ok()) else { return false };
-    engine.set_tuning(&kept).await.is_ok()
+    let Some(saved) = file(engine).and_then(|path| fs::read_to_string(path).ok()) else { return false };
+    engine.set_tuning(&saved).await.is_ok()
 }
 
-/// Measures, and keeps what was found.
+/// Measures the fastest kernels, uses them, and saves the result.
 pub async fn tune(engine: &mut Engine) -> super::Result<()> {
     let Some(found) = engine.tune().await? else { return Ok(()) };
     let Some(path) = file(engine) else { return Ok(()) };
@@ -22,7 +22,8 @@ pub async fn tune(engine: &mut Engine) -> super::Result<()> {
     fs::write(&path, found).map_err(|e| super::in_file(&path, e))
 }
 
-/// Where an adapter's choices are kept: `googlenet-web/` in the user's folder for what can be made anew.
+/// The file with an adapter's measurement, in the folder `googlenet-web` of the user's cache folder. `None` where there
+/// is no cache folder.
 fn file(engine: &Engine) -> Option<PathBuf> {
     let info = engine.info();
     let folder = |name: &str| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);

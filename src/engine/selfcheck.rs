@@ -1,4 +1,4 @@
-//! Whether a GPU computes what a plain computation does. Drivers do return zeros.
+//! Checks that a GPU computes the same activations as plain loops on the CPU. Some drivers return zeros, for example.
 
 mod reference;
 
@@ -10,26 +10,29 @@ use crate::model::Model;
 use crate::model::preprocess::{Crop, Image};
 use crate::plan::{Input, Plan, Work};
 
-/// What is compared: it takes every operation to get there but those of the classifier.
+/// The layer that is compared. Everything up to it uses every operation except those of the classifier.
 const LAYER: &str = "inception_3a/output";
-/// Side of the picture's corner that is computed plainly: a sixteenth of the work, and what a few cells of the layer see.
+/// The side in pixels of the picture's corner that is computed on the CPU. It takes a sixteenth of the whole picture's
+/// work, and contains the receptive fields of a few cells of the layer.
 const CORNER: usize = 56;
-/// How far a value may be off, as a part of the largest: a hundred times what rounding does.
+/// The largest accepted difference, relative to the largest value: a hundred times what rounding causes.
 const TOLERANCE: f32 = 1e-3;
-/// The same where it multiplies in f16, which has 11 binary digits.
+/// The largest accepted difference where the GPU multiplies in f16, which has 11 significant bits.
 const TOLERANCE_F16: f32 = 1e-2;
 
-/// A known picture, and what the first cells of the first module see in it.
+/// A test picture, and the expected activations of the first cells of [`LAYER`].
 pub struct SelfCheck {
     picture: Image,
     node: NodeId,
-    /// On a corner; of its cells only the first `cells` in either direction are as on the whole picture.
+    /// The layer's activations for the picture's corner.
     expected: Tensor,
+    /// The number of cells in each direction whose receptive fields are inside the corner. Only these are the same as
+    /// for the whole picture.
     cells: usize,
 }
 
 impl SelfCheck {
-    /// Computes what is to be expected; `None` for a network without the layer, or that reads no pictures.
+    /// Computes the expected activations. Returns `None` for a network that lacks the layer or does not read pictures.
     #[cold]
     pub fn new(model: &Model) -> Result<Option<Self>> {
         let (network, size) = (&model.network, model.preprocess.size);
@@ -52,8 +55,8 @@ impl SelfCheck {
         Ok(Some(SelfCheck { picture, node, expected, cells }))
     }
 
-    /// Runs the picture on a GPU that has taken on this plan of the whole network. [`Error::NoGpu`] with the first
-    /// value that is wrong.
+    /// Runs the picture on a GPU that is prepared for this plan of the whole network. Fails with [`Error::NoGpu`],
+    /// which names the first wrong value.
     pub async fn run(&self, gpu: &mut Gpu, plan: &Plan) -> Result<()> {
         let input = Input::Images(&[&self.picture], Crop::Center);
         gpu.run(Work::Until(input, self.node), &vec![1.0; plan.places.len()], false).await?;
@@ -68,13 +71,14 @@ impl SelfCheck {
             let cell = |tensor: &Tensor| (y * tensor.shape.w + x) * channels;
             let pairs = self.expected.data[cell(&self.expected)..].iter().zip(&found.data[cell(found)..]);
             for (channel, (&right, &value)) in pairs.take(channels).enumerate() {
-                // So that it is false for what is no number.
+                // Written so that it is false for NaN.
                 let close = (value - right).abs() <= tolerance * largest;
                 if !close {
-                    // By JSON's own means: what else formats a number is 5 KB of every download.
+                    // Formatted by serde_json, as the standard library's code that formats an f32 would add 5 KB to
+                    // every download.
                     let [value, right] = [value, right].map(|number| match serde_json::to_string(&number) {
                         Ok(text) if number.is_finite() => text,
-                        _ => "no number".into(),
+                        _ => "a value that is not finite".into(),
                     });
                     return Err(Error::NoGpu(format!(
                         "it computes wrongly: {LAYER} has {value} where {right} is right (row {y}, column {x}, \
@@ -87,7 +91,7 @@ impl SelfCheck {
     }
 }
 
-/// Stripes of different widths and directions in each colour: something for every filter, and the same everywhere.
+/// The test picture: stripes of different widths and directions in each colour, so that filters of all kinds respond.
 fn picture(size: usize) -> Result<Image> {
     let pixel = |at: usize| {
         let (x, y) = (at % size, at / size);
@@ -112,8 +116,8 @@ mod tests {
         Model::from_bytes(std::fs::read(path).unwrap()).unwrap()
     }
 
-    /// The same with the weights of a layer a twentieth too large.
-    fn odd_model(layer: &str) -> Model {
+    /// The model with the weights of one layer 5 % too large.
+    fn wrong_model(layer: &str) -> Model {
         let mut model = model();
         let tensors = model.weights.names().map(|name| {
             let (dims, mut values) = model.weights.get(name).unwrap();
@@ -134,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_computes_otherwise_is_found_out() {
+    fn a_gpu_with_wrong_results_is_rejected() {
         let check = SelfCheck::new(&model()).unwrap().unwrap();
         checked(&check, &model()).unwrap();
         for layer in ["conv1/7x7_s2", "inception_3a/5x5"] {
-            let error = checked(&check, &odd_model(layer)).unwrap_err();
+            let error = checked(&check, &wrong_model(layer)).unwrap_err();
             assert_eq!(error.code(), "no-gpu", "{layer}");
             assert!(error.to_string().contains("computes wrongly: inception_3a/output has"), "{error}");
         }
-        checked(&check, &odd_model("inception_4a/1x1")).unwrap();
+        checked(&check, &wrong_model("inception_4a/1x1")).unwrap();
     }
 
     #[test]
-    fn the_corner_is_as_on_the_whole_picture() {
+    fn the_corner_has_the_same_activations_as_the_whole_picture() {
         let model = model();
         let check = SelfCheck::new(&model).unwrap().unwrap();
         assert!(check.cells >= 3, "{} cells", check.cells);
@@ -157,10 +161,13 @@ mod tests {
         cpu.run(Work::Until(Input::Images(&[&check.picture], Crop::Center), check.node), &gains, false).unwrap();
         let mut found = cpu.read(plan.places[check.node]).unwrap();
         check.compare(&found, TOLERANCE).unwrap();
-        assert!(found.data.iter().filter(|value| **value > 0.0).count() > found.data.len() / 10, "it says something");
+        assert!(
+            found.data.iter().filter(|value| **value > 0.0).count() > found.data.len() / 10,
+            "the layer responds to the picture"
+        );
 
         let further = SelfCheck { cells: check.cells + 1, ..SelfCheck::new(&model).unwrap().unwrap() };
-        assert!(further.compare(&found, TOLERANCE).is_err(), "the next cells see what is outside of the corner");
+        assert!(further.compare(&found, TOLERANCE).is_err(), "the next cells depend on pixels outside the corner");
         found.data[0] = f32::NAN;
         assert!(check.compare(&found, TOLERANCE).is_err());
         assert!(check.compare(&Tensor::zeros(found.shape), TOLERANCE).is_err());

@@ -1,4 +1,4 @@
-//! GoogLeNet as data: the paper's table, and what differs between the variants people have weights for.
+//! GoogLeNet as data: the paper's table, and the differences between the variants for which weights are published.
 //!
 //! Szegedy et al., "Going deeper with convolutions" (CVPR 2015), table 1 and figures 2 and 3.
 
@@ -9,10 +9,10 @@ use crate::graph::tensor::Shape;
 use std::fmt;
 use std::str::FromStr;
 
-/// One inception module: its row of the paper's table 1.
+/// The output channels of one inception module's layers: its row of the paper's table 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// `3a` ... `5b`.
+    /// `3a`, `3b`, ..., `5b`.
     pub name: &'static str,
     pub conv1x1: usize,
     pub reduce3x3: usize,
@@ -26,7 +26,8 @@ const fn row(name: &'static str, [conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x
     Row { name, conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, pool_proj }
 }
 
-/// #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. Nothing else in the crate knows these numbers.
+/// The paper's table 1, with the columns #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5 and pool proj. These numbers are
+/// nowhere else in the crate.
 pub const TABLE: [Row; 9] = [
     row("3a", [64, 96, 128, 16, 32, 32]),
     row("3b", [128, 128, 192, 32, 96, 64]),
@@ -40,36 +41,37 @@ pub const TABLE: [Row; 9] = [
 ];
 
 impl Row {
-    /// Channels of the module's output.
+    /// The number of channels of the module's output.
     pub const fn out(&self) -> usize {
         self.conv1x1 + self.conv3x3 + self.conv5x5 + self.pool_proj
     }
 
-    /// `inception_3a`.
+    /// The module's name in the network: `inception_3a`.
     pub fn module(&self) -> String {
         format!("inception_{}", self.name)
     }
 }
 
-/// Which GoogLeNet: the ones that people have weights for differ in padding, stem, normalisation and heads.
+/// A variant of GoogLeNet. The published networks differ in padding, stem, normalisation and heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Variant {
-    /// TensorFlow SAME padding, one convolution in conv2, no LRN, both auxiliary heads.
+    /// This project's Keras network: TensorFlow's SAME padding, one convolution in conv2, no LRN, two auxiliary heads.
     #[default]
     Keras,
-    /// As `Keras` with conv2's 1x1 reduction and without heads.
+    /// Like `Keras`, but with conv2's 1x1 reduction and without auxiliary heads.
     KerasV2,
-    /// BVLC's and the ONNX zoo's: symmetric padding, pools round up, LRN twice.
+    /// BVLC's network, also in the ONNX model zoo: symmetric padding, pools that round their output size up, two LRN
+    /// layers.
     Caffe,
-    /// Symmetric padding, pools round up, no LRN (its batch norm is folded into the weights at import),
-    /// and a 3x3 where the paper has a 5x5.
+    /// torchvision's network: symmetric padding, pools that round their output size up, no LRN (its batch norm is
+    /// folded into the weights at import), and a 3x3 convolution where the paper has a 5x5.
     Torchvision,
 }
 
 impl Variant {
     pub const ALL: [Variant; 4] = [Variant::Keras, Variant::KerasV2, Variant::Caffe, Variant::Torchvision];
 
-    /// The name in metadata and on the command line.
+    /// The variant's name in metadata and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Keras => "keras",
@@ -79,12 +81,12 @@ impl Variant {
         }
     }
 
-    /// Whether the variant has auxiliary heads at all.
+    /// Whether the variant has auxiliary heads.
     pub fn has_heads(self) -> bool {
         self != Variant::KerasV2
     }
 
-    /// Padding of a convolution of this kernel size (odd).
+    /// The padding of a convolution with this kernel size, which is odd.
     fn conv_padding(self, kernel: usize) -> Padding {
         match self {
             Variant::Keras | Variant::KerasV2 => Padding::Same,
@@ -92,7 +94,7 @@ impl Variant {
         }
     }
 
-    /// The 3x3 max pool of stride 2 between stages; torchvision's last one is 2x2.
+    /// The 3x3 max pool of stride 2 between stages. The last one of torchvision's network is 2x2.
     fn stage_pool(self, name: &str) -> Window {
         match self {
             Variant::Keras | Variant::KerasV2 => Window::square(3, 2, Padding::Same),
@@ -109,11 +111,13 @@ impl Variant {
         }
     }
 
-    /// The kernel of the "5x5" branch (torchvision's is a 3x3, by an old slip it keeps for its weights' sake).
+    /// The kernel size of the "5x5" branch. In torchvision's network it is 3, an old mistake that torchvision keeps so
+    /// that its published weights still fit.
     pub fn kernel5x5(self) -> usize {
         if self == Variant::Torchvision { 3 } else { 5 }
     }
 
+    /// Whether conv2 begins with a 1x1 convolution.
     fn conv2_reduces(self) -> bool {
         self != Variant::Keras
     }
@@ -131,13 +135,13 @@ impl FromStr for Variant {
     fn from_str(s: &str) -> Result<Self> {
         Variant::ALL.into_iter().find(|v| v.name() == s).ok_or_else(|| {
             Error::Argument(format!(
-                "\"{s}\" is no variant of GoogLeNet; there are keras, keras_v2, caffe and torchvision"
+                "\"{s}\" is not a variant of GoogLeNet; the variants are keras, keras_v2, caffe and torchvision"
             ))
         })
     }
 }
 
-/// What to build.
+/// The options from which a GoogLeNet is built.
 ///
 /// ```
 /// use googlenet::graph::{googlenet::Spec, tensor::Shape};
@@ -150,11 +154,12 @@ impl FromStr for Variant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
     pub variant: Variant,
-    /// Number of classes of every head.
+    /// The number of classes of every head.
     pub classes: usize,
-    /// With the auxiliary heads, where the variant has them.
+    /// Whether to build the auxiliary heads, if the variant has them.
     pub heads: bool,
-    /// Input height and width. Auxiliary heads fix it at 224: their dense layers need a 4x4 map.
+    /// Height and width of the input in pixels. Models with auxiliary heads need 224, as the heads' dense layers read a
+    /// 4x4 map.
     pub size: usize,
 }
 
@@ -165,7 +170,7 @@ impl Default for Spec {
 }
 
 impl Spec {
-    /// Builds the network.
+    /// Builds the network. Fails with [`Error::Shape`] where a layer's input is too small.
     pub fn build(&self) -> Result<Network> {
         let mut net = Network::new();
         let data = net.input("data", Shape::new(1, self.size, self.size, 3))?;
@@ -194,6 +199,7 @@ impl Spec {
         Ok(net)
     }
 
+    /// The layers before the first inception module.
     fn stem(&self, net: &mut Network, data: NodeId) -> Result<NodeId> {
         let mut x = self.conv(net, "conv1/7x7_s2", 7, 2, 64, data)?;
         x = self.stage_pool(net, "pool1/3x3_s2", x)?;
@@ -206,7 +212,8 @@ impl Spec {
         self.stage_pool(net, "pool2/3x3_s2", x)
     }
 
-    /// Figure 2b: reductions before the wide kernels, a projection after the pool.
+    /// An inception module with dimension reductions (figure 2b): 1x1 convolutions before the 3x3 and 5x5 convolutions
+    /// and after the pool.
     fn module(&self, net: &mut Network, row: &Row, x: NodeId) -> Result<NodeId> {
         let module = row.module();
         let name = |layer: &str| format!("{module}/{layer}");
@@ -227,7 +234,7 @@ impl Spec {
         net.add(&name("output"), Op::Concat, &[b1, b2, b3, b4])
     }
 
-    /// Figure 2a: the wide kernels straight on the input, the pool as it is.
+    /// The naive inception module (figure 2a), without the 1x1 reductions and the projection after the pool.
     fn naive_module(&self, net: &mut Network, row: &Row, x: NodeId) -> Result<NodeId> {
         let module = row.module();
         let name = |layer: &str| format!("{module}/{layer}");
@@ -244,11 +251,12 @@ impl Spec {
         net.add(&name("output"), Op::Concat, &[b1, b2, b3, b4])
     }
 
-    /// The head of the paper's section 5, p. 6: average pool 5x5/3, 1x1 convolution, two dense layers.
+    /// An auxiliary head (the paper's section 5, p. 6): average pool 5x5 with stride 3, 1x1 convolution, two dense
+    /// layers.
     fn auxiliary_head(&self, net: &mut Network, head: &str, x: NodeId) -> Result<()> {
         net.enter(Some(head), None);
         let name = |layer: &str| format!("{head}/{layer}");
-        // torchvision averages adaptively to 4x4, which on 14x14 is not a 5x5 window of stride 3.
+        // torchvision uses an adaptive average pool to 4x4, which on a 14x14 map differs from a 5x5 window of stride 3.
         let pool = match self.variant {
             Variant::Torchvision => Op::AdaptiveAvgPool { out: [4, 4] },
             _ => Op::AvgPool { window: Window::square(5, 3, Padding::Valid), count_padding: false },
@@ -289,8 +297,8 @@ impl Spec {
     }
 }
 
-/// One inception module as a network of its own, reading an input of this shape: as GoogLeNet has it
-/// (the paper's figure 2b), or `naive` (figure 2a). Set beside each other they show what the reductions save.
+/// One inception module as a network of its own, for an input of this shape: with the reductions that GoogLeNet uses
+/// (the paper's figure 2b), or `naive` (figure 2a). A comparison of the two shows how much the reductions save.
 pub fn module_network(variant: Variant, row: &Row, input: Shape, naive: bool) -> Result<Network> {
     let spec = Spec { variant, ..Spec::default() };
     let mut net = Network::new();
@@ -313,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_the_papers_and_the_frameworks() {
+    fn parameter_counts_match_the_paper_and_the_frameworks() {
         let keras = Spec::default().build().unwrap();
         assert_eq!(keras.total_params(), 13_374_120);
         assert_eq!(params(&keras, "conv1/"), 9_472);
@@ -329,12 +337,12 @@ mod tests {
         assert_eq!(total(Variant::Torchvision), 6_624_904 - BATCH_NORM_EXTRA);
     }
 
-    /// torchvision's 6,624,904 count batch norm's scale and shift (2 per channel, 7,280 channels) and no
-    /// convolution bias; folded, each channel keeps one bias.
+    /// torchvision's 6,624,904 parameters include the scale and shift of batch norm (2 per channel, 7,280 channels) and
+    /// no convolution bias. After folding, each channel has one bias.
     const BATCH_NORM_EXTRA: usize = 7_280;
 
     #[test]
-    fn shapes_are_the_papers() {
+    fn shapes_match_the_paper() {
         for variant in Variant::ALL {
             let net = Spec { variant, ..Spec::default() }.build().unwrap();
             let shape = |name: &str| net.node(net.find(name).unwrap()).shape;
@@ -375,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reduction_saves_what_the_paper_says() {
+    fn the_5x5_reduction_saves_multiply_adds() {
         let input = Shape::new(1, 28, 28, 192);
         let cost = |naive, layer: &str| {
             let net = module_network(Variant::Keras, &TABLE[0], input, naive).unwrap();
@@ -390,9 +398,9 @@ mod tests {
     }
 
     #[test]
-    fn the_receptive_field_grows_as_it_should() {
+    fn receptive_fields_of_known_layers_are_right() {
         let known = [
-            // Size, jump; start with Keras' padding, and with Caffe's.
+            // Size and jump; start with Keras' padding and with Caffe's.
             ("data", 1, 1, 0, 0),
             ("conv1/7x7_s2", 7, 2, -2, -3),
             ("pool1/3x3_s2", 11, 4, -2, -3),
@@ -415,10 +423,10 @@ mod tests {
         }
     }
 
-    /// Every cell of every layer, from the taps that lie inside its inputs: what lies in the padding of a layer within
-    /// the network sees nothing of the picture.
+    /// Computes the pixels that each cell of each layer depends on from the window positions inside its inputs, and
+    /// compares them with the receptive field. Padding inside the network depends on no pixel.
     #[test]
-    fn a_cell_sees_what_its_field_says_of_the_picture() {
+    fn receptive_fields_match_the_pixels_that_cells_depend_on() {
         let taps = |op: &Op, map: [usize; 2], axis: usize, cell: usize| -> std::ops::Range<usize> {
             match op {
                 Op::Conv { window, .. } | Op::MaxPool(window) | Op::AvgPool { window, .. } => {
@@ -465,7 +473,8 @@ mod tests {
                     } else {
                         assert_eq!(wrong(node.field), 0, "{variant}, {}", node.name);
                     }
-                    // Where it does not see everything, one pixel more or less is told apart.
+                    // Negative control: a field that is shifted by one pixel is wrong, unless every cell depends on the
+                    // whole picture.
                     let moved = Field { start: node.field.start.map(|at| at + 1), ..node.field };
                     assert!(wrong(moved) > 0 || all.iter().all(|&cell| cell == (0, 224)), "{variant}, {}", node.name);
                     seen.push(all);

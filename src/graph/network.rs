@@ -1,16 +1,16 @@
-//! A network: named nodes in topological order, checked as they are added.
+//! A network: named nodes in topological order, which are checked when they are added.
 
 use crate::error::{Error, Result};
 use crate::graph::op::{Field, Op};
 use crate::graph::tensor::Shape;
 
-/// Elements of one node's output, so that no product of sizes overflows: 4 GiB.
+/// The largest number of elements of one node's output (4 GiB in f32), so that no product of sizes overflows.
 const MAX_LEN: usize = 1 << 30;
 
-/// A node's place in [`Network::nodes`].
+/// A node's index in [`Network::nodes`].
 pub type NodeId = usize;
 
-/// The four ways through an inception module, in the order in which they are joined.
+/// The four branches of an inception module, in the order in which they are concatenated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Branch {
     Conv1x1,
@@ -22,7 +22,7 @@ pub enum Branch {
 impl Branch {
     pub const ALL: [Branch; 4] = [Branch::Conv1x1, Branch::Conv3x3, Branch::Conv5x5, Branch::Pool];
 
-    /// The branch as Caffe's layer names have it.
+    /// The branch's name as in Caffe's layer names.
     pub fn name(self) -> &'static str {
         match self {
             Branch::Conv1x1 => "1x1",
@@ -33,23 +33,23 @@ impl Branch {
     }
 }
 
-/// One operation with a name, what it reads, and what it gives.
+/// One operation of the network, with its name, its inputs and the shape of its output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Caffe's name for the layer: `inception_3a/5x5_reduce`.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<NodeId>,
-    /// Output shape for a batch of one.
+    /// The output's shape for a batch of one.
     pub shape: Shape,
-    /// What of the network's input each cell of the output sees.
+    /// The receptive field of the output's cells in the network's input.
     pub field: Field,
-    /// `inception_3a`, `loss1`, ...; `None` in the stem and the tail.
+    /// `inception_3a`, `loss1`, ...; `None` for the stem, the pools between stages and the main classifier.
     pub module: Option<String>,
     pub branch: Option<Branch>,
 }
 
-/// A classifier: where its scores and its probabilities are.
+/// A classifier: the nodes that compute its logits and its probabilities.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// `loss1`, `loss2` or `loss3`.
@@ -58,7 +58,7 @@ pub struct Head {
     pub prob: NodeId,
 }
 
-/// Nodes in topological order: a node reads only what stands before it.
+/// Nodes in topological order: each node reads only nodes before it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Network {
     nodes: Vec<Node>,
@@ -72,12 +72,13 @@ impl Network {
         Network::default()
     }
 
-    /// Adds an input of this shape (batch of one).
+    /// Adds an input node of this shape; its batch is set to one.
     pub fn input(&mut self, name: &str, shape: Shape) -> Result<NodeId> {
         self.add(name, Op::Input(shape.with_batch(1)), &[])
     }
 
-    /// Adds a node that reads `inputs`, or says why it cannot.
+    /// Adds a node that reads `inputs`. Fails with [`Error::Shape`] where the name is used already, or where the
+    /// operation cannot process these inputs.
     pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
         let fail = |reason: String| Error::Shape { layer: name.to_owned(), reason };
         if self.find(name).is_ok() {
@@ -92,7 +93,7 @@ impl Network {
         if len.is_none_or(|len| len > MAX_LEN) {
             return Err(fail(format!("its output of {shape} is too large")));
         }
-        // Where branches meet, a cell sees what any of them does.
+        // A cell of a concatenation depends on all pixels that any of its inputs depends on.
         let field = inputs
             .iter()
             .map(|&i| op.receptive_field(self.nodes[i].field, self.nodes[i].shape))
@@ -111,13 +112,13 @@ impl Network {
         Ok(id)
     }
 
-    /// The nodes added from here on belong to this module and branch.
+    /// Sets the module and branch of the nodes that are added from now on.
     pub fn enter(&mut self, module: Option<&str>, branch: Option<Branch>) {
         self.module = module.map(str::to_owned);
         self.branch = branch;
     }
 
-    /// Declares a classifier; the last one declared is the network's answer.
+    /// Declares a classifier. The one that is declared last is the main classifier.
     pub fn add_head(&mut self, name: &str, logits: NodeId, prob: NodeId) {
         self.heads.push(Head { name: name.to_owned(), logits, prob });
     }
@@ -130,12 +131,14 @@ impl Network {
         &self.nodes[id]
     }
 
+    /// The node with this name. Fails with [`Error::UnknownNode`] where there is none.
     pub fn find(&self, name: &str) -> Result<NodeId> {
         let at = self.nodes.iter().position(|node| node.name == name);
         at.ok_or_else(|| Error::UnknownNode(name.to_owned()))
     }
 
-    /// The nodes up to this one, with the same ids, on inputs of this height and width. No heads.
+    /// The part of the network up to the node `last`, with the same ids and without heads, for inputs of this height
+    /// and width.
     pub fn until(&self, last: NodeId, size: usize) -> Result<Network> {
         let mut part = Network::new();
         for node in &self.nodes[..=last] {
@@ -148,7 +151,7 @@ impl Network {
         Ok(part)
     }
 
-    /// The classifiers, the network's own answer last.
+    /// The classifiers, the main one last.
     pub fn heads(&self) -> &[Head] {
         &self.heads
     }
@@ -158,11 +161,13 @@ impl Network {
         (0..self.nodes.len()).filter(|&i| matches!(self.nodes[i].op, Op::Input(_)))
     }
 
-    /// The shape of what a node reads first (its weights depend on it).
+    /// The shape of a node's first input, on which the shape of its weights depends; the node's own shape if it has no
+    /// input.
     pub fn input_shape(&self, id: NodeId) -> Shape {
         self.nodes[id].inputs.first().map_or(self.nodes[id].shape, |&i| self.nodes[i].shape)
     }
 
+    /// The number of weights and biases of one node.
     pub fn params(&self, id: NodeId) -> usize {
         self.nodes[id].op.params(self.input_shape(id))
     }
@@ -192,7 +197,7 @@ mod tests {
     use crate::graph::op::{Padding, Window};
 
     #[test]
-    fn a_node_is_checked_when_it_is_added() {
+    fn nodes_are_checked_when_they_are_added() {
         let mut net = Network::new();
         let x = net.input("data", Shape::new(1, 4, 4, 3)).unwrap();
         let wide = Op::MaxPool(Window::square(5, 1, Padding::Valid));

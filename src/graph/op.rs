@@ -1,71 +1,73 @@
-//! What a layer does, without buffers: shapes, parameters, multiply-adds, receptive field.
+//! The operations of a network, without weights or buffers: shapes, parameters, multiply-adds and receptive fields.
 //!
-//! Everything here is pure, so a network is checked in full before anything runs.
+//! All functions are pure, so that a network is checked completely before anything runs.
 
 use crate::graph::tensor::Shape;
 
-/// How a window's edges are filled. Convolutions see zeros there, max pooling minus infinity.
+/// The padding of a window's input. It is zero for convolutions and minus infinity for max pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Padding {
-    /// None: every window lies inside the input.
+    /// No padding: every window lies inside the input.
     Valid,
-    /// TensorFlow's SAME: `ceil(in / stride)` outputs, the odd row and column at the bottom and right.
+    /// TensorFlow's SAME: `ceil(in / stride)` outputs. An odd row or column of padding is at the bottom or right.
     Same,
-    /// So many rows and columns; `ceil` rounds the output size up (Caffe's and torchvision's pools).
+    /// This many rows and columns on each side. `ceil` rounds the output size up, as the pools of Caffe and torchvision
+    /// do.
     Explicit { top: usize, left: usize, bottom: usize, right: usize, ceil: bool },
 }
 
 impl Padding {
-    /// The same number on every side, output size rounded down: Caffe's convolutions.
+    /// `pad` rows and columns on every side, with the output size rounded down, as for Caffe's convolutions.
     pub const fn symmetric(pad: usize) -> Self {
         Padding::Explicit { top: pad, left: pad, bottom: pad, right: pad, ceil: false }
     }
 
-    /// The same number on every side, output size rounded up: Caffe's pools.
+    /// `pad` rows and columns on every side, with the output size rounded up, as for Caffe's pools.
     pub const fn symmetric_ceil(pad: usize) -> Self {
         Padding::Explicit { top: pad, left: pad, bottom: pad, right: pad, ceil: true }
     }
 }
 
-/// A sliding window: kernel size, stride, and what happens at the edges.
+/// A sliding window: kernel size, stride and padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Height, width.
+    /// Height and width.
     pub kernel: [usize; 2],
-    /// Down, right.
+    /// Vertical and horizontal stride.
     pub stride: [usize; 2],
     pub padding: Padding,
 }
 
-/// A [`Window`] laid on an input of one size: all a kernel needs to know.
+/// The geometry of a [`Window`] on an input of a given size, as the engines' kernels need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Geometry {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
-    /// Rows above and columns to the left of the input. What lies below and to the right
-    /// needs no number: it is whatever a window reaches past the end.
+    /// Padding rows above and columns to the left of the input. Kernels need no number for the other sides: everything
+    /// that a window covers beyond the end of the input is padding.
     pub pad: [usize; 2],
-    /// Rows below and columns to the right that count as padding (an average that includes its
-    /// padding counts these, but not what rounding up adds beyond them).
+    /// Padding rows below and columns to the right of the input. An average pool that includes its padding counts
+    /// these, but not the cells beyond them that a window covers because the output size was rounded up.
     pub pad_end: [usize; 2],
-    /// Output height, width.
+    /// Height and width of the output.
     pub out: [usize; 2],
 }
 
 impl Window {
-    /// A square kernel with one stride both ways.
+    /// A square kernel with the same stride in both directions.
     pub const fn square(kernel: usize, stride: usize, padding: Padding) -> Self {
         Window { kernel: [kernel, kernel], stride: [stride, stride], padding }
     }
 
-    /// Lays the window on an input of `size` (height, width), or says why it does not fit.
+    /// The geometry of the window on an input of `size` (height, width). Fails with the reason where the window does
+    /// not fit.
     pub fn on(&self, size: [usize; 2]) -> Result<Geometry, String> {
         let [y, x] = [0, 1].map(|axis| self.axis(axis, size[axis]));
         let (y, x) = (y?, x?);
         Ok(Geometry { kernel: self.kernel, stride: self.stride, pad: [y.0, x.0], pad_end: [y.1, x.1], out: [y.2, x.2] })
     }
 
-    /// (padding before, padding after, output size) along one axis.
+    /// Returns (padding before, padding after, output size) along one axis.
     fn axis(&self, axis: usize, size: usize) -> Result<(usize, usize, usize), String> {
         let (k, s) = (self.kernel[axis], self.stride[axis]);
         if k == 0 || s == 0 {
@@ -92,7 +94,7 @@ impl Window {
         let most = before.max(after);
         if most >= k {
             return Err(format!(
-                "padding {most} is not smaller than the kernel {k}, so a window would see nothing else"
+                "padding {most} is not smaller than the kernel {k}, so a window could contain nothing but padding"
             ));
         }
         let padded = size + before + after;
@@ -100,8 +102,8 @@ impl Window {
             return Err(format!("an input of {size} with padding {before}+{after} is smaller than the kernel {k}"));
         }
         let mut out = (padded - k) / s + 1;
-        // Rounding up may add one window, but only one that starts inside the input or its padding
-        // before it (Caffe's pooling_layer.cpp and ONNX since opset 19 agree).
+        // Rounding up may add one window, but only if it starts inside the input or in the padding before it (as in
+        // Caffe's pooling_layer.cpp and in ONNX since opset 19).
         if ceil && !(padded - k).is_multiple_of(s) && out * s < size + before {
             out += 1;
         }
@@ -109,8 +111,8 @@ impl Window {
     }
 }
 
-/// The geometry of adaptive average pooling has no single kernel size: output `i` of `out` covers
-/// inputs `floor(i*size/out) .. ceil((i+1)*size/out)` (PyTorch's AdaptiveAvgPool2d).
+/// The range of inputs that output `i` of an adaptive average pool covers along one axis: from `floor(i*size/out)` up
+/// to, but not including, `ceil((i+1)*size/out)` (PyTorch's AdaptiveAvgPool2d). The ranges may differ in length.
 pub const fn adaptive_range(i: usize, size: usize, out: usize) -> (usize, usize) {
     (i * size / out, ((i + 1) * size).div_ceil(out))
 }
@@ -118,14 +120,14 @@ pub const fn adaptive_range(i: usize, size: usize, out: usize) -> (usize, usize)
 /// The function that follows a convolution or a dense layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
-    /// The sums as they are.
+    /// The identity.
     None,
     /// `max(x, 0)`.
     Relu,
 }
 
 impl From<bool> for Activation {
-    /// ReLU where `relu` is set.
+    /// ReLU if `relu` is true, otherwise none.
     fn from(relu: bool) -> Self {
         if relu { Activation::Relu } else { Activation::None }
     }
@@ -134,31 +136,32 @@ impl From<bool> for Activation {
 /// One operation of the network. Convolutions and dense layers have a bias and an activation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// What the caller hands in.
+    /// An input of the network, of this shape.
     Input(Shape),
-    /// Weights (out, kh, kw, in) in the engine, OIHW in a file; zero padding.
+    /// A convolution with zero padding. Its weights are (out, kh, kw, in) in the engine and OIHW in a file.
     Conv { window: Window, out: usize, activation: Activation },
-    /// Padding never wins.
+    /// Max pooling, where padding is minus infinity.
     MaxPool(Window),
-    /// Divides by the window's part inside the input, or with `count_padding` by the part inside
-    /// input and padding.
+    /// Average pooling. The sum is divided by the number of the window's cells inside the input, or with
+    /// `count_padding` inside the input and its padding.
     AvgPool { window: Window, count_padding: bool },
-    /// Averages over a grid of `out` (height, width) regions; `[1, 1]` is the global average.
+    /// Average pooling over a grid of `out` (height, width) regions, see [`adaptive_range`]. `[1, 1]` is the global
+    /// average.
     AdaptiveAvgPool { out: [usize; 2] },
-    /// Across channels: `x / (k + alpha/size * sum of x^2 over size channels)^beta`
-    /// (Krizhevsky et al. 2012, section 3.3, with Caffe's alpha divided by size). Of an even size the
-    /// odd channel is above, as in ONNX.
+    /// Local response normalisation across channels: `x / (k + alpha/size * sum of x^2 over size channels)^beta`
+    /// (Krizhevsky et al. 2012, section 3.3, with alpha divided by size as in Caffe). With an even size, the window has
+    /// one channel more after the current one than before it, as in ONNX.
     Lrn { size: usize, alpha: f32, beta: f32, k: f32 },
-    /// Joins along channels.
+    /// Concatenation along channels.
     Concat,
-    /// Weights (out, in), `in` flattened HWC.
+    /// A dense layer with weights (out, in), where `in` is the flattened input in the order HWC.
     Dense { out: usize, activation: Activation },
-    /// Over channels.
+    /// Softmax over channels.
     Softmax,
 }
 
 impl Op {
-    /// The operation's name as tables print it.
+    /// The operation's name in tables.
     pub fn kind(&self) -> &'static str {
         match self {
             Op::Input(_) => "input",
@@ -172,7 +175,7 @@ impl Op {
         }
     }
 
-    /// The output's shape, or why these inputs cannot be taken.
+    /// The output's shape. Fails with the reason where the operation cannot process these inputs.
     pub fn out_shape(&self, inputs: &[Shape]) -> Result<Shape, String> {
         if let Op::Input(shape) = self {
             return if inputs.is_empty() { Ok(*shape) } else { Err("an input node reads nothing".into()) };
@@ -201,7 +204,7 @@ impl Op {
             Op::Lrn { .. } | Op::Softmax => Ok(x),
             Op::Concat => {
                 if let Some(odd) = inputs.iter().find(|s| (s.n, s.h, s.w) != (x.n, x.h, x.w)) {
-                    return Err(format!("{odd} cannot be joined to {x}: only channels may differ"));
+                    return Err(format!("{odd} cannot be concatenated with {x}: only the channels may differ"));
                 }
                 Ok(Shape { c: inputs.iter().map(|s| s.c).sum(), ..x })
             }
@@ -209,7 +212,7 @@ impl Op {
         }
     }
 
-    /// The tensors that a layer with this input holds, in the order of a file; none of most operations.
+    /// The tensors of a layer with this input, in the order of a model file. Empty for operations without weights.
     pub fn tensors(&self, input: Shape) -> Vec<TensorSpec> {
         let weight_and_bias = |weight: Vec<usize>| {
             let bias = vec![weight[0]];
@@ -222,35 +225,35 @@ impl Op {
         }
     }
 
-    /// The dimensions of the weights as a file stores them: OIHW for convolutions, (out, in) for dense layers; `None` of
+    /// The dimensions of the weights in a model file: OIHW for convolutions, (out, in) for dense layers; `None` for
     /// operations without weights.
     pub fn weight_dims(&self, input: Shape) -> Option<Vec<usize>> {
         self.tensors(input).into_iter().find(|tensor| tensor.name == "weight").map(|tensor| tensor.dims)
     }
 
-    /// The number of values in all tensors of a layer.
+    /// The number of weights and biases of a layer.
     pub fn params(&self, input: Shape) -> usize {
         self.tensors(input).iter().map(|tensor| tensor.dims.iter().product::<usize>()).sum()
     }
 
-    /// Multiply-adds for the whole batch, counted as the direct algorithm does them, padding included.
-    /// Pools, normalisation and softmax count none, as in the literature.
+    /// Multiply-adds for the whole batch, as a direct convolution executes them, including those with padding. Pools,
+    /// normalisation and softmax count as zero, as is usual in the literature.
     pub fn macs(&self, input: Shape, output: Shape) -> u64 {
         self.weight_dims(input)
             .map_or(0, |dims| output.pixels() as u64 * dims.iter().map(|&d| d as u64).product::<u64>())
     }
 
-    /// What of the network's input a cell of this layer's output sees, given what a cell of its input does; `shape` is
-    /// that input's.
+    /// The receptive field of this layer's output in the network's input. `input` is the receptive field of the layer's
+    /// input, and `shape` its shape.
     pub fn receptive_field(&self, input: Field, shape: Shape) -> Field {
         let map = [shape.h, shape.w];
         let (kernel, stride, pad) = match self {
-            // One that does not fit has no output, and no cell to ask about.
+            // A window that does not fit has no output, so its padding does not matter.
             Op::Conv { window: w, .. } | Op::MaxPool(w) | Op::AvgPool { window: w, .. } => {
                 (w.kernel, w.stride, w.on(map).map_or([0; 2], |geometry| geometry.pad))
             }
-            // Regions that are not all of one size, or not evenly spaced, are held by evenly spaced windows, the last of
-            // which ends with the map.
+            // The regions may differ in size and spacing. Evenly spaced windows, the last of which ends at the map's
+            // end, contain them.
             Op::AdaptiveAvgPool { out } => {
                 let stride = [map[0] / out[0], map[1] / out[1]];
                 ([0, 1].map(|a| map[a] - (out[a] - 1) * stride[a]), stride, [0; 2])
@@ -268,33 +271,33 @@ impl Op {
     }
 }
 
-/// A tensor that a layer holds.
+/// A tensor of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// What stands behind the layer's name in a file: `weight` of `inception_3a/1x1.weight`.
+    /// The suffix after the layer's name in a model file, e.g. `weight` in `inception_3a/1x1.weight`.
     pub name: &'static str,
-    /// The dimensions as a file stores them.
+    /// The dimensions in a model file.
     pub dims: Vec<usize>,
 }
 
-/// What of the network's input a cell of a layer sees, in pixels, down and right. Of the cell in column x these are the
-/// columns from `start + x * jump` up to, but without, `start + x * jump + size`; what of them lies outside the input
-/// is padding.
+/// The receptive field of a layer's cells in the network's input, in pixels; each array has the vertical and the
+/// horizontal value. The cell in column x depends on the columns from `start + x * jump` up to, but not including,
+/// `start + x * jump + size`. Columns outside the input are padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
     pub size: [usize; 2],
-    /// From one cell to the next.
+    /// The distance between the receptive fields of neighbouring cells.
     pub jump: [usize; 2],
-    /// Where the first cell's begins: below zero by as much as the layers up to this one pad.
+    /// Where the first cell's receptive field begins; negative where the layers up to this one have padding.
     pub start: [isize; 2],
 }
 
 impl Field {
-    /// A pixel of the input sees itself.
+    /// The receptive field of the network's input: each pixel is its own.
     pub const PIXEL: Field = Field { size: [1, 1], jump: [1, 1], start: [0, 0] };
 
-    /// What a cell sees of which both of these are inputs. Neighbours are as far apart in either, as layers that are
-    /// joined are of one size.
+    /// The receptive field of a cell that reads both of these. Both have the same jump, as layers that are concatenated
+    /// have the same height and width.
     pub fn union(mut self, other: Field) -> Field {
         for a in [0, 1] {
             let end = |field: &Field| field.start[a] + field.size[a] as isize;
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn same_pads_as_tensorflow_does() {
+    fn same_padding_matches_tensorflow() {
         assert_eq!(geometry(7, 2, Padding::Same, 224), (2, 3, 112));
         assert_eq!(geometry(3, 2, Padding::Same, 112), (0, 1, 56));
         assert_eq!(geometry(3, 1, Padding::Same, 28), (1, 1, 28));
@@ -324,17 +327,17 @@ mod tests {
     }
 
     #[test]
-    fn pools_round_up_as_caffe_does() {
+    fn pools_round_up_as_in_caffe() {
         assert_eq!(geometry(3, 2, Padding::symmetric_ceil(0), 112).2, 56);
         assert_eq!(geometry(3, 2, Padding::symmetric(0), 112).2, 55);
         assert_eq!(geometry(3, 1, Padding::symmetric_ceil(1), 28).2, 28);
-        // A window that would start beyond the input is left out.
+        // A window that would start beyond the input is omitted.
         assert_eq!(geometry(1, 2, Padding::symmetric_ceil(0), 2).2, 1);
         assert_eq!(geometry(3, 3, Padding::symmetric_ceil(1), 2).2, 1);
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn invalid_windows_and_inputs_are_errors() {
         let window = |k, s| Window::square(k, s, Padding::Valid);
         assert!(window(5, 1).on([4, 9]).is_err());
         assert!(window(0, 1).on([4, 4]).is_err());
@@ -342,13 +345,13 @@ mod tests {
         assert!(Window::square(2, 1, Padding::symmetric(2)).on([4, 4]).is_err());
         let below = Padding::Explicit { top: 0, left: 0, bottom: 2, right: 0, ceil: false };
         assert!(Window::square(2, 1, below).on([4, 4]).is_err());
-        let joined = Op::Concat.out_shape(&[Shape::new(1, 2, 2, 3), Shape::new(1, 2, 3, 3)]);
-        assert!(joined.unwrap_err().contains("only channels may differ"));
+        let concatenated = Op::Concat.out_shape(&[Shape::new(1, 2, 2, 3), Shape::new(1, 2, 3, 3)]);
+        assert!(concatenated.unwrap_err().contains("only the channels may differ"));
         assert!(Op::Softmax.out_shape(&[]).is_err());
     }
 
     #[test]
-    fn adaptive_regions_cover_the_map_as_pytorch_does() {
+    fn adaptive_regions_match_pytorch() {
         let ranges: Vec<_> = (0..4).map(|i| adaptive_range(i, 14, 4)).collect();
         assert_eq!(ranges, [(0, 4), (3, 7), (7, 11), (10, 14)]);
         assert_eq!(adaptive_range(0, 7, 1), (0, 7));

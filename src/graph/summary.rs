@@ -1,28 +1,28 @@
-//! The table a person reads: layer, output shape, parameters, multiply-adds, connected to.
+//! A network as a table for people: layer, output shape, parameters, multiply-adds, inputs.
 
 use crate::graph::network::{Network, NodeId};
 use std::fmt::Write;
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Row {
     pub layer: String,
     pub kind: &'static str,
-    /// Height, width, channels.
+    /// Height, width and channels of the output.
     pub shape: [usize; 3],
     pub params: usize,
     /// Multiply-adds for one picture.
     pub macs: u64,
-    /// What of the network's input a cell sees, as [`crate::graph::op::Field`] has it: how much, in pixels down and right,
+    /// Height and width of a cell's receptive field in pixels, see [`crate::graph::op::Field`].
     pub field: [usize; 2],
-    /// how far one cell's is from the next's,
+    /// The distance between the receptive fields of neighbouring cells.
     pub jump: [usize; 2],
-    /// and where the first cell's begins.
+    /// Where the first cell's receptive field begins.
     pub start: [isize; 2],
     pub inputs: Vec<String>,
 }
 
-/// The rows of the table, one a node.
+/// The rows of the table, one for each node.
 pub fn rows(net: &Network) -> Vec<Row> {
     net.nodes()
         .iter()
@@ -41,7 +41,7 @@ pub fn rows(net: &Network) -> Vec<Row> {
         .collect()
 }
 
-/// The table as text, in the manner of Keras' `model.summary()`, with a line of totals.
+/// The table as text, like Keras' `model.summary()`, with a line of totals.
 pub fn table(net: &Network) -> String {
     let lines = rows(net).into_iter().map(|row| {
         let [layer, shape, params, macs] = cells(&row.layer, row.kind, row.shape, row.params, row.macs);
@@ -50,8 +50,8 @@ pub fn table(net: &Network) -> String {
     text(net, ["Layer (type)", "Output shape", "Params", "Multiply-adds", "Connected to"], lines)
 }
 
-/// The same with one line for each inception module and each auxiliary head, which has the sums of its layers: as Keras
-/// prints a model whose modules are layers with layers in them.
+/// Like [`table`], but with one line for each inception module and each auxiliary head, which has the sums of its
+/// layers.
 pub fn modules(net: &Network) -> String {
     let ids: Vec<NodeId> = (0..net.nodes().len()).collect();
     let together = |&a: &NodeId, &b: &NodeId| net.node(a).module.is_some() && net.node(a).module == net.node(b).module;
@@ -73,12 +73,13 @@ fn cells(name: &str, kind: &str, shape: [usize; 3], params: usize, macs: u64) ->
     [format!("{name} ({kind})"), shape.map(|d| d.to_string()).join("x"), thousands(params as u64), thousands(macs)]
 }
 
-/// Lines in columns under their heads, the third and fourth of them numbers, and the network's totals.
+/// Formats lines as columns with these headings, followed by the network's totals. The third and fourth columns are
+/// numbers.
 fn text<const N: usize>(net: &Network, heads: [&str; N], lines: impl Iterator<Item = [String; N]>) -> String {
     let lines: Vec<[String; N]> = std::iter::once(heads.map(str::to_owned)).chain(lines).collect();
     let mut width = heads.map(str::len);
     for line in &lines {
-        // What comes after the numbers is of any length.
+        // The column after the numbers may have any length.
         for (w, cell) in width.iter_mut().zip(line).take(4) {
             *w = (*w).max(cell.len());
         }
@@ -105,7 +106,7 @@ fn text<const N: usize>(net: &Network, heads: [&str; N], lines: impl Iterator<It
     text
 }
 
-/// `13,374,120`.
+/// The number with commas between groups of three digits: `13,374,120`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_modules_are_a_line_each_and_add_up() {
+    fn each_module_has_one_line_and_the_lines_add_up() {
         for variant in Variant::ALL {
             let net = Spec { variant, ..Spec::default() }.build().unwrap();
             let text = modules(&net);

@@ -1,9 +1,9 @@
-//! Shapes and tensors. Everything in the engine is NHWC and f32.
+//! Shapes and tensors. All tensors here are NHWC and f32.
 
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// Batch, height, width, channels.
+/// The shape of a tensor: batch, height, width, channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     pub n: usize,
@@ -17,7 +17,7 @@ impl Shape {
         Shape { n, h, w, c }
     }
 
-    /// Number of elements.
+    /// The number of elements.
     pub const fn len(&self) -> usize {
         self.n * self.h * self.w * self.c
     }
@@ -26,12 +26,12 @@ impl Shape {
         self.len() == 0
     }
 
-    /// Number of positions, each holding `c` channels.
+    /// The number of pixels of the whole batch, each with `c` channels.
     pub const fn pixels(&self) -> usize {
         self.n * self.h * self.w
     }
 
-    /// Elements of one picture of the batch.
+    /// The number of elements of one picture of the batch.
     pub const fn per_image(&self) -> usize {
         self.h * self.w * self.c
     }
@@ -41,7 +41,7 @@ impl Shape {
     }
 }
 
-/// `28x28x256`, with the batch in front where it is not 1.
+/// Writes `28x28x256`, or `2x28x28x256` for a batch of two.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.n != 1 {
@@ -51,7 +51,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A dense NHWC tensor: element (n, y, x, c) stands at `((n*H + y)*W + x)*C + c`.
+/// A dense NHWC tensor: element (n, y, x, c) has the index `((n*H + y)*W + x)*C + c`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     pub shape: Shape,
@@ -59,6 +59,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A tensor of these values. Fails with [`Error::Argument`] where their number does not fit the shape.
     pub fn new(shape: Shape, data: Vec<f32>) -> Result<Self> {
         if data.len() != shape.len() {
             return Err(Error::Argument(format!(
@@ -74,14 +75,14 @@ impl Tensor {
         Tensor { shape, data: vec![0.0; shape.len()] }
     }
 
-    /// The values of one picture of the batch, HWC.
+    /// The values of picture `n` of the batch, in the order HWC.
     pub fn image(&self, n: usize) -> &[f32] {
         let len = self.shape.per_image();
         &self.data[n * len..(n + 1) * len]
     }
 }
 
-/// Reorders NCHW (Caffe, PyTorch, ONNX) into NHWC. `shape` names the extents, whatever their order.
+/// Reorders NCHW (Caffe, PyTorch, ONNX) into NHWC. `shape` has the size of each dimension by its name.
 pub fn nchw_to_nhwc(shape: Shape, data: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; shape.len()];
     for_each_pair(shape, |nhwc, nchw| out[nhwc] = data[nchw]);
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layouts_are_inverse() {
+    fn reordering_there_and_back_restores_the_values() {
         let s = Shape::new(2, 3, 4, 5);
         let x: Vec<f32> = (0..s.len()).map(|i| i as f32).collect();
         let nhwc = nchw_to_nhwc(s, &x);

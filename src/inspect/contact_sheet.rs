@@ -1,79 +1,82 @@
-//! Activations as a picture: a sheet of channel tiles. What `shaders/contact_sheet.wgsl` and `cpu/contact_sheet.rs` draw.
+//! Contact sheets: pictures of activations with one tile for each channel. `shaders/contact_sheet.wgsl` and
+//! `cpu/contact_sheet.rs` draw them.
 
 use crate::error::{Error, Result};
 use crate::graph::tensor::Shape;
 
-/// How values become colours.
+/// A colour map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Colormap {
-    /// Perceptually even, dark to bright.
+    /// matplotlib's viridis: perceptually uniform, from dark to bright.
     #[default]
     Viridis,
     Grey,
-    /// Blue below zero, white at zero, red above.
+    /// Blue below zero, white at zero, red above zero. The range is made symmetric around zero.
     Diverging,
 }
 
-/// What the ends of the colour map stand for.
+/// The values at the ends of the colour map.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Range {
-    /// Each channel's own least and greatest value.
+    /// The minimum and maximum of each channel.
     #[default]
     Channel,
-    /// The least and greatest value of all channels drawn.
+    /// The minimum and maximum of all channels that are drawn.
     Sheet,
-    /// These values.
+    /// This minimum and maximum.
     Fixed(f32, f32),
 }
 
-/// A sheet of tiles: which channels of one picture's activations, and how they are laid out.
+/// The options of a contact sheet: the channels to draw for one picture, and their layout and colours.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
-    /// Which picture of the batch.
+    /// The index of the picture in the batch.
     pub image: usize,
-    /// Channels in the order in which they are drawn, row by row.
+    /// The channels in the order in which they are drawn, row by row.
     pub channels: Vec<u32>,
+    /// The number of tiles in a row.
     pub columns: usize,
-    /// Pixels a cell of the map takes, each way.
+    /// The side in pixels of the square that a cell of the map is drawn as.
     pub scale: usize,
-    /// Transparent pixels between tiles.
+    /// The number of transparent pixels between tiles.
     pub gap: usize,
     pub colormap: Colormap,
     pub range: Range,
 }
 
 impl Sheet {
-    /// Width and height in pixels, or why these activations cannot be drawn so.
+    /// Width and height of the sheet in pixels for activations of this shape. Fails with [`Error::Argument`] where they
+    /// cannot be drawn with these options.
     pub fn size(&self, activations: Shape) -> Result<[usize; 2]> {
-        let fail = |reason: String| Err(Error::Argument(format!("cannot draw tiles: {reason}")));
+        let fail = |reason: String| Err(Error::Argument(format!("cannot draw the contact sheet: {reason}")));
         if self.channels.is_empty() || self.columns == 0 || self.scale == 0 {
-            return fail("a sheet needs channels, columns and a scale".into());
+            return fail("it needs at least one channel, one column and a scale of 1".into());
         }
         if self.image >= activations.n {
             return fail(format!("there is no picture {} in a batch of {}", self.image, activations.n));
         }
         if let Some(c) = self.channels.iter().find(|&&c| c as usize >= activations.c) {
-            return fail(format!("there is no channel {c} among {}", activations.c));
+            return fail(format!("there is no channel {c}: the layer has {}", activations.c));
         }
         let columns = self.columns.min(self.channels.len());
         let rows = self.channels.len().div_ceil(columns);
-        // Canvases end at 16384 pixels a side in today's browsers.
+        // The largest canvas in today's browsers has 16384 pixels on each side.
         let extent = |tiles: usize, cells: usize| {
             let tile = cells.checked_mul(self.scale)?.checked_add(self.gap)?;
             Some(tiles.checked_mul(tile)? - self.gap).filter(|&pixels| pixels <= 16384)
         };
         let size = match [extent(columns, activations.w), extent(rows, activations.h)] {
             [Some(width), Some(height)] => [width, height],
-            _ => return fail("the sheet would be larger than a canvas, 16384 pixels a side".into()),
+            _ => return fail("the sheet would be larger than a canvas can be, 16384 pixels on each side".into()),
         };
         Ok(size)
     }
 }
 
 impl Colormap {
-    /// 256 RGBA colours, packed little-endian (red in the low byte), from the low end to the high one.
+    /// The map's 256 RGBA colours from the minimum to the maximum, each packed with red in the lowest byte.
     pub fn table(self) -> [u32; 256] {
-        // Viridis: ten evenly spaced colours of matplotlib's map, straight lines between them.
+        // Ten evenly spaced colours of matplotlib's map, with linear interpolation between them.
         const VIRIDIS: [u32; 10] =
             [0x440154, 0x482878, 0x3e4989, 0x31688e, 0x26828e, 0x1f9e89, 0x35b779, 0x6ece58, 0xb5de2b, 0xfde725];
         const GREY: [u32; 2] = [0x000000, 0xffffff];
@@ -96,13 +99,13 @@ impl Colormap {
     }
 }
 
-/// The table's index of a value, given what the ends stand for. A map without extent is drawn at its low end.
+/// The index in a colour map's table of a value in the range from `low` to `high`. It is 0 where the range is empty.
 pub fn level(value: f32, low: f32, high: f32) -> usize {
     let span = high - low;
     if span > 0.0 { ((value - low) / span * 255.0 + 0.5).clamp(0.0, 255.0) as usize } else { 0 }
 }
 
-/// The range a diverging map shows: as far below zero as above.
+/// The smallest range that contains this one and is symmetric around zero, for diverging maps.
 pub fn symmetric(low: f32, high: f32) -> (f32, f32) {
     let reach = low.abs().max(high.abs());
     (-reach, reach)
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn tiles_are_laid_out_in_rows() {
+    fn sheet_sizes_follow_from_rows_and_columns() {
         let shape = Shape::new(1, 7, 5, 64);
         assert_eq!(sheet(10, 4).size(shape).unwrap(), [4 * 11 - 1, 3 * 15 - 1]);
         assert_eq!(sheet(2, 8).size(shape).unwrap(), [2 * 11 - 1, 14]);
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_run_from_end_to_end() {
+    fn values_are_mapped_to_colours() {
         let table = Colormap::Viridis.table();
         assert_eq!((table[0], table[255]), (0xff54_0144, 0xff25_e7fd));
         assert_eq!(Colormap::Grey.table()[128] & 0xff, 128);

@@ -1,7 +1,7 @@
-//! Files of other frameworks, made into model files.
+//! Importers, which convert files of other frameworks into model files.
 //!
-//! Each format is a file of its own under `import/`: it recognises its files by their bytes and gives a
-//! `Source`. What is the same for all of them, metadata and the last check, is here.
+//! Each format has a file of its own under `import/`, which recognises files of the format by their bytes and reads
+//! them into a `Source`. The common part is here: the metadata and the final check.
 
 mod archive;
 mod caffe;
@@ -20,58 +20,60 @@ use crate::model::{Model, key};
 use layers::Tensors;
 use std::collections::BTreeMap;
 
-/// What the files of all formats may hold at most of groups, nodes or layers; GoogLeNet has some 300.
+/// The largest number of groups, nodes or layers in a file of any format. GoogLeNet has about 300.
 const MAX_ITEMS: usize = 10_000;
 
-/// What the file itself does not say.
+/// Options for an import. They override what the file says, and add what it does not say.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The model's name.
     pub name: Option<String>,
-    /// Where the weights are from.
+    /// Where the weights come from.
     pub source: Option<String>,
-    /// One class name an output.
+    /// The class names in output order.
     pub labels: Option<Vec<String>>,
-    /// Mean of each input channel, in the order of [`Options::order`].
+    /// The mean of each input channel, in the order of [`Options::order`]. Default: that of the format. Keras networks
+    /// have no usual mean, so that it is required for them.
     pub mean: Option<[f32; 3]>,
-    /// Standard deviation of each input channel.
+    /// The standard deviation of each input channel. Default: that of the format, or 1.
     pub std: Option<[f32; 3]>,
-    /// Factor of a pixel's 0..255, before the mean is taken away.
+    /// The factor for pixel values 0..255, applied before the mean is subtracted. Default: that of the format, or 1.
     pub scale: Option<f32>,
+    /// The order of the input channels. Default: that of the format, or RGB.
     pub order: Option<Order>,
-    /// The variant, where it is another one than the file seems to be. Its layers have to have the same shapes.
+    /// The variant. Default: inferred from the file. Another variant must have layers of the same shapes.
     pub variant: Option<Variant>,
-    /// Writes f16, which halves the file.
+    /// Whether to store the weights as f16, which halves the file's size.
     pub half: bool,
 }
 
 /// A converted file.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// What the file was, for a person.
+    /// The file's format, in words for people.
     pub format: &'static str,
     /// The model file: safetensors with this crate's metadata.
     pub bytes: Vec<u8>,
-    /// The model as it was read back from [`Imported::bytes`]; its notes say what was assumed.
+    /// The model, parsed from [`Imported::bytes`]. Its notes say what was assumed.
     pub model: Model,
 }
 
-/// What the reader of a format finds.
+/// What an importer has read from a file.
 struct Source {
     format: &'static str,
     variant: Variant,
-    /// The file holds the network itself, not only its tensors, so the variant is beyond doubt.
+    /// Whether the variant is certain, because the file contains the network and not only its tensors.
     certain: bool,
     tensors: Tensors,
-    /// Input height and width.
+    /// Height and width of the network's input.
     size: usize,
-    /// How pictures are prepared, where the format's networks all do the same.
+    /// The usual preprocessing for networks of this format, if there is one.
     preprocess: Option<Preprocess>,
-    /// What was assumed about that, for a person; untrue once a mean is given.
+    /// The note about the assumed preprocessing. It does not apply if the options contain a mean.
     assumed: Option<&'static str>,
-    /// Factor and offset of each input channel, where the file's network does this to its input first.
+    /// The factor and offset that the file's network itself applies to each input channel first, if it does.
     affine: Option<[(f32, f32); 3]>,
-    /// What was assumed, in sentences for a person.
+    /// Notes about what was assumed, each as a sentence.
     notes: Vec<String>,
 }
 
@@ -91,19 +93,20 @@ impl Source {
     }
 }
 
-/// Whether these bytes are a file of a supported framework, as far as their structure tells: for a model file
-/// of this crate the answer is no.
+/// Whether the bytes seem to be a file of another framework that can be imported, judging by their structure. False for
+/// model files of this crate.
 pub fn recognises(bytes: &[u8]) -> bool {
     Format::of(bytes).is_some()
 }
 
-/// Converts a file of another framework, whose kind is told by its bytes. The result has been loaded as a model,
-/// so it is known to be complete.
+/// Converts a file of another framework. The format is detected from the file's bytes. The result is loaded as a model
+/// to check that it is complete. Fails with [`Error::Import`], with [`Error::Unprepared`] where the preprocessing is
+/// not known, or with an error that names the tensor or layer.
 pub fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
     let source = read(bytes)?;
     let variant = options.variant.unwrap_or(source.variant);
     if source.certain && variant != source.variant {
-        return Err(Error::Import(format!("the network in it is of the {} variant, not {variant}", source.variant)));
+        return Err(Error::Import(format!("the file's network is of the {} variant, not {variant}", source.variant)));
     }
     let mut notes = source.notes;
     notes.extend(source.assumed.filter(|_| options.mean.is_none()).map(str::to_owned));
@@ -111,7 +114,7 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
     if let Some(affine) = source.affine {
         preprocess = then(preprocess, affine);
         preprocess.check()?;
-        notes.push("the network scales its input itself; that is now part of the preprocessing".into());
+        notes.push("the network scales its input itself; this has become part of the preprocessing".into());
     }
     let json = |value: serde_json::Result<String>| value.map_err(|e| Error::Import(e.to_string()));
     let mut metadata = BTreeMap::from([
@@ -132,12 +135,12 @@ pub fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
             Error::Import(format!("its tensors are of the {} variant, not {variant}: {error}", source.variant))
         }
         "not-finite" if options.half => {
-            Error::Import(format!("{error} (as f16, which ends at 65504; import it without --half)"))
+            Error::Import(format!("{error} (in f16, whose largest number is 65504; import it without --half)"))
         }
         _ => error,
     })?;
     if options.variant.is_none() && !source.certain {
-        notes.insert(0, format!("by its tensors' shapes it is the {variant} variant"));
+        notes.insert(0, format!("the shapes of the tensors are those of the {variant} variant"));
     }
     model.notes.splice(..0, notes);
     Ok(Imported { format: source.format, bytes, model })
@@ -148,7 +151,7 @@ enum Format {
     Hdf5,
     Zip,
     Torchvision,
-    /// A pickle of before PyTorch 1.6, when it was no zip archive.
+    /// A pickle written by a PyTorch before 1.6, which is not a zip archive.
     Pickle,
     Onnx,
     Caffe,
@@ -182,14 +185,14 @@ fn read(bytes: &[u8]) -> Result<Source> {
         Some(Format::Onnx) => onnx::read(bytes),
         Some(Format::Caffe) => caffe::read(bytes),
         None => Err(Error::Import(
-            "it is no file of a supported format; supported are Keras 3 weights (.weights.h5, .keras), TensorFlow 2's \
-             (.h5), Caffe's .caffemodel, .onnx, and a torchvision state dict as .safetensors"
+            "its format is not supported; supported are Keras 3 weights (.weights.h5, .keras), TensorFlow 2's weights \
+             (.h5), Caffe's .caffemodel, .onnx, and torchvision state dicts as .safetensors"
                 .into(),
         )),
     }
 }
 
-/// The preprocessing that does this and then `factor * x + offset` on each channel.
+/// The preprocessing that does `first` and then `factor * x + offset` for each channel.
 fn then(first: Preprocess, affine: [(f32, f32); 3]) -> Preprocess {
     let mut both = first;
     for (c, (factor, offset)) in affine.into_iter().enumerate() {
@@ -199,8 +202,8 @@ fn then(first: Preprocess, affine: [(f32, f32); 3]) -> Preprocess {
     both
 }
 
-/// What the format says, overridden by what the caller says. Without either there is no guess: a wrong
-/// mean gives wrong answers that look right.
+/// The preprocessing that is usual for the format, overridden by the options. Fails with [`Error::Unprepared`] where
+/// neither is known. It is not guessed, as with a wrong mean the network's answers are wrong but look plausible.
 fn preprocess(known: Option<Preprocess>, size: usize, options: &Options) -> Result<Preprocess> {
     let Some(base) = known.or(options.mean.map(|_| Preprocess { size, ..Preprocess::default() })) else {
         return Err(Error::Unprepared);
@@ -221,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_imported_says_what_can() {
+    fn errors_for_unknown_files_list_the_supported_formats() {
         for bytes in [&b""[..], b"\x89HDF", b"a text", b"\x08\x07\x12\x07pytorch", b"\x0a\x03net"] {
             assert!(!recognises(bytes));
             let error = import(bytes, &Options::default()).unwrap_err();
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_network_does_to_its_input_is_preprocessing() {
+    fn scaling_by_the_network_becomes_part_of_the_preprocessing() {
         let imagenet = Preprocess { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], ..Preprocess::default() };
         let affine = [0, 1, 2].map(|c| (imagenet.std[c] / 0.5, (imagenet.mean[c] - 0.5) / 0.5));
         let both = then(imagenet, affine);

@@ -1,7 +1,7 @@
-//! From a picture's pixels to the network's input: crop, antialiased resize, normalise.
+//! Preprocessing, from a picture's pixels to the network's input: crop, antialiased resize and normalisation.
 //!
-//! This is the specification. `shaders/preprocess.wgsl` does the same arithmetic over the same [`Taps`]; a library's
-//! resize, which rounds to bytes between its passes, could not be matched there.
+//! This code is the specification. `shaders/preprocess.wgsl` does the same arithmetic with the same [`Taps`]. No image
+//! library is used, as their resizing rounds to bytes between its two passes, which a shader could not match.
 
 use crate::error::{Error, Result};
 use crate::graph::tensor::{Shape, Tensor};
@@ -11,7 +11,7 @@ use std::str::FromStr;
 #[cfg(not(target_arch = "wasm32"))]
 mod decode;
 
-/// A decoded picture: RGBA, 8 bits a channel, rows from the top.
+/// A decoded picture: RGBA with 8 bits per channel, rows from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     width: usize,
@@ -20,13 +20,15 @@ pub struct Image {
 }
 
 impl Image {
+    /// A picture of these RGBA bytes. Fails with [`Error::Image`] where it has no pixels, or where the number of bytes
+    /// does not fit its size.
     pub fn new(width: usize, height: usize, rgba: Vec<u8>) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(Error::Image(format!("it is {width} by {height} pixels")));
         }
         let expected = width.checked_mul(height).and_then(|n| n.checked_mul(4));
         if expected != Some(rgba.len()) {
-            return Err(Error::Image(format!("{width} by {height} pixels of RGBA do not make {} bytes", rgba.len())));
+            return Err(Error::Image(format!("{width} by {height} pixels of RGBA are not {} bytes", rgba.len())));
         }
         Ok(Image { width, height, rgba })
     }
@@ -43,7 +45,7 @@ impl Image {
         &self.rgba
     }
 
-    /// The colour of a pixel, 0..255, on white where it is transparent.
+    /// The colour of a pixel, 0..255, blended with white by its alpha.
     fn rgb(&self, x: usize, y: usize) -> [f32; 3] {
         let at = (y * self.width + x) * 4;
         let [r, g, b, a] = [0, 1, 2, 3].map(|i| self.rgba[at + i] as f32);
@@ -51,16 +53,16 @@ impl Image {
     }
 }
 
-/// What of the picture the network sees.
+/// How a picture is made square for the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Crop {
-    /// The largest square at the centre.
+    /// The largest square at the picture's centre.
     #[default]
     Center,
-    /// All of it, pressed into a square.
+    /// The whole picture, with both sides scaled to the same length.
     Squash,
-    /// All of it in its own proportions; what is left of the square has the mean colour.
+    /// The whole picture in its own proportions, with bars of the mean colour.
     Fit,
 }
 
@@ -72,12 +74,12 @@ impl FromStr for Crop {
             "center" => Ok(Crop::Center),
             "squash" => Ok(Crop::Squash),
             "fit" => Ok(Crop::Fit),
-            _ => Err(Error::Argument(format!("\"{s}\" is no way to crop; there are center, squash and fit"))),
+            _ => Err(Error::Argument(format!("\"{s}\" is not a way to crop; there are center, squash and fit"))),
         }
     }
 }
 
-/// Order of the colour channels in the network's input.
+/// The order of the colour channels in the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum Order {
     #[default]
@@ -87,23 +89,23 @@ pub enum Order {
     Bgr,
 }
 
-/// How a model wants its pictures: input channel c is `(pixel * scale - mean[c]) / std[c]`, pixel 0..255.
+/// A model's preprocessing: input channel c is `(pixel * scale - mean[c]) / std[c]`, where pixel is 0..255.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Input height and width.
+    /// Height and width of the network's input in pixels.
     pub size: usize,
     #[serde(default)]
     pub order: Order,
     #[serde(default = "one")]
     pub scale: f32,
-    /// In the order of the network's input channels.
+    /// The mean of each channel, in the order of the network's input channels.
     #[serde(default)]
     pub mean: [f32; 3],
     #[serde(default = "ones")]
     pub std: [f32; 3],
-    /// A larger picture is first brought down to this size, then up to `size`: for a network that
-    /// learnt from small pictures and knows no finer detail.
+    /// If set, a picture that is larger than this is first reduced to this size and then enlarged to `size`. For
+    /// networks that were trained on small pictures, e.g. 32 for CIFAR-10, and have never seen finer detail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<usize>,
 }
@@ -116,7 +118,7 @@ fn ones() -> [f32; 3] {
     [1.0; 3]
 }
 
-/// RGB 0..255 at 224x224, as it is.
+/// RGB 0..255 at 224x224, without normalisation.
 impl Default for Preprocess {
     fn default() -> Self {
         Preprocess { size: 224, order: Order::Rgb, scale: 1.0, mean: [0.0; 3], std: [1.0; 3], through: None }
@@ -124,7 +126,7 @@ impl Default for Preprocess {
 }
 
 impl Preprocess {
-    /// BVLC's: BGR 0..255 minus the mean of ImageNet.
+    /// The preprocessing of BVLC's network: BGR 0..255 minus the mean of ImageNet.
     pub const BVLC: Preprocess = Preprocess {
         size: 224,
         order: Order::Bgr,
@@ -134,7 +136,7 @@ impl Preprocess {
         through: None,
     };
 
-    /// Checks that every number is usable.
+    /// Checks that all numbers are in their ranges. Fails with [`Error::Metadata`] otherwise.
     pub fn check(&self) -> Result<()> {
         let reason = if self.size == 0 || self.size > 4096 {
             "size must be from 1 to 4096"
@@ -152,7 +154,8 @@ impl Preprocess {
         Err(Error::Metadata { key: "preprocessing".into(), reason: reason.into() })
     }
 
-    /// Factor and offset of each input channel: `pixel * factor + offset`, and which of R, G, B it reads.
+    /// Returns (colour, factor, offset) for each input channel: it is `pixel * factor + offset` of the colour 0, 1 or 2
+    /// for R, G or B.
     pub fn affine(&self) -> [(usize, f32, f32); 3] {
         [0, 1, 2].map(|c| {
             let from = if self.order == Order::Rgb { c } else { 2 - c };
@@ -160,7 +163,7 @@ impl Preprocess {
         })
     }
 
-    /// The taps along x and along y for a picture of this size.
+    /// The taps along x and along y for a picture of this width and height.
     pub fn taps(&self, width: usize, height: usize, crop: Crop) -> [Taps; 2] {
         let short = width.min(height);
         [width, height].map(|len| match crop {
@@ -175,7 +178,8 @@ impl Preprocess {
         })
     }
 
-    /// The network's input for one picture, HWC, into `out`.
+    /// Writes the network's input for one picture to `out`, in the order HWC. Panics if `out` does not have exactly its
+    /// length.
     pub fn run(&self, image: &Image, crop: Crop, out: &mut [f32]) {
         let size = self.size;
         assert_eq!(out.len(), size * size * 3, "the slice must hold one picture");
@@ -194,7 +198,7 @@ impl Preprocess {
         let affine = self.affine();
         for (y, line) in out.chunks_exact_mut(size * 3).enumerate() {
             for (x, to) in line.chunks_exact_mut(3).enumerate() {
-                // Outside the picture the input is the mean colour, which normalises to zero.
+                // The bars of `Crop::Fit` have the mean colour, which is zero after normalisation.
                 if down.is_outside(y) || across.is_outside(x) {
                     to.fill(0.0);
                     continue;
@@ -207,7 +211,7 @@ impl Preprocess {
         }
     }
 
-    /// The input tensor for a batch of pictures.
+    /// The network's input for a batch of pictures, (n, size, size, 3).
     pub fn tensor(&self, images: &[&Image], crop: Crop) -> Tensor {
         let mut tensor = Tensor::zeros(Shape::new(images.len(), self.size, self.size, 3));
         for (image, out) in images.iter().zip(tensor.data.chunks_exact_mut(self.size * self.size * 3)) {
@@ -217,18 +221,18 @@ impl Preprocess {
     }
 }
 
-/// Which inputs make each output along one axis, and with what weight: an antialiased bilinear resize
-/// (the triangle filter of Pillow's `BILINEAR`, whose width grows with the reduction).
+/// The weights with which each output along one axis is summed from inputs: an antialiased bilinear resize (Pillow's
+/// `BILINEAR`, a triangle filter whose width grows with the reduction).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taps {
-    /// For each output the first input, the number of inputs, and where their weights start.
+    /// For each output, the index of its first input, the number of its inputs, and the index of its first weight.
     pub spans: Vec<[u32; 3]>,
     pub weights: Vec<f32>,
 }
 
 impl Taps {
-    /// Inputs `from .. from + len` onto outputs `at .. at + out` of `total`; by way of `through`
-    /// samples where the input has more.
+    /// The taps from the inputs `from .. from + len` to the outputs `at .. at + out` of `total`. The other outputs have
+    /// no inputs. With `through`, a longer input is first reduced to that many samples.
     fn new(from: usize, len: usize, at: usize, out: usize, total: usize, through: Option<usize>) -> Self {
         let mut rows = match through {
             Some(t) if t < len => {
@@ -245,7 +249,7 @@ impl Taps {
         taps
     }
 
-    /// The inputs that any output reads.
+    /// The range of inputs that any output reads.
     pub fn reach(&self) -> std::ops::Range<usize> {
         let inside = self.spans.iter().filter(|s| s[1] > 0);
         let start = inside.clone().map(|s| s[0]).min().unwrap_or(0);
@@ -253,10 +257,12 @@ impl Taps {
         start as usize..end as usize
     }
 
+    /// Whether an output has no inputs.
     fn is_outside(&self, out: usize) -> bool {
         self.spans[out][1] == 0
     }
 
+    /// The weighted sum of an output's inputs.
     fn apply(&self, out: usize, read: impl Fn(usize) -> [f32; 3]) -> [f32; 3] {
         let [first, count, at] = self.spans[out].map(|v| v as usize);
         let mut sum = [0.0; 3];
@@ -270,7 +276,7 @@ impl Taps {
     }
 }
 
-/// First input and weights of each of `out` outputs over `len` inputs.
+/// The first input and the weights of each of `out` outputs that cover `len` inputs.
 fn triangle(len: usize, out: usize) -> Vec<(usize, Vec<f32>)> {
     let scale = len as f64 / out as f64;
     let width = scale.max(1.0);
@@ -286,7 +292,8 @@ fn triangle(len: usize, out: usize) -> Vec<(usize, Vec<f32>)> {
         .collect()
 }
 
-/// The taps of one output of a second resize in terms of the first one's inputs.
+/// Combines two resizes: the taps of one output of the second, expressed in inputs of the first, whose taps are
+/// `inner`.
 fn compose((first, weights): &(usize, Vec<f32>), inner: &[(usize, Vec<f32>)]) -> (usize, Vec<f32>) {
     let used = &inner[*first..first + weights.len()];
     let start = used.iter().map(|r| r.0).min().unwrap_or(0);
@@ -328,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn at_its_own_size_a_picture_is_itself() {
+    fn a_picture_of_the_right_size_is_not_changed() {
         let image = gradient(5, 5);
         let out = plain(5).tensor(&[&image], Crop::Center);
         assert_eq!(out.data[(3 * 5 + 2) * 3..][..3], [2.0, 3.0, 7.0]);
@@ -347,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn fit_leaves_the_mean_colour_around() {
+    fn fit_adds_bars_of_the_mean_colour() {
         let mut p = plain(8);
         p.mean = [9.0; 3];
         let out = p.tensor(&[&gradient(8, 4)], Crop::Fit);
@@ -357,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn transparent_pixels_lie_on_white() {
+    fn transparent_pixels_are_blended_with_white() {
         let image = Image::new(1, 1, vec![10, 20, 30, 0]).unwrap();
         assert_eq!(plain(1).tensor(&[&image], Crop::Squash).data, [255.0; 3]);
     }
@@ -370,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_proportions_still_fit() {
+    fn extreme_proportions_give_finite_values() {
         for (w, h) in [(1, 2000), (2000, 1), (1, 1)] {
             for crop in [Crop::Center, Crop::Squash, Crop::Fit] {
                 let out = plain(8).tensor(&[&gradient(w, h)], crop);
@@ -379,9 +386,10 @@ mod tests {
         }
     }
 
-    /// Half-pixel centres and edges that repeat: what frameworks call bilinear with `align_corners=False`.
+    /// Compares with bilinear interpolation with half-pixel centres and repeated edges, which frameworks call
+    /// `align_corners=False`.
     #[test]
-    fn enlarging_is_the_frameworks_bilinear() {
+    fn enlarging_matches_bilinear_interpolation() {
         let rgba = (0..32 * 32 * 4).map(|i| if i % 4 == 3 { 255 } else { (i * 7919 % 251) as u8 });
         let image = Image::new(32, 32, rgba.collect()).unwrap();
         let out = plain(224).tensor(&[&image], Crop::Center);
@@ -400,11 +408,11 @@ mod tests {
     }
 
     #[test]
-    fn through_is_down_and_then_up() {
+    fn through_reduces_and_then_enlarges() {
         let image = gradient(200, 170);
         let small = Preprocess { size: 32, ..plain(32) }.tensor(&[&image], Crop::Squash);
-        let way = Preprocess { through: Some(32), ..plain(224) };
-        let got = way.tensor(&[&image], Crop::Squash);
+        let reduced = Preprocess { through: Some(32), ..plain(224) };
+        let got = reduced.tensor(&[&image], Crop::Squash);
         let up = triangle(32, 224);
         let sum = |row: &(usize, Vec<f32>), f: &dyn Fn(usize) -> f32| -> f32 {
             row.1.iter().enumerate().map(|(i, w)| w * f(row.0 + i)).sum()
@@ -414,8 +422,8 @@ mod tests {
             let value = got.data[(y * 224 + x) * 3];
             assert!((value - want).abs() < 1e-3, "({y}, {x}): {value}, not {want}");
         }
-        // A picture that is no larger takes no detour.
+        // A picture that is not larger is enlarged directly.
         let tiny = gradient(32, 32);
-        assert_eq!(way.tensor(&[&tiny], Crop::Center), plain(224).tensor(&[&tiny], Crop::Center));
+        assert_eq!(reduced.tensor(&[&tiny], Crop::Center), plain(224).tensor(&[&tiny], Crop::Center));
     }
 }

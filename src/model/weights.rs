@@ -1,8 +1,8 @@
-//! A safetensors file, parsed once: named tensors in f32, f16 or int8, and the metadata beside them.
+//! A parsed safetensors file: named tensors in f32, f16 or int8, and metadata.
 //!
-//! An int8 tensor has a companion, `<name>_scale` (f32, one value for each of the tensor's outermost
-//! rows: a layer's output channels); its values are `int8 * scale`. Companions are no tensors of
-//! their own: nobody but this file sees them.
+//! An int8 tensor is stored with a second tensor, `<name>_scale`: f32, with one value for each of the first dimension's
+//! rows, which are a layer's output channels. The tensor's values are `int8 * scale`. Outside this file, the scales are
+//! not visible as tensors.
 
 use crate::error::{Dims, Error, Result};
 use half::f16;
@@ -15,8 +15,8 @@ mod named;
 
 pub(crate) use named::Named;
 
-/// The tensors and metadata of one model file. Values are decoded when they are asked for,
-/// so the file's own bytes are all the memory this takes.
+/// The tensors and metadata of one model file. Values are decoded on each access, so that only the file's bytes are
+/// kept in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
     bytes: Vec<u8>,
@@ -24,7 +24,7 @@ pub struct Weights {
     metadata: BTreeMap<String, String>,
 }
 
-/// Where a tensor stands in the file.
+/// A tensor's shape, and its place in the file.
 #[derive(Debug, Clone)]
 struct Entry {
     dims: Vec<usize>,
@@ -37,27 +37,27 @@ struct Entry {
 enum Storage {
     F32,
     F16,
-    /// With the scale of each of the outermost rows.
+    /// int8, with the scale of each row of the first dimension.
     Int8(Vec<f32>),
 }
 
-/// How the names of int8 tensors' scales end.
+/// The suffix of the name of an int8 tensor's scales.
 const SCALE: &str = "_scale";
 
-/// The name of an int8 tensor's scales.
+/// The name of the scales of an int8 tensor.
 fn scale_name(name: &str) -> String {
     format!("{name}{SCALE}")
 }
 
-/// Numbers in f16, the low byte first, as f32.
+/// Converts little-endian f16 to f32.
 #[inline(never)]
-pub fn f16_to_f32(halves: &[u8]) -> Vec<f32> {
-    halves.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
+pub fn f16_to_f32(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
 }
 
 impl Weights {
-    /// Parses a safetensors file. The header, every offset and every element type are checked here;
-    /// values are checked when they are read.
+    /// Parses a safetensors file. The header, all offsets and all element types are checked here; values are checked by
+    /// [`Weights::check`]. Fails with [`Error::Format`], or with an error that names the tensor.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
         let (stored, metadata) = header::read(&bytes)?;
         if stored.is_empty() {
@@ -68,7 +68,7 @@ impl Weights {
             let storage = match dtype.as_str() {
                 "F32" => Storage::F32,
                 "F16" => Storage::F16,
-                // Its scales may stand anywhere in the file.
+                // The scales, which may be anywhere in the file, are added later.
                 "I8" => Storage::Int8(Vec::new()),
                 _ => return Err(Error::TensorType { name, found: dtype }),
             };
@@ -79,8 +79,9 @@ impl Weights {
         Ok(weights)
     }
 
-    /// How much of a file there must be before its tensors can be taken as they come: the header, and the scales of what
-    /// is int8. `bytes` has the file's length, zeros where nothing has come.
+    /// The number of bytes at the file's beginning that must have been received before tensors can be read one after
+    /// the other: the header, and the scales of int8 tensors. `bytes` has the length of the whole file, with zeros for
+    /// bytes that have not been received.
     pub fn preface(bytes: &[u8]) -> Result<usize> {
         let (stored, _) = header::read(bytes)?;
         let first = stored.values().map(|tensor| tensor.bytes.start).min();
@@ -88,22 +89,22 @@ impl Weights {
         Ok(first.into_iter().chain(scales).max().unwrap_or(bytes.len()))
     }
 
-    /// Puts in its place what has come of the file since it was parsed.
+    /// Writes bytes of the file that were received after it was parsed, from the byte `at` on.
     pub fn fill(&mut self, at: usize, chunk: &[u8]) {
         self.bytes[at..at + chunk.len()].copy_from_slice(chunk);
     }
 
-    /// The byte of the file at which a tensor ends.
+    /// The offset in the file at which a tensor ends. `None` where there is no such tensor.
     pub fn end(&self, name: &str) -> Option<usize> {
         Some(self.tensors.get(name)?.bytes.end)
     }
 
-    /// The file.
+    /// The bytes of the file.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Hands every int8 tensor its scales.
+    /// Moves the scales of each int8 tensor from a tensor of their own into its entry.
     fn take_scales(&mut self) -> Result<()> {
         let is_int8 = |(name, entry): (&String, &Entry)| match (&entry.storage, entry.dims.first()) {
             (Storage::Int8(_), Some(&rows)) => Some((name.clone(), rows)),
@@ -126,7 +127,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Tensors made in memory: an importer's result, or a test's.
+    /// Weights from (name, dimensions, values), for importers and tests. Fails with [`Error::Argument`] where the
+    /// number of values does not fit the dimensions.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>) -> Result<Self> {
         let mut weights = Weights::default();
         for (name, dims, values) in tensors {
@@ -144,8 +146,8 @@ impl Weights {
         Ok(weights)
     }
 
-    /// The same tensors with those of two and more dimensions in int8: a row's largest magnitude
-    /// becomes 127, and every value of the row is kept to 1/254 of it.
+    /// Converts tensors of two and more dimensions to int8. The largest magnitude of each row becomes 127, so that the
+    /// rounding error of a value is at most 1/254 of its row's largest magnitude.
     pub fn quantized(&self) -> Result<Self> {
         let mut weights = Weights { metadata: self.metadata.clone(), ..Weights::default() };
         for name in self.names() {
@@ -170,14 +172,15 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Only the tensors that are wanted.
+    /// Keeps only the tensors for whose names `wanted` returns true.
     pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.tensors.retain(wanted);
     }
 
-    /// Writes a safetensors file, its values as f16 where `half` is set; what is int8 stays so.
+    /// Returns the tensors as a safetensors file, with values in f16 if `half` is set, otherwise in f32. int8 tensors
+    /// stay int8.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
-        // The crate would write what is no JSON.
+        // The safetensors crate would write a header that is not JSON.
         if self.tensors.is_empty() {
             return Err(Error::Format("there are no tensors to write".into()));
         }
@@ -214,12 +217,12 @@ impl Weights {
         self.tensors.names()
     }
 
-    /// A tensor's dimensions, where the file has it.
+    /// A tensor's dimensions. `None` where there is no such tensor.
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|e| e.dims.as_slice())
     }
 
-    /// A tensor's dimensions and values.
+    /// A tensor's dimensions and values. Fails with [`Error::MissingTensor`] where there is no such tensor.
     pub fn get(&self, name: &str) -> Result<(&[usize], Vec<f32>)> {
         let entry = self
             .tensors
@@ -241,7 +244,8 @@ impl Weights {
         }
     }
 
-    /// Checks a tensor against the shape its layer needs, and every value for being a number.
+    /// Checks that a tensor exists, has the shape that its layer needs, and that all its values are finite. Fails with
+    /// [`Error::MissingTensor`], [`Error::TensorShape`] or [`Error::NotFinite`].
     pub fn check(&self, name: &str, expected: &[usize]) -> Result<()> {
         let Some(dims) = self.dims(name) else {
             return Err(Error::MissingTensor { name: name.to_owned(), expected: expected.into() });
@@ -251,7 +255,7 @@ impl Weights {
         }
         match self.tensors.get(name).and_then(|entry| self.not_finite(entry)) {
             Some((index, found)) => {
-                // By hand: what formats a number is 5 KB of every download.
+                // Not formatted with `{}`, as the code that formats an f32 would add 5 KB to every download.
                 let value = if found.is_nan() { "NaN" } else { "an infinity" };
                 Err(Error::NotFinite { name: name.to_owned(), index, value })
             }
@@ -259,7 +263,8 @@ impl Weights {
         }
     }
 
-    /// The first value that is no number, and where it is. Nothing is decoded into memory for this.
+    /// The index and value of the first element that is not finite. The tensor is not decoded into memory for this,
+    /// except where an int8 scale is very large.
     fn not_finite(&self, entry: &Entry) -> Option<(usize, f32)> {
         fn first(values: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
             values.enumerate().find(|(_, v)| !v.is_finite())
@@ -268,13 +273,13 @@ impl Weights {
         match &entry.storage {
             Storage::F32 => first(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
             Storage::F16 => first(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-            // No int8 is larger than 128, so nearly always the scales are all there is to look at.
+            // The magnitude of an int8 is at most 128, so it is nearly always enough to check the scales.
             Storage::Int8(scales) if scales.iter().all(|scale| (scale * 128.0).is_finite()) => None,
             Storage::Int8(_) => first(self.values(entry).into_iter()),
         }
     }
 
-    /// Size of the file's values in bytes.
+    /// The size of the file in bytes.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_comes_back_as_it_was_written() {
+    fn a_written_file_is_read_back_unchanged() {
         let metadata = BTreeMap::from([("variant".to_owned(), "keras".to_owned())]);
         for half in [false, true] {
             let back = Weights::parse(two().to_bytes(&metadata, half).unwrap()).unwrap();
@@ -305,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn every_damage_is_named() {
+    fn errors_say_what_is_damaged() {
         let good = two().to_bytes(&BTreeMap::new(), false).unwrap();
         for cut in [0, 4, 7, 8, 20, good.len() - 1] {
             assert_eq!(Weights::parse(good[..cut].to_vec()).unwrap_err().code(), "format", "cut at {cut}");
@@ -327,7 +332,7 @@ mod tests {
         assert!(nan.to_string().contains("element 1"));
     }
 
-    /// Rows of different magnitude, one of them all zero, and a bias.
+    /// A layer with a bias, and with rows of different magnitudes, one of them all zero.
     fn layer() -> Weights {
         let weight = vec![1.0, -0.5, 0.25, 100.0, -127.0, 3.0, 0.0, 0.0, 0.0];
         let tensors = [("w.weight".into(), vec![3, 3], weight), ("w.bias".into(), vec![3], vec![0.1, 0.2, 0.3])];
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn int8_keeps_every_row_to_a_part_in_254_of_its_largest() {
+    fn int8_errors_are_at_most_a_254th_of_the_rows_largest_value() {
         let file = layer().quantized().unwrap().to_bytes(&BTreeMap::new(), false).unwrap();
         let back = Weights::parse(file).unwrap();
         assert_eq!(back.names().collect::<Vec<_>>(), ["w.bias", "w.weight"]);
@@ -349,13 +354,13 @@ mod tests {
                 assert!((a - b).abs() <= largest / 254.0 + 1e-6, "row {row}: {a} for {b}");
             }
         }
-        // Written once more, it is the same: nothing is quantized twice.
+        // Writing the tensors again does not quantize them again.
         let again = Weights::parse(back.to_bytes(&BTreeMap::new(), true).unwrap()).unwrap();
         assert_eq!(again.get("w.weight").unwrap(), back.get("w.weight").unwrap());
     }
 
     #[test]
-    fn int8_without_its_scales_is_refused() {
+    fn int8_tensors_with_missing_or_invalid_scales_are_errors() {
         let write = |scales: &[(&str, Vec<usize>, Vec<f32>)]| {
             let data: Vec<Vec<u8>> =
                 scales.iter().map(|s| s.2.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
@@ -372,7 +377,7 @@ mod tests {
         assert_eq!(fails(&[("w_scale", vec![1], vec![0.5])]).code(), "tensor-shape");
         assert_eq!(fails(&[("w_scale", vec![2], vec![0.5, f32::INFINITY])]).code(), "not-finite");
 
-        // A scale that makes infinities of some values is refused where it does.
+        // A scale that is so large that a value becomes infinite is an error at that value.
         assert_eq!(good.check("w", &[2, 2]), Ok(()));
         let large = write(&[("w_scale", vec![2], vec![f32::MAX / 2.0, f32::MAX / 3.5])]).unwrap();
         let infinite = Error::NotFinite { name: "w".into(), index: 3, value: "an infinity" };

@@ -1,25 +1,27 @@
-//! Winograd's minimal filtering: Lavin and Gray, "Fast algorithms for convolutional neural networks" (CVPR 2016),
-//! `Y = A' ((G g G') . (B' d B)) A`. What both engines need of it.
+//! The parts of Winograd convolution that both engines need: Lavin and Gray, "Fast algorithms for convolutional neural
+//! networks" (CVPR 2016), `Y = A' ((G g G') . (B' d B)) A`.
 //!
-//! An output tile of m x m needs n x n products a channel, n = m + r - 1, instead of m² r². n is 6, for the points 0,
-//! ±√2/2, ±√2 and infinity, or 4, for 0, ±1 and infinity. The usual ±1, ±2 lose three times as many digits; with
-//! these the greatest error of F(4x4,3x3) is near that of a plain f32 sum.
+//! An output tile of m x m needs n x n products for each channel, where n = m + r - 1, instead of m² r². n is 6 with
+//! the points 0, ±√2/2, ±√2 and infinity, or 4 with the points 0, ±1 and infinity. With the usual points ±1 and ±2, the
+//! rounding error is three times as large; with these, the largest error of F(4x4,3x3) is near that of a plain f32 sum.
 
 use crate::graph::tensor::Shape;
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
-/// F(m x m, r x r): m² outputs from a tile of (m + r - 1)² inputs.
+/// The algorithm F(m x m, r x r), which computes m² outputs from a tile of (m + r - 1)² inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiling {
+    /// The side of the output tile: m.
     pub outputs: usize,
+    /// The side of the filter: r.
     pub kernel: usize,
 }
 
-/// Phases of a stride of 2: by row, then by column.
+/// The number of phases of an input that is read with stride 2: even and odd rows, each with even and odd columns.
 pub const PHASES: usize = 4;
 
-/// Filters (O, I, kernel, kernel) of stride 2 as (O, 4 I, half, half) of stride 1 over the phases of what they read,
-/// zeros where the kernel ends. Each phase has I channels, and zeros up to `filled`.
+/// Converts filters (O, I, kernel, kernel) of stride 2 into filters (O, 4 * filled, half, half) of stride 1 over the
+/// phases of the input, with zeros beyond the kernel. The I channels of each phase are padded with zeros to `filled`.
 pub fn phases(weight: &[f32], channels: usize, filled: usize, kernel: [usize; 2], half: usize) -> Vec<f32> {
     let area = kernel[0] * kernel[1];
     let count = weight.len() / (area * channels);
@@ -35,28 +37,28 @@ pub fn phases(weight: &[f32], channels: usize, filled: usize, kernel: [usize; 2]
     out
 }
 
-/// Points are squares of the tile, and the tile's side at most this.
+/// The largest side of an input tile.
 pub const MOST: usize = 6;
 
 impl Tiling {
-    /// Side of the input tile.
+    /// The side of the input tile: m + r - 1.
     pub const fn side(self) -> usize {
         self.outputs + self.kernel - 1
     }
 
-    /// Tiles that an output map takes, along height and width.
+    /// The number of tiles along the height and the width of an output.
     pub fn grid(self, out: Shape) -> [usize; 2] {
         [out.h.div_ceil(self.outputs), out.w.div_ceil(self.outputs)]
     }
 
-    /// Multiply-adds in the matrix products.
+    /// The number of multiply-adds in the matrix products.
     #[cfg(feature = "cpu")]
     pub fn macs(self, channels: usize, out: Shape) -> u64 {
         let [down, across] = self.grid(out);
         (out.n * down * across * self.side() * self.side() * channels * out.c) as u64
     }
 
-    /// The finite points.
+    /// The finite interpolation points.
     fn points(self) -> &'static [f64] {
         const { assert!(MOST == 6) };
         match self.side() {
@@ -65,8 +67,8 @@ impl Tiling {
         }
     }
 
-    /// G: row i is the powers of point i, over the product of its distances to the others; the last row is
-    /// infinity's.
+    /// The matrix G. Row i has the powers of point i, divided by the product of its differences from the other points.
+    /// The last row is that of the point at infinity.
     fn filter_matrix(self) -> Vec<Vec<f64>> {
         let points = self.points();
         let finite = points.iter().map(|p| {
@@ -77,7 +79,7 @@ impl Tiling {
         finite.chain([infinity]).collect()
     }
 
-    /// G g G' for each of some filters, by rows of the tile. In f64, since it is done once.
+    /// G g G' for each filter g, in rows of the tile. Computed in f64, as it is done only once.
     pub fn filters<'a>(self, filters: &'a [f32]) -> impl Iterator<Item = [[f64; MOST]; MOST]> + 'a {
         let (g, r) = (self.filter_matrix(), self.kernel);
         filters.chunks_exact(r * r).map(move |filter| {

@@ -1,5 +1,5 @@
-//! A network computed plainly: loops over NHWC tensors, one operation after the other. The GPU's module has it in place
-//! of the CPU engine, to know what a test picture must give.
+//! Computes a network with plain loops over NHWC tensors, one operation after the other. The WebAssembly module for the
+//! GPU, which does not contain the CPU engine, computes the expected values of the self-check with it.
 
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
@@ -7,8 +7,8 @@ use crate::graph::op::{Activation, Geometry, Op};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::{Model, tensor_names};
 
-/// What the last node of `network` gives for `input`, with the weights that `model` has under the nodes' names.
-/// [`Error::Shape`] for a node whose operation the first inception module and what leads to it do not have.
+/// The output of the last node of `network` for `input`, with the weights that `model` has under the nodes' names.
+/// Fails with [`Error::Shape`] where an operation does not occur up to the first inception module of a GoogLeNet.
 pub fn last(network: &Network, model: &Model, input: &Tensor) -> Result<Tensor> {
     let mut outputs: Vec<Tensor> = Vec::with_capacity(network.nodes().len());
     for (id, node) in network.nodes().iter().enumerate() {
@@ -25,17 +25,18 @@ pub fn last(network: &Network, model: &Model, input: &Tensor) -> Result<Tensor> 
                 conv(&geometry(window)?, read(0), &by_tap(network, id, &weight?.1), &bias?.1, *activation)
             }
             Op::MaxPool(window) => max_pool(&geometry(window)?, read(0)),
-            // The exponent of every GoogLeNet, which needs no function for powers: 1 KB less to download.
+            // Every GoogLeNet has this exponent. It needs no general power function, which saves 1 KB of every
+            // download.
             Op::Lrn { size, alpha, beta: 0.75, k } => lrn(read(0), *size, alpha / *size as f32, *k),
             Op::Concat => concat(node.inputs.iter().map(|&input| &outputs[input]).collect()),
-            _ => return Err(fail(format!("the self-check has no {}", node.op.kind()))),
+            _ => return Err(fail(format!("the self-check does not support {}", node.op.kind()))),
         };
         outputs.push(Tensor::new(node.shape, data)?);
     }
     outputs.pop().ok_or_else(|| Error::Argument("the network has no nodes".into()))
 }
 
-/// Weights (out, in, kh, kw) as (kh, kw, in, out), so that the innermost loop is over neighbours.
+/// Reorders weights (out, in, kh, kw) into (kh, kw, in, out), so that the innermost loop reads contiguous memory.
 fn by_tap(network: &Network, id: NodeId, weight: &[f32]) -> Vec<f32> {
     let (out, channels) = (network.node(id).shape.c, network.input_shape(id).c);
     let taps = weight.len() / (out * channels);
@@ -47,7 +48,8 @@ fn by_tap(network: &Network, id: NodeId, weight: &[f32]) -> Vec<f32> {
     sorted
 }
 
-/// The parts of the input that a window at an output pixel covers, each with its place in the window.
+/// The input pixels that the window of an output pixel covers, each as (index in the window, index of its first channel
+/// in the input).
 fn covered(g: &Geometry, input: Shape, y: usize, x: usize) -> impl Iterator<Item = (usize, usize)> {
     let Geometry { kernel, stride, pad, .. } = *g;
     (0..kernel[0] * kernel[1]).filter_map(move |tap| {

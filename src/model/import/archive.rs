@@ -1,16 +1,16 @@
-//! Zip archives: `.keras`, which has the weights in it, and `.pth`, which is not read.
+//! Zip archives: `.keras`, which contains an HDF5 file with the weights, and `.pth`, which cannot be imported.
 
 use crate::error::{Error, Result};
 use std::io::{Cursor, Read};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// Where `.keras` keeps its weights.
+/// The name of the file with the weights in a `.keras` archive.
 const WEIGHTS: &str = "model.weights.h5";
-/// GoogLeNet's size with 1000 classes and some more; what an archive claims beyond it, and beyond
-/// [`MAX_RATIO`] times its own size, is not unpacked.
+/// The weights may be at most this long, a little more than GoogLeNet with 1000 classes, plus [`MAX_RATIO`] times the
+/// archive's own size. This limits what a damaged archive is unpacked to.
 const MAX_BYTES: u64 = 1 << 26;
-/// Random numbers do not deflate to a sixteenth.
+/// The largest compression ratio. Trained weights do not compress to a sixteenth.
 const MAX_RATIO: u64 = 16;
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
@@ -26,7 +26,7 @@ pub(super) fn weights(bytes: &[u8]) -> Result<Vec<u8>> {
     let file = match archive.by_name(WEIGHTS) {
         Ok(file) => file,
         Err(ZipError::FileNotFound) => {
-            let reason = format!("it is a zip archive without {WEIGHTS}, so no .keras file");
+            let reason = format!("it is a zip archive without {WEIGHTS}, so it is not a .keras file");
             return Err(Error::Import(reason));
         }
         Err(error) => return Err(damaged(error)),
@@ -40,10 +40,10 @@ pub(super) fn weights(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(weights)
 }
 
-/// A pickle is a program, and reading one is running it.
+/// The error for PyTorch pickles, which are programs: reading a pickle means running it.
 pub(super) fn pickle() -> Error {
     Error::Import(
-        "it is a PyTorch pickle, which can run any code when it is read; make it a safetensors file in Python: \
+        "it is a PyTorch pickle, which can run any code when it is read; convert it to safetensors in Python: \
          import torch, safetensors.torch as st; \
          st.save_file(torch.load(\"model.pth\", map_location=\"cpu\", weights_only=True), \"model.safetensors\")"
             .into(),

@@ -1,5 +1,5 @@
-//! Caffe's `.caffemodel`: a NetParameter with the layers' blobs, in the layer message of before 2014
-//! (V1LayerParameter) or of since then (LayerParameter). Field numbers are those of caffe.proto.
+//! Caffe's `.caffemodel`: a NetParameter with the layers' blobs. The layers are messages of the type LayerParameter, or
+//! of V1LayerParameter in files from before 2014. Field numbers are those of caffe.proto.
 
 use super::layers::{Flatten, Values, collect, product};
 use super::protobuf::{Value, fields};
@@ -9,7 +9,7 @@ use crate::graph::googlenet::{Spec, Variant};
 use crate::model::preprocess::Preprocess;
 use std::collections::BTreeMap;
 
-/// Fields of NetParameter.
+/// The fields of NetParameter that hold layers.
 const V1_LAYER: u64 = 2;
 const LAYER: u64 = 100;
 /// `V1LayerParameter.LayerType.LRN`.
@@ -20,7 +20,7 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
     for field in fields(bytes) {
         match field {
             Ok((V1_LAYER | LAYER, Value::Bytes(_))) => layers = true,
-            // Name, input, input_dim, force_backward, state, debug_info, input_shape.
+            // The other fields: name, input, input_dim, force_backward, state, debug_info, input_shape.
             Ok((1, Value::Bytes(_)) | (3..=8, _)) => {}
             Ok(_) => return false,
             Err(broken) => return layers || matches!(broken.field, Some(V1_LAYER | LAYER)),
@@ -33,11 +33,11 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
 struct Layer<'a> {
     name: &'a str,
     is_lrn: bool,
-    /// BlobProto messages.
+    /// The blobs as BlobProto messages.
     blobs: Vec<&'a [u8]>,
 }
 
-/// Reads BVLC's network by its layers' names; the classifiers may carry more behind theirs, as they do
+/// Reads BVLC's network. Layers are found by their names; those of classifiers may have a suffix, as they usually do
 /// after fine-tuning (`loss3/classifier_flowers`).
 pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     let mut layers = BTreeMap::new();
@@ -57,9 +57,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
             return Err(Error::Import("it has far more layers than GoogLeNet".into()));
         }
     }
-    // Some files keep only the layers with weights; one that has others has all.
+    // Some files contain only the layers with weights. A file that contains others contains all of them.
     if others > 0 && norms != 2 {
-        return Err(Error::Import(format!("BVLC's GoogLeNet normalises (LRN) in 2 layers, this file in {norms}")));
+        return Err(Error::Import(format!(
+            "BVLC's GoogLeNet has local response normalisation (LRN) in 2 layers, this file in {norms}"
+        )));
     }
 
     let classes = match layers.get("loss3/classifier").and_then(|layer| layer.blobs.first()) {
@@ -87,12 +89,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     }
     Ok(Source {
         preprocess: Some(Preprocess::BVLC),
-        assumed: Some("a .caffemodel says nothing of preprocessing; BVLC's is taken: BGR 0..255 minus (104, 117, 123)"),
+        assumed: Some(
+            "a .caffemodel does not describe its preprocessing; BVLC's is assumed: BGR 0..255 minus (104, 117, 123)",
+        ),
         ..Source::new("Caffe weights", Variant::Caffe, tensors)
     })
 }
 
-/// The name of the layer in our network.
+/// The layer's name in this crate's network.
 fn canonical(name: &str) -> String {
     let classifiers = ["loss1/classifier", "loss2/classifier", "loss3/classifier"];
     classifiers.into_iter().find(|known| name.starts_with(known)).unwrap_or(name).to_owned()
@@ -117,7 +121,7 @@ fn layer(v1: bool, message: &[u8]) -> Result<Layer<'_>> {
     Ok(layer)
 }
 
-/// `shape`, or the four numbers that stood for it before there was one.
+/// A blob's dimensions: the field `shape`, or in older files the four fields num, channels, height and width.
 fn blob_dims(message: &[u8]) -> Result<Vec<usize>> {
     let mut old = [None; 4];
     let mut shape = None;
@@ -139,7 +143,7 @@ fn blob_dims(message: &[u8]) -> Result<Vec<usize>> {
     Ok(dims.into_iter().map(|d| usize::try_from(d).unwrap_or(usize::MAX)).collect())
 }
 
-/// The values of a blob of this shape. Ones in front, which the old form has, do not count.
+/// The values of a blob, which must have this shape. Leading dimensions of 1, which older files have, are ignored.
 fn blob(layer: &str, message: &[u8], expected: &[usize]) -> Result<Vec<f32>> {
     let dims = blob_dims(message)?;
     let surplus = dims.len().saturating_sub(expected.len());
@@ -154,9 +158,9 @@ fn blob(layer: &str, message: &[u8], expected: &[usize]) -> Result<Vec<f32>> {
             _ => {}
         }
     }
-    // What is expected has the file's own number of classes in it, so it may be any number.
+    // The expected shape contains the number of classes from the file, so its product may overflow.
     if Some(values.len()) != product(expected) {
-        let reason = format!("it has {} values in the file, its shape is {}", values.len(), Dims(dims));
+        let reason = format!("it has {} values in the file, but its shape is {}", values.len(), Dims(dims));
         return Err(Error::Shape { layer: layer.to_owned(), reason });
     }
     Ok(values)

@@ -1,68 +1,72 @@
-//! The two ways in which Keras keeps weights in HDF5, read into one list of layers.
+//! Reads Keras' weights from HDF5 into a list of layers. There are two layouts:
 //!
-//! Keras 3 (`.weights.h5`, and inside `.keras`): a layer's variables are `<path>/vars/0` (kernel) and `/1`
-//! (bias), where the path is made of attribute and class names. TensorFlow 2 and tf-keras (`.h5`): the attribute
-//! `layer_names` lists groups, and each one's `weight_names` its variables, `<path>/kernel:0` and `/bias:0`.
+//! - Keras 3 (`.weights.h5`, also inside `.keras`): a layer's variables are `<path>/vars/0` (kernel) and
+//!   `<path>/vars/1` (bias), where the path consists of names of attributes and classes.
+//! - TensorFlow 2 and tf-keras (`.h5`): the attribute `layer_names` lists groups, and the attribute `weight_names` of
+//!   each group lists its variables, `<path>/kernel:0` and `<path>/bias:0`.
 
 use super::MAX_ITEMS;
 use crate::error::{Dims, Error, Result};
 use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};
 
-/// GoogLeNet's file is five levels deep; a damaged one may lead in circles.
+/// The largest depth of groups. GoogLeNet's file has five levels; the groups of a damaged file may form a cycle.
 const MAX_DEPTH: usize = 12;
-/// What any layer of a thousand classes fits into, in doubles.
+/// A layer may be at most this long, enough for any layer with 1000 classes in f64, plus [`MAX_RATIO`] times the file's
+/// size.
 const MAX_BYTES: usize = 1 << 24;
-/// How many times the file's size a layer may be besides: random numbers do not deflate to a sixteenth.
+/// The largest compression ratio. Trained weights do not compress to a sixteenth.
 const MAX_RATIO: usize = 16;
 
-/// What describes a group or a dataset; Keras' are some hundred bytes, and a list of all names some ten thousand.
+/// The largest object header of a group or dataset. Keras' have about a hundred bytes, or ten thousand with a list of
+/// names.
 const MAX_HEADER: usize = 1 << 20;
 
 pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89HDF\r\n\x1a\n")
 }
 
-/// What a file holds.
+/// The contents of a file.
 pub(super) struct Contents {
+    /// The format, in words for people.
     pub format: &'static str,
-    /// In the order of the model as far as the file tells it: paths sorted with numbers as numbers, or the
-    /// order of the names that the file lists.
+    /// The layers in the order that the file lists, or sorted by path with numbers compared as numbers. This is the
+    /// model's order if the names follow Keras' numbering.
     pub layers: Vec<Layer>,
 }
 
 /// One layer's variables.
 pub(super) struct Layer {
     pub path: String,
-    /// Kernel and bias, each with its path.
+    /// The kernel and the bias, each with its path.
     pub variables: Vec<(String, Dataset)>,
 }
 
 impl Layer {
-    /// Dimensions of the kernel.
+    /// The dimensions of the kernel, HWIO or (in, out).
     pub fn dims(&self) -> Vec<usize> {
         self.variables.first().map(|(_, kernel)| dims(kernel)).unwrap_or_default()
     }
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Contents> {
-    // What a damaged file claims beyond this is not allocated.
+    // More than this is not allocated, whatever size a damaged file claims.
     let most = bytes.len().saturating_mul(MAX_RATIO).saturating_add(MAX_BYTES);
     let mut options = OpenOptions::default().with_max_read_bytes(most).with_max_chunk_bytes(most);
-    // Every layer is read once.
+    // Every layer is read only once.
     options.chunk_cache_bytes = 0;
     options.max_object_header_bytes = MAX_HEADER;
     let file = Hdf5File::from_bytes_with_options(bytes, options).map_err(damaged)?;
     let end = file.superblock().eof_address;
     if end > bytes.len() as u64 {
         return Err(Error::Import(format!(
-            "the HDF5 file is cut off: {end} bytes were written, {} are here",
+            "the HDF5 file is cut off: it should have {end} bytes, but has {}",
             bytes.len()
         )));
     }
     let root = file.root_group().map_err(damaged)?;
     let (groups, _) = root.member_names().map_err(damaged)?;
-    // A whole model as .h5 keeps its weights one level down.
+    // An .h5 file of a whole model has its weights in a group of the root.
     let weights = groups.iter().find(|name| *name == "model_weights").map(|name| root.group(name));
     let weights = weights.transpose().map_err(damaged)?.unwrap_or(root);
     let contents = match strings(&weights, "layer_names")? {
@@ -105,7 +109,7 @@ fn listed(root: &Group, names: &[String]) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// A list of strings beside a group, where it has one of this name.
+/// The strings of the attribute of a group with this name. `None` where the group has no such attribute.
 fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>> {
     let attributes = group.attributes().map_err(damaged)?;
     let attribute = attributes.iter().find(|a| a.name == name);
@@ -114,7 +118,7 @@ fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>> {
     strings.transpose().map_err(damaged)
 }
 
-/// Every layer below the root that has `vars`.
+/// All layers below the root, which are the groups that contain `vars`.
 fn found(root: &Group) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     let mut budget = MAX_ITEMS;
@@ -123,12 +127,12 @@ fn found(root: &Group) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
+/// Adds all layers below a group to `layers`. Fails where it is deeper than `depth`, or has more members than `budget`.
 fn walk(group: &Group, path: &str, depth: usize, budget: &mut usize, layers: &mut Vec<Layer>) -> Result<()> {
     let (groups, datasets) = group.members().map_err(damaged)?;
-    *budget = budget
-        .checked_sub(groups.len() + datasets.len())
-        .filter(|_| depth > 0)
-        .ok_or_else(|| Error::Import(format!("the group \"{path}\" holds too much, or is too deep, for GoogLeNet")))?;
+    *budget = budget.checked_sub(groups.len() + datasets.len()).filter(|_| depth > 0).ok_or_else(|| {
+        Error::Import(format!("the group \"{path}\" has too many members, or is too deep, for GoogLeNet"))
+    })?;
     if let Some(layer) = path.strip_suffix("/vars")
         && !datasets.is_empty()
     {
@@ -136,7 +140,7 @@ fn walk(group: &Group, path: &str, depth: usize, budget: &mut usize, layers: &mu
         variables.sort_by_key(|(name, _)| natural(name));
         layers.push(Layer { path: layer.to_owned(), variables });
     }
-    // Dropout's random state and the optimizer's are no weights.
+    // The states of dropout's random generator and of the optimizer are not weights.
     let weights = |name: &str| !matches!(name, "seed_generator" | "optimizer");
     for inner in groups.iter().filter(|inner| weights(inner.name())) {
         let inner_path = if path.is_empty() { inner.name().to_owned() } else { format!("{path}/{}", inner.name()) };
@@ -145,7 +149,7 @@ fn walk(group: &Group, path: &str, depth: usize, budget: &mut usize, layers: &mu
     Ok(())
 }
 
-/// Orders `conv2d_10` after `conv2d_9`, and `conv2d` before `conv2d_1`.
+/// A sort key that compares numbers as numbers: `conv2d`, `conv2d_1`, `conv2d_9`, `conv2d_10`.
 fn natural(path: &str) -> Vec<(String, u64)> {
     let part = |part: &str| {
         let text = part.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -154,7 +158,7 @@ fn natural(path: &str) -> Vec<(String, u64)> {
     path.split('/').map(part).collect()
 }
 
-/// A variable's values, where it has this shape.
+/// The values of a variable, which must have this shape.
 pub(super) fn values((path, dataset): &(String, Dataset), expected: &[usize]) -> Result<Vec<f32>> {
     let found = dims(dataset);
     if found != expected {
@@ -177,7 +181,7 @@ fn dims(dataset: &Dataset) -> Vec<usize> {
 }
 
 fn damaged(error: hdf5_reader::error::Error) -> Error {
-    Error::Import(format!("the HDF5 file is damaged, or uses what the reader lacks: {error}"))
+    Error::Import(format!("the HDF5 file is damaged, or uses a feature that is not supported: {error}"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Keras' networks: which of a file's layers is which of ours.
+//! Keras' weights: assigns the layers of a file to the layers of this crate's network.
 //!
-//! Paths in a file are made of the names of classes and attributes, which are the author's own. So a layer is told
-//! by the shape of its kernel, and by the group it is in: six convolutions of the shapes of one row of the table
-//! are an inception module, and no two rows have the same.
+//! The paths in a file consist of names of classes and attributes, which each author chooses. So layers are identified
+//! by the shape of their kernel, and by their group: a group of six convolutions with the shapes of one row of the
+//! paper's table is that inception module. No two rows have the same shapes.
 
 use super::Source;
 use super::hdf5::{self, Layer};
@@ -11,10 +11,10 @@ use crate::error::{Dims, Error, Result};
 use crate::graph::googlenet::{Row, Spec, TABLE, Variant};
 use std::collections::BTreeMap;
 
-/// Of six layers of a module this many have their shape, or the module is not there.
+/// The number of a module's six layers that must have the right shape for a group to be taken for the module.
 const ENOUGH: usize = 4;
 
-/// A layer that is looked for: our name, and its kernel's dimensions in Keras' order.
+/// A layer to find: its name in this crate's network, and the dimensions of its kernel in Keras' order.
 struct Wanted {
     name: String,
     dims: Vec<Dim>,
@@ -23,7 +23,7 @@ struct Wanted {
 #[derive(Clone, Copy)]
 enum Dim {
     Is(usize),
-    /// The number of classes.
+    /// Any size: the number of classes.
     Any,
 }
 
@@ -42,8 +42,8 @@ impl Wanted {
     }
 }
 
-/// Reads the network, with as many classes as its last layer has, and with the auxiliary heads where the file has
-/// them. A 1x1 convolution of 64 to 64 channels is the one before conv2, so the network is `keras_v2`.
+/// Reads the network, with the number of classes of its last layer, and with auxiliary heads if the file has them. If
+/// there is a 1x1 convolution from 64 to 64 channels, it is conv2's reduction, and the variant is `keras_v2`.
 pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     let contents = hdf5::read(bytes)?;
     let mut search = Search::new(&contents.layers);
@@ -87,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     Ok(Source { notes, ..Source::new(contents.format, variant, tensors) })
 }
 
-/// OIHW as HWIO, (out, in) as (in, out).
+/// Reorders dimensions from OIHW to HWIO, or from (out, in) to (in, out).
 fn keras_dims(dims: &[usize]) -> Vec<usize> {
     match *dims {
         [o, i, h, w] => vec![h, w, i, o],
@@ -95,14 +95,16 @@ fn keras_dims(dims: &[usize]) -> Vec<usize> {
     }
 }
 
-/// The file's layers, and what has been found among them.
+/// The file's layers, and which of them have been assigned.
 struct Search<'a> {
     layers: &'a [Layer],
+    /// The dimensions of each layer's kernel.
     dims: Vec<Vec<usize>>,
-    /// The layers below each path that has any.
+    /// The indices of the layers below each path.
     groups: BTreeMap<&'a str, Vec<usize>>,
+    /// Whether each layer has been assigned.
     used: Vec<bool>,
-    /// Our names, and the index of the layer.
+    /// The index of the layer that is assigned to each name of this crate's network.
     found: BTreeMap<String, usize>,
     notes: Vec<String>,
 }
@@ -116,7 +118,7 @@ impl<'a> Search<'a> {
                 groups.entry(&layer.path[..end]).or_default().push(index);
             }
         }
-        // A group of more is the model, not one of its modules.
+        // A larger group is the whole model, not one of its modules.
         groups.retain(|_, inside| inside.len() <= 12);
         Search {
             layers,
@@ -133,6 +135,7 @@ impl<'a> Search<'a> {
         (0..self.layers.len()).any(|i| !self.used[i] && self.dims[i] == dims)
     }
 
+    /// Assigns the layers of an inception module with this number of input channels, if there is a group that fits.
     fn module(&mut self, row: &Row, channels: usize) {
         let module = row.module();
         let wanted = |part: &str, k: usize, i: usize, o: usize| Wanted::new(&format!("{module}/{part}"), &[k, k, i, o]);
@@ -151,6 +154,7 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Assigns the layers of an auxiliary head with this number of input channels, if there is a group that fits.
     fn head(&mut self, head: &str, channels: usize) {
         let name = |part: &str| format!("{head}/{part}");
         let parts = [
@@ -163,7 +167,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is in no module and no head.
+    /// Assigns the layers that are in no module and no auxiliary head.
     fn rest(&mut self, reduces: bool) {
         let mut parts = vec![
             Wanted::new("conv1/7x7_s2", &[7, 7, 3, 64]),
@@ -176,7 +180,8 @@ impl<'a> Search<'a> {
         self.assign(&parts, (0..self.layers.len()).collect());
     }
 
-    /// The group whose layers fit best: most of them, and fewest besides.
+    /// The group of unused layers in which most parts are found, at least `enough` of them. Of several, the smallest
+    /// group.
     fn best_group(&self, parts: &[Wanted], enough: usize) -> Option<Vec<usize>> {
         let score = |inside: &Vec<usize>| {
             let mut left: Vec<usize> = inside.clone();
@@ -192,8 +197,8 @@ impl<'a> Search<'a> {
         scored.max_by_key(|(score, _)| *score).map(|(_, inside)| inside.clone())
     }
 
-    /// Gives each part the first layer of its shape, and to a part without one the first layer left that has as
-    /// many dimensions: reading it says what is wrong with it.
+    /// Assigns to each part the first unused layer of its shape. A part without such a layer gets the first remaining
+    /// layer with the same number of dimensions, so that reading it fails with an error that names the wrong shape.
     fn assign(&mut self, parts: &[Wanted], inside: Vec<usize>) {
         for exact in [true, false] {
             for part in parts.iter().filter(|part| !self.found.contains_key(&part.name)).collect::<Vec<_>>() {
@@ -207,8 +212,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// In two modules the 1x1 and the reduction before the 3x3 have one shape. The reduction is the one beside
-    /// the 3x3, or the one whose name says so, or the second.
+    /// Distinguishes the 1x1 convolution and the reduction before the 3x3, which have the same shape in two modules.
+    /// The reduction is the one in the same group as the 3x3; otherwise the one with "reduc" in its name; otherwise the
+    /// second.
     fn tell_apart(&mut self, module: &str) {
         let names = ["1x1", "3x3_reduce", "3x3"].map(|part| format!("{module}/{part}"));
         let [Some(a), Some(b), Some(wide)] = names.each_ref().map(|name| self.found.get(name).copied()) else { return };
@@ -222,7 +228,8 @@ impl<'a> Search<'a> {
             _ if says(a) != says(b) => says(a),
             _ => {
                 let (a, b) = (path(a), path(b));
-                self.notes.push(format!("\"{a}\" and \"{b}\" have one shape; the first is taken for {}", names[0]));
+                self.notes
+                    .push(format!("\"{a}\" and \"{b}\" have the same shape; the first is assumed to be {}", names[0]));
                 false
             }
         };
@@ -236,7 +243,7 @@ impl<'a> Search<'a> {
 mod tests {
     use super::*;
 
-    /// Layers without values, one a path and shape.
+    /// A search in layers that have these kernel dimensions and no values.
     fn search(layers: &[Layer], dims: Vec<Vec<usize>>) -> Search<'_> {
         Search { dims, ..Search::new(layers) }
     }
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reduction_that_comes_first_is_known_by_its_name() {
+    fn a_reduction_that_comes_first_is_found_by_its_name() {
         let layers = ["m/a_reduced", "m/b_plain", "m/c", "m/d", "m/e", "m/f"].map(layer);
         let dims =
             [[1, 1, 512, 128], [1, 1, 512, 128], [3, 3, 128, 256], [1, 1, 512, 24], [5, 5, 24, 64], [1, 1, 512, 64]];

@@ -1,35 +1,36 @@
-//! What every format needs: layers by our names and in our layout, batch norm folded.
+//! Common code of the importers: collecting layers by name, reordering weights, and folding batch norm.
 
 use crate::error::{Error, Result};
 use crate::graph::network::Network;
 use crate::graph::tensor::Shape;
 use crate::model::tensor_names;
 
-/// Name, dimensions and values of each tensor of a model file.
+/// The name, dimensions and values of each tensor of a model file.
 pub(super) type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-/// A layer's values: weights OIHW or (out, in), and one bias an output.
+/// A layer's weights, OIHW or (out, in), and its biases, (out).
 #[derive(Debug, Clone)]
 pub(super) struct Values {
     pub weight: Vec<f32>,
     pub bias: Vec<f32>,
 }
 
-/// The order in which a framework's dense layer reads a map of features.
+/// The order in which a framework's dense layers flatten a feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flatten {
-    /// As the engine does.
+    /// Height, width, channels, as in the engine.
     Hwc,
+    /// Channels, height, width.
     Chw,
 }
 
-/// How many values a tensor of these dimensions has; `None` where that is no number.
+/// The number of values of a tensor of these dimensions. `None` where it overflows.
 pub(super) fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |product, &d| product.checked_mul(d))
 }
 
-/// Asks `find` for every layer of the network that has weights, by its name and its weights' dimensions.
-/// `find` answers with as many values as it was asked for.
+/// Returns the tensors of all layers of the network that have weights. `find` is called with each layer's name and the
+/// dimensions of its weights, and must return values of these dimensions.
 pub(super) fn collect(
     network: &Network,
     flatten: Flatten,
@@ -51,13 +52,13 @@ pub(super) fn collect(
     Ok(tensors)
 }
 
-/// The rows of a dense layer, each from CHW into HWC.
+/// Reorders the columns of a dense layer's weights from CHW to HWC.
 fn columns_hwc(weight: &[f32], input: Shape) -> Vec<f32> {
     let rows = weight.chunks_exact(input.per_image());
     rows.flat_map(|row| crate::graph::tensor::nchw_to_nhwc(input, row)).collect()
 }
 
-/// HWIO into OIHW, where h*w is the number of `positions`; a dense kernel has one.
+/// Reorders a kernel from HWIO to OIHW. `positions` is h*w, which is 1 for dense layers.
 pub(super) fn outputs_first(kernel: &[f32], out: usize, positions: usize) -> Vec<f32> {
     let inputs = kernel.len() / (out * positions).max(1);
     let mut to = Vec::with_capacity(kernel.len());
@@ -69,7 +70,7 @@ pub(super) fn outputs_first(kernel: &[f32], out: usize, positions: usize) -> Vec
     to
 }
 
-/// `(x - mean) / sqrt(var + epsilon) * scale + shift`, one of each a channel.
+/// A batch norm: `(x - mean) / sqrt(var + epsilon) * scale + shift`, with one value of each for each channel.
 pub(super) struct BatchNorm {
     pub scale: Vec<f32>,
     pub shift: Vec<f32>,
@@ -79,13 +80,14 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// The layer in front with this folded in.
+    /// Folds the batch norm into the values of the layer before it. Fails with [`Error::Shape`] where the numbers of
+    /// channels differ.
     pub fn fold(&self, layer: &str, values: &mut Values) -> Result<()> {
         let out = values.bias.len();
         if [&self.scale, &self.shift, &self.mean, &self.var].iter().any(|v| v.len() != out) {
             return Err(Error::Shape {
                 layer: layer.to_owned(),
-                reason: format!("its batch norm is not of its {out} channels"),
+                reason: format!("its batch norm does not have its {out} channels"),
             });
         }
         let each = values.weight.len() / out.max(1);
@@ -107,11 +109,11 @@ mod tests {
 
     #[test]
     fn kernels_are_reordered() {
-        // h 1, w 2, in 2, out 3: the value is the index in Keras' order.
+        // h 1, w 2, in 2, out 3. Each value is its index in Keras' order.
         let kernel: Vec<f32> = (0..12).map(|i| i as f32).collect();
         assert_eq!(outputs_first(&kernel, 3, 2), [0., 6., 3., 9., 1., 7., 4., 10., 2., 8., 5., 11.]);
         assert_eq!(outputs_first(&kernel, 3, 1), [0., 3., 6., 9., 1., 4., 7., 10., 2., 5., 8., 11.]);
-        // Two rows over 1x2x3 features.
+        // Two rows for 1x2x3 features.
         assert_eq!(columns_hwc(&kernel, Shape::new(1, 1, 2, 3)), [0., 2., 4., 1., 3., 5., 6., 8., 10., 7., 9., 11.]);
     }
 

@@ -1,7 +1,7 @@
-//! ONNX: the graph is laid over our network, node by node from the classifiers back to the input.
+//! ONNX: the graph's nodes are matched with the layers of this crate's network, from the classifiers back to the input.
 //!
-//! Names mean nothing. A node has to do what its layer does, padding and all, so a file that is converted computes
-//! what its graph computes; where the two part, the error names the layer and the node.
+//! Names are ignored. Each node must compute exactly what its layer computes, including padding, so that a converted
+//! file computes the same as its graph. Where they differ, the error names the layer and the node.
 
 mod affine;
 mod dense;
@@ -19,12 +19,12 @@ pub(super) use graph::recognises;
 use graph::{Graph, Node};
 use overlay::Overlay;
 
-/// Nodes that do nothing when a picture is classified.
+/// Nodes that do nothing in inference.
 const IDLE: [&str; 2] = ["Identity", "Dropout"];
-/// Nodes that only change how features are counted. They are NCHW, so dense layers read CHW.
+/// Nodes that only change the shape of features. Features are NCHW, so dense layers read CHW.
 const FLATTENING: [&str; 5] = ["Identity", "Dropout", "Flatten", "Reshape", "Squeeze"];
 
-/// As torchvision has it: ImageNet's mean and deviation.
+/// torchvision's preprocessing: ImageNet's mean and standard deviation.
 const IMAGENET: Preprocess = Preprocess {
     size: 224,
     order: Order::Rgb,
@@ -69,9 +69,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
             Error::Shape {
                 layer: "data".into(),
                 reason: format!(
-                    "what the graph does to its input before the first convolution is more than one factor and one \
-                 offset a channel (it ends in {})",
-                    graph.producer(first_layer).map_or("nothing".into(), Node::label)
+                    "before the first convolution, the graph does more with its input than to apply one factor and \
+                     one offset for each channel (the last node there: {})",
+                    graph.producer(first_layer).map_or("none".into(), Node::label)
                 ),
             }
         })?;
@@ -83,12 +83,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     let (preprocess, assumed) = match variant {
         Variant::Caffe => (
             Some(Preprocess { size, ..Preprocess::BVLC }),
-            Some("an .onnx file says nothing of preprocessing; BVLC's is taken: BGR 0..255 minus (104, 117, 123)"),
+            Some(
+                "an .onnx file does not describe its preprocessing; BVLC's is assumed: \
+                 BGR 0..255 minus (104, 117, 123)",
+            ),
         ),
         Variant::Torchvision => (
             Some(Preprocess { size, ..IMAGENET }),
             Some(
-                "an .onnx file says nothing of preprocessing; torchvision's is taken: RGB/255, \
+                "an .onnx file does not describe its preprocessing; torchvision's is assumed: RGB/255, \
                  mean 0.485,0.456,0.406, std 0.229,0.224,0.225",
             ),
         ),
@@ -104,7 +107,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     })
 }
 
-/// The variant by what tells them apart; that the graph is that variant's is seen when it is laid over it.
+/// Infers the variant from the operations and kernel sizes in which the variants differ. Whether the graph really is of
+/// that variant is checked later, when all nodes are matched.
 fn variant(graph: &Graph) -> Result<Variant> {
     let kernels: Vec<&[usize]> = graph
         .nodes
@@ -127,21 +131,25 @@ fn variant(graph: &Graph) -> Result<Variant> {
     })
 }
 
-/// The classifiers' scores.
+/// The values with the classifiers' logits.
 #[derive(Default)]
 struct Ends<'a> {
+    /// The first auxiliary head.
     first: Option<&'a str>,
+    /// The second auxiliary head.
     second: Option<&'a str>,
-    /// With the number of classes.
+    /// The main classifier, with the number of classes.
     last: Option<(&'a str, usize)>,
 }
 
 impl<'a> Ends<'a> {
-    /// Sorts an output in: scores or probabilities of one of the heads, of which the auxiliary ones have two dense
-    /// layers and a convolution on 512 or 528 channels.
+    /// Adds an output of the graph, which has the logits or probabilities of one of the heads. An auxiliary head has
+    /// two dense layers, and a convolution of 512 channels (the first head) or 528 channels (the second). Fails with
+    /// [`Error::Import`] where the output is of no head.
     fn add(&mut self, graph: &Graph<'a>, output: &'a str) -> Result<()> {
         let scores = graph.through(output, &["Softmax", "Identity"]);
-        let unknown = || Error::Import(format!("its graph's output \"{output}\" is none of GoogLeNet's classifiers"));
+        let unknown =
+            || Error::Import(format!("its graph's output \"{output}\" is not one of GoogLeNet's classifiers"));
         let dense = Dense::at(graph, scores).ok_or_else(unknown)?;
         let before = graph.through(dense.input, &FLATTENING);
         if graph.producer(before).is_none_or(|node| node.op != "Relu") {

@@ -1,13 +1,14 @@
-//! The wire format that Caffe's and ONNX's files share: fields, each a number and a value.
+//! Protobuf's wire format, which Caffe and ONNX use: a sequence of fields, each with a number and a value.
 //!
-//! Nothing is copied, and nothing is decoded before it is asked for, so what a damaged file claims costs nothing.
+//! Nothing is copied, and values are decoded only when they are read, so that a damaged file cannot cause large
+//! allocations.
 
 use crate::error::{Error, Result};
 
-/// Numbers in one list of dimensions, or of indices.
+/// The largest number of integers in one list, e.g. of dimensions or indices.
 const MAX_INTS: usize = 1000;
 
-/// A field's value as it is encoded.
+/// A field's encoded value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -17,15 +18,15 @@ pub(super) enum Value<'a> {
     Fixed32([u8; 4]),
 }
 
-/// The fields of one message, in the order of the file. After the first error there are no more.
+/// An iterator over the fields of one message, in the order of the file. It ends after the first error.
 pub(super) struct Fields<'a> {
     rest: &'a [u8],
 }
 
-/// A message that is cut off or is none.
+/// The error for bytes that are cut off or are not a message.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Broken {
-    /// The field whose value is cut off, where one is known.
+    /// The field whose value is cut off, if it is known.
     pub field: Option<u64>,
 }
 
@@ -87,7 +88,7 @@ impl<'a> Iterator for Fields<'a> {
         let field = match self.varint() {
             Some(tag) if tag >> 3 > 0 => match self.value(tag & 7) {
                 Some(value) => return Some(Ok((tag >> 3, value))),
-                // Groups and unknown kinds are not how these formats are written.
+                // Groups and unknown wire types do not occur in these formats.
                 None => matches!(tag & 7, 0 | 1 | 2 | 5).then_some(tag >> 3),
             },
             _ => None,
@@ -98,7 +99,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// A message or packed numbers; nothing where it is something else.
+    /// A message or packed numbers; empty for other values.
     pub fn bytes(self) -> &'a [u8] {
         match self {
             Value::Bytes(bytes) => bytes,
@@ -106,11 +107,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A string; what is none is empty.
+    /// A string; empty for other values and for invalid UTF-8.
     pub fn text(self) -> &'a str {
         std::str::from_utf8(self.bytes()).unwrap_or_default()
     }
 
+    /// An integer; 0 for other values.
     pub fn int(self) -> i64 {
         match self {
             Value::Varint(value) => value.cast_signed(),
@@ -118,6 +120,7 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// An f32; 0 for other values.
     pub fn float(self) -> f32 {
         match self {
             Value::Fixed32(bytes) => f32::from_le_bytes(bytes),
@@ -125,8 +128,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Appends one number, or all of them where they are packed. Dimensions and attributes are few: a list of more
-    /// than [`MAX_INTS`] is damage, and would take eight times its size in memory.
+    /// Appends one integer, or all integers of a packed list. Fails where there are more than [`MAX_INTS`]: such a list
+    /// of dimensions or attributes occurs only in damaged files, and would take eight times its size in memory.
     pub fn ints(self, to: &mut Vec<i64>) -> Result<(), Broken> {
         let mut packed = fields(self.bytes());
         if !matches!(self, Value::Bytes(_)) {
@@ -138,7 +141,7 @@ impl<'a> Value<'a> {
         if to.len() > MAX_INTS { Err(Broken { field: None }) } else { Ok(()) }
     }
 
-    /// Appends one number, or all of them where they are packed.
+    /// Appends one f32, or all numbers of a packed list.
     pub fn floats(self, to: &mut Vec<f32>) {
         match self {
             Value::Bytes(bytes) => to.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
@@ -146,7 +149,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Appends one double, or all of them where they are packed.
+    /// Appends one f64 as f32, or all numbers of a packed list.
     pub fn doubles(self, to: &mut Vec<f32>) {
         match self {
             Value::Bytes(bytes) => to.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_read_and_damage_ends_them() {
+    fn fields_are_read_up_to_the_first_error() {
         let message = b"\x08\x96\x01\x12\x02hi\x1d\x00\x00\x80\x3f\x21\0\0\0\0\0\0\0\x40";
         let all: Vec<_> = fields(message).collect::<Result<_, _>>().unwrap();
         assert_eq!(all[..2], [(1, Value::Varint(150)), (2, Value::Bytes(b"hi"))]);

@@ -9,15 +9,15 @@ use crate::model::weights::Named;
 use crate::model::weights::header::{self, Stored};
 use half::{bf16, f16};
 
-/// `BasicConv2d` gives it to every batch norm of the network.
+/// The epsilon of every batch norm of the network, from torchvision's `BasicConv2d`.
 const EPSILON: f32 = 1e-3;
 
-/// What torchvision's own weights see: its transform to mean and deviation of ImageNet, undone by the model's
-/// `transform_input`, which brings pixels to -1..1.
+/// The preprocessing of torchvision's own weights. The model's `transform_input` replaces the normalisation with
+/// ImageNet's mean and standard deviation by pixel values -1..1.
 const PRETRAINED: Preprocess =
     Preprocess { size: 224, order: Order::Rgb, scale: 1.0 / 255.0, mean: [0.5; 3], std: [0.5; 3], through: None };
 
-/// The file, and what of it is still to be read.
+/// The file, and the tensors in it that have not been read yet.
 struct Views<'a> {
     file: &'a [u8],
     tensors: Named<Stored>,
@@ -29,7 +29,7 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
 
 pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     let (mut tensors, _) = header::read(bytes)?;
-    // How often batch norm was trained: a count, and no weight.
+    // These are the numbers of training steps of batch norms, not weights.
     tensors.retain(|name| !name.ends_with(".num_batches_tracked"));
     let classes = tensors.get("fc.weight").and_then(|stored| stored.dims.first()).copied().unwrap_or(1000);
     let heads = tensors.names().any(|name| name.starts_with("aux"));
@@ -64,15 +64,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Source> {
     Ok(Source {
         preprocess: Some(PRETRAINED),
         assumed: Some(
-            "a state dict says nothing of preprocessing; that of torchvision's own weights is taken: RGB/255, \
-             mean 0.5, std 0.5 (its transform_input); for a network trained without transform_input give \
+            "a state dict does not describe its preprocessing; that of torchvision's own weights is assumed: RGB/255, \
+             mean 0.5, std 0.5 (its transform_input); for a network trained without transform_input, use \
              --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         ),
         ..Source::new("torchvision state dict", Variant::Torchvision, tensors)
     })
 }
 
-/// Where a state dict keeps a layer.
+/// The prefix of a layer's tensors in a state dict.
 fn path(layer: &str) -> String {
     match layer.split_once('/') {
         Some(("conv1", _)) => "conv1".into(),
@@ -102,7 +102,7 @@ fn path(layer: &str) -> String {
     }
 }
 
-/// Takes a tensor of this shape out of the file.
+/// Removes a tensor from `views` and returns its values. It must have this shape.
 fn take(views: &mut Views, name: String, expected: &[usize]) -> Result<Vec<f32>> {
     let Some(stored) = views.tensors.remove(&name) else {
         return Err(Error::MissingTensor { name, expected: expected.into() });
@@ -125,7 +125,7 @@ mod tests {
     use super::path;
 
     #[test]
-    fn layers_are_where_torchvision_puts_them() {
+    fn layers_have_the_names_of_torchvision() {
         for (layer, at) in [
             ("conv1/7x7_s2", "conv1"),
             ("conv2/3x3_reduce", "conv2"),

@@ -1,7 +1,7 @@
-//! A safetensors file's header: its length in eight bytes, then JSON that says of each tensor its type, its shape
-//! and where its bytes are, counted from the header's end.
+//! The header of a safetensors file: its length in eight bytes, then JSON with the type, shape and byte range of each
+//! tensor. The ranges are counted from the header's end.
 //!
-//! Read here rather than by the `safetensors` crate, whose errors say that a tensor is wrong but not which one.
+//! It is parsed here and not by the `safetensors` crate, whose errors do not say which tensor is invalid.
 
 use super::named::Named;
 use crate::error::{Dims, Error, Result};
@@ -11,18 +11,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-/// GoogLeNet's header has some 10 KB, and as much again for the names of a thousand classes.
+/// The largest header that is parsed. GoogLeNet's has about 10 KB, and as much again for the names of 1000 classes.
 const MAX_HEADER: usize = 4 << 20;
 
-/// Where a tensor stands in a file.
+/// A tensor's type, shape and place in a file.
 pub(crate) struct Stored {
-    /// As the file has it: `F32`, `BF16`.
+    /// The element type as the file names it, e.g. `F32` or `BF16`.
     pub dtype: String,
     pub dims: Vec<usize>,
+    /// The range in the file, counted from its beginning.
     pub bytes: Range<usize>,
 }
 
-/// A file's header as it is written, and what follows it.
+/// Returns a file's header without checking its tensors, and the bytes after it.
 fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
     let Some((len, rest)) = bytes.split_first_chunk() else {
         return Err(Error::Format(format!("it has {} bytes, fewer than the length of a header", bytes.len())));
@@ -38,16 +39,17 @@ fn parse(bytes: &[u8]) -> Result<(Header, &[u8])> {
     Ok((header, values))
 }
 
-/// Whether this is a header's beginning that names such a tensor, right or wrong in what it says of it.
+/// Whether the file begins with a header that has a tensor of this name. The tensor is not checked.
 #[cfg(feature = "import")]
 pub(crate) fn names(bytes: &[u8], tensor: &str) -> bool {
     parse(bytes).is_ok_and(|(header, _)| header.tensors.iter().any(|(name, _)| name == tensor))
 }
 
-/// The tensors, checked to fill the file without gap or overlap, and the metadata.
+/// Returns the tensors and the metadata. Checks that the tensors fill the file without gap or overlap, and that each
+/// size fits its shape.
 pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, String>)> {
     let (Header { mut tensors, metadata }, values) = parse(bytes)?;
-    // In the order of the file; where two begin at one byte, the empty one is first.
+    // Sorted by their place in the file. If two begin at the same byte, the empty one is first.
     tensors.sort_unstable_by_key(|(_, info)| info.data_offsets);
     let start = bytes.len() - values.len();
     let mut end = 0;
@@ -57,7 +59,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, Stri
         let wrong = |what: String| Err(Error::Format(format!("the tensor \"{name}\" {what}")));
         if from != end || to < from || to > values.len() {
             let len = values.len();
-            return wrong(format!("has the bytes {from} to {to}; what is free begins at {end} and ends at {len}"));
+            return wrong(format!("has the bytes {from} to {to}, but should begin at {end} and end at {len} at most"));
         }
         let needs = shape.iter().try_fold(size, |product, &d| product.checked_mul(d));
         if needs != Some(to - from) {
@@ -67,13 +69,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, Stri
         stored.push((name, Stored { dtype, dims: shape, bytes: start + from..start + to }));
     }
     if end != values.len() {
-        return Err(Error::Format(format!("its tensors end at byte {end}, the file at {}", values.len())));
+        return Err(Error::Format(format!("its tensors end at byte {end}, but the file ends at {}", values.len())));
     }
-    let twice = |name| Error::Format(format!("the tensor \"{name}\" is in its header twice"));
+    let twice = |name| Error::Format(format!("its header has two tensors named \"{name}\""));
     Ok((Named::new(stored).map_err(twice)?, metadata))
 }
 
-/// Bytes of one value.
+/// The number of bytes of one element. `None` for unknown types.
 fn size(dtype: &str) -> Option<usize> {
     Some(match dtype {
         "F64" | "I64" | "U64" => 8,

@@ -1,7 +1,7 @@
-//! Values by name, in the order of the names: a sorted list. The standard library's maps are some 4 KB of every module
-//! for each type of value, and a model has a hundred names.
+//! A map from names to values, as a sorted list. The standard library's maps would add about 4 KB to every WebAssembly
+//! module for each type of value, and a model has only about a hundred names.
 
-/// Values by name.
+/// A map from names to values, sorted by name.
 #[derive(Debug, Clone)]
 pub struct Named<T>(Vec<(String, T)>);
 
@@ -12,7 +12,7 @@ impl<T> Default for Named<T> {
 }
 
 impl<T> Named<T> {
-    /// Of entries in any order; the name that is there twice is the error.
+    /// A map of entries in any order. Fails with the name where a name occurs twice.
     pub fn new(mut entries: Vec<(String, T)>) -> Result<Self, String> {
         entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         match entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -21,11 +21,12 @@ impl<T> Named<T> {
         }
     }
 
+    /// The index of a name, or the index at which to insert it.
     fn find(&self, name: &str) -> Result<usize, usize> {
         self.0.binary_search_by(|(other, _)| other.as_str().cmp(name))
     }
 
-    /// Adds a value, or puts it in the place of the one of this name.
+    /// Adds a value, or replaces the value with this name.
     pub fn insert(&mut self, name: String, value: T) {
         match self.find(&name) {
             Ok(at) => self.0[at].1 = value,
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_found_by_name_and_come_in_order() {
+    fn values_are_found_by_name_and_sorted() {
         let mut named = Named::new(vec![("b".to_owned(), 2), ("a".to_owned(), 1)]).unwrap();
         named.insert("c".into(), 0);
         named.insert("c".into(), 3);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_there_twice_is_told() {
+    fn a_duplicate_name_is_an_error() {
         let twice = ["x", "y", "x"].map(|name| (name.to_owned(), ()));
         assert_eq!(Named::new(twice.into()).unwrap_err(), "x");
     }

@@ -134,7 +134,7 @@ describe('the API', { concurrency: false }, () => {
       ["net.activation('conv9')", 'unknown-node', /conv9/],
       ["net.draw(document.createElement('canvas'), { layer: 'conv9' })", 'unknown-node', /conv9/],
       ["net.draw(document.createElement('canvas'), { layer: 'prob', colormap: 'jet' })", 'argument', /jet/],
-      ['net.cam(10)', 'argument', /no class 10 among 10/],
+      ['net.cam(10)', 'argument', /no class 10: the model has 10 classes/],
       ["net.ablate({ 'inception_3a/3x3_reduce': 0 })", 'argument', /not the last layer of a branch/],
       ["net.ablate({ 'inception_3a/3x3': NaN })", 'argument', /must be a finite number/],
       ['net.run(new Float32Array(3))', 'argument', /./],

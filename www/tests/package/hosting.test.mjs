@@ -69,7 +69,7 @@ describe('hosts', { concurrency: false }, () => {
       return { many, threads: net.info.threads, label: top[0].label };
     };
     const { many, threads, label } = await page.evaluate(ask);
-    assert.match(many, /^memory: there is no room for the \d+ MB/);
+    assert.match(many, /^memory: this needs \d+ MB of memory/);
     assert.deepEqual([threads, label], [2, LABEL]);
     assert.deepEqual(faults(), []);
   });

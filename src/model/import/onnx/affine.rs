@@ -1,10 +1,10 @@
-//! What a graph does to its input before the first convolution: torchvision's `transform_input`, or a mean.
+//! Normalisation of the input by the graph itself, before the first convolution, e.g. torchvision's `transform_input`.
 
 use super::graph::Graph;
 
-/// A value as channels of the graph's input, each with a factor and an offset; `None` where it is more than that.
-/// `budget` is the nodes that may be looked at: torchvision's `transform_input` has 16, and where joins read joins
-/// their number doubles with every one.
+/// Expresses a value as channels of the graph's input, each as (channel, factor, offset). `None` where that is not
+/// possible. `budget` is the number of nodes that may still be visited. torchvision's `transform_input` has 16; with
+/// nested concatenations the number could double with each level.
 pub(super) fn affine(graph: &Graph, value: &str, input: &str, budget: &mut usize) -> Option<Vec<(usize, f32, f32)>> {
     if value == input {
         return Some((0..3).map(|c| (c, 1.0, 0.0)).collect());
@@ -33,7 +33,7 @@ pub(super) fn affine(graph: &Graph, value: &str, input: &str, budget: &mut usize
                 None => return None,
             };
             let channels = of(from)?;
-            // One number, or one a channel (3, 1, 1).
+            // The constant has one number, or one for each channel, (3, 1, 1).
             let (by, dims) = (by.floats().ok()?, &by.dims);
             let each = by.len() == channels.len() && dims.len() >= 3 && dims[dims.len() - 2..] == [1, 1];
             if by.len() != 1 && !each {
@@ -52,7 +52,8 @@ pub(super) fn affine(graph: &Graph, value: &str, input: &str, budget: &mut usize
     }
 }
 
-/// Three channels in their own order, none of them lost.
+/// The factor and offset of each channel. `None` where these are not the three input channels in their order, with
+/// usable numbers.
 pub(super) fn plain(channels: &[(usize, f32, f32)]) -> Option<[(f32, f32); 3]> {
     match *channels {
         [(0, a, d), (1, b, e), (2, c, f)] => {

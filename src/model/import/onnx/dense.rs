@@ -1,19 +1,20 @@
-//! Dense layers, in the two ways in which they are written.
+//! Dense layers, which exporters write in two ways.
 
 use super::graph::{Constant, Graph};
 use crate::error::{Dims, Error, Result};
 use crate::model::import::layers::{Values, outputs_first};
 
-/// A dense layer: Gemm, or MatMul and Add.
+/// A dense layer: a Gemm node, or a MatMul and an Add node.
 pub(super) struct Dense<'g, 'a> {
     pub input: &'a str,
     weight: &'g Constant<'a>,
     bias: &'g Constant<'a>,
-    /// The weights are (out, in).
+    /// Whether the weights are (out, in), and not (in, out).
     outputs_first: bool,
 }
 
 impl<'g, 'a> Dense<'g, 'a> {
+    /// The dense layer whose output is this value. `None` where the value comes from another operation.
     pub fn at(graph: &'g Graph<'a>, value: &'a str) -> Option<Self> {
         let node = graph.producer(value)?;
         match (node.op, &node.inputs[..]) {
@@ -34,6 +35,7 @@ impl<'g, 'a> Dense<'g, 'a> {
         }
     }
 
+    /// The number of outputs. Fails with [`Error::TensorShape`] where the weights are not a matrix.
     pub fn out(&self) -> Result<usize> {
         match self.weight.dims[..] {
             [out, _] if self.outputs_first => Ok(out),
@@ -46,7 +48,7 @@ impl<'g, 'a> Dense<'g, 'a> {
         }
     }
 
-    /// Weights as (out, in), and biases.
+    /// The weights as (out, in), and the biases.
     pub fn values(&self, dims: &[usize]) -> Result<Values> {
         if self.outputs_first {
             return Ok(Values { weight: floats(self.weight, dims)?, bias: floats(self.bias, &dims[..1])? });
@@ -57,7 +59,7 @@ impl<'g, 'a> Dense<'g, 'a> {
     }
 }
 
-/// A constant's values, where it has this shape.
+/// The values of a constant, which must have this shape.
 pub(super) fn floats(constant: &Constant, expected: &[usize]) -> Result<Vec<f32>> {
     if constant.dims != expected {
         return Err(Error::TensorShape {

@@ -1,4 +1,4 @@
-//! An ONNX file's graph. Field numbers are those of onnx.proto.
+//! The graph of an ONNX file. Field numbers are those of onnx.proto.
 
 use crate::error::{Error, Result};
 use crate::model::import::MAX_ITEMS;
@@ -7,9 +7,9 @@ use crate::model::import::protobuf::{Value, fields};
 use half::{bf16, f16};
 use std::collections::HashMap;
 
-/// Nodes in a row that only pass a value on.
+/// The largest number of consecutive nodes that are skipped because they only pass a value on.
 const MAX_CHAIN: usize = 100;
-/// Attributes, inputs and outputs of all nodes together; GoogLeNet has some 2,000.
+/// The largest number of attributes, inputs and outputs of all nodes together. GoogLeNet has about 2,000.
 const MAX_PARTS: usize = 10 * MAX_ITEMS;
 
 /// The graph's field in ModelProto.
@@ -18,11 +18,12 @@ const GRAPH: u64 = 7;
 #[derive(Default)]
 pub(super) struct Graph<'a> {
     pub nodes: Vec<Node<'a>>,
-    /// What is fed in: the inputs that are no weights, each with its dimensions where they are fixed.
+    /// The graph's inputs without those that are weights, each with its dimensions. `None` is a dimension that is not
+    /// fixed.
     pub inputs: Vec<(&'a str, Vec<Option<usize>>)>,
     pub outputs: Vec<&'a str>,
     constants: HashMap<&'a str, Constant<'a>>,
-    /// Which node gives a value.
+    /// The index of the node that computes each value.
     producers: HashMap<&'a str, usize>,
 }
 
@@ -44,15 +45,18 @@ struct Attribute<'a> {
     tensor: Option<Constant<'a>>,
 }
 
-/// A tensor, its values not yet decoded.
+/// A tensor whose values have not been decoded.
 #[derive(Default, Clone)]
 pub(super) struct Constant<'a> {
     pub name: &'a str,
     pub dims: Vec<usize>,
+    /// The element type, a `TensorProto.DataType`.
     kind: i64,
+    /// The field `raw_data`.
     raw: &'a [u8],
-    /// `float_data`, `double_data` or `int64_data`, as fields.
+    /// The fields `float_data`, `double_data` or `int64_data`, each with its number.
     listed: Vec<(u64, Value<'a>)>,
+    /// Whether the values are in another file.
     external: bool,
 }
 
@@ -62,7 +66,7 @@ pub(in crate::model::import) fn recognises(bytes: &[u8]) -> bool {
         match field {
             Ok((1, Value::Varint(_))) => version = true,
             Ok((GRAPH, Value::Bytes(_))) => graph = true,
-            // The rest of ModelProto.
+            // The other fields of ModelProto.
             Ok((2..=6 | 8 | 14 | 20 | 25 | 26, _)) => {}
             Ok(_) => return false,
             Err(broken) => return version && (graph || broken.field == Some(GRAPH)),
@@ -108,25 +112,25 @@ impl<'a> Graph<'a> {
             }
             graph.producers.extend(node.outputs.iter().filter(|name| !name.is_empty()).map(|&name| (name, index)));
         }
-        // Until 2019 weights were listed as inputs too.
+        // Before 2019, exporters also listed weights as inputs.
         inputs.retain(|(name, _)| !graph.constants.contains_key(name));
         graph.inputs = inputs;
         Ok(graph)
     }
 
-    /// The node that gives this value; none gives an input.
+    /// The node that computes this value. `None` for inputs and constants.
     pub fn producer(&self, value: &str) -> Option<&Node<'a>> {
         self.producers.get(value).map(|&index| &self.nodes[index])
     }
 
-    /// A value that does not depend on the input.
+    /// The stored tensor with this name. `None` where the value is not a constant.
     pub fn constant(&self, value: &'a str) -> Option<&Constant<'a>> {
         self.constants.get(self.through(value, &["Identity"]))
     }
 
-    /// The value before nodes of these kinds, which only pass on what they read first.
+    /// The value before all consecutive nodes of these types, which only pass on their first input.
     pub fn through(&self, mut value: &'a str, ops: &[&str]) -> &'a str {
-        // A damaged graph may be circular, and no exporter leaves chains of nodes that do nothing.
+        // The number is limited as a damaged graph may have a cycle. Exporters do not write long chains of such nodes.
         for _ in 0..MAX_CHAIN {
             match self.producer(value) {
                 Some(node) if ops.contains(&node.op) && !node.inputs.is_empty() => value = node.inputs[0],
@@ -138,7 +142,7 @@ impl<'a> Graph<'a> {
 }
 
 impl Node<'_> {
-    /// The node as a person finds it in the file.
+    /// The node's type and name, for messages.
     pub fn label(&self) -> String {
         let name = if self.name.is_empty() { self.outputs.first().copied().unwrap_or_default() } else { self.name };
         format!("{} \"{name}\"", self.op)
@@ -162,11 +166,12 @@ impl Node<'_> {
 }
 
 impl Constant<'_> {
-    /// The values of a tensor of numbers with fractions.
+    /// The values of a tensor of floating-point numbers. Fails with [`Error::TensorType`] for other types, and with
+    /// [`Error::Import`] where the values are in another file, or where their number does not fit the shape.
     pub fn floats(&self) -> Result<Vec<f32>> {
         if self.external {
             return Err(Error::Import(format!(
-                "the weights are in another file (that of \"{}\" is); export again with external_data=False",
+                "its weights are in another file (at least \"{}\"); export it again with external_data=False",
                 self.name
             )));
         }
@@ -188,13 +193,13 @@ impl Constant<'_> {
             }
         }
         if product(&self.dims) != Some(values.len()) {
-            let reason = format!("the tensor \"{}\" does not have as many values as its shape says", self.name);
+            let reason = format!("the tensor \"{}\" does not have the number of values of its shape", self.name);
             return Err(Error::Import(reason));
         }
         Ok(values)
     }
 
-    /// The values of a tensor of indices; empty where it is none.
+    /// The values of a tensor of integers; empty for other types.
     pub fn ints(&self) -> Vec<i64> {
         let mut values: Vec<i64> = match self.kind {
             6 => self.raw.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b).into()).collect(),
@@ -202,7 +207,7 @@ impl Constant<'_> {
             _ => Vec::new(),
         };
         for (field, value) in &self.listed {
-            // What cannot be decoded is an index that fits nowhere.
+            // If the values cannot be decoded, the empty list is rejected by the caller.
             if *field == 7 && self.kind == 7 && value.ints(&mut values).is_err() {
                 return Vec::new();
             }
@@ -266,7 +271,8 @@ fn constant(message: &[u8]) -> Result<Constant<'_>> {
     Ok(constant)
 }
 
-/// Name and dimensions of a ValueInfoProto: type, tensor_type, shape, dim, dim_value.
+/// The name and dimensions of a ValueInfoProto. The dimensions are in the fields type, tensor_type, shape, dim,
+/// dim_value.
 fn input(message: &[u8]) -> Result<(&str, Vec<Option<usize>>)> {
     let (mut name, mut dims) = ("", Vec::new());
     for field in fields(message) {
@@ -293,7 +299,7 @@ fn input(message: &[u8]) -> Result<(&str, Vec<Option<usize>>)> {
     Ok((name, dims))
 }
 
-/// The first message in this field.
+/// The first message in the field with this number.
 fn first(message: &[u8], wanted: u64) -> Result<Option<&[u8]>> {
     for field in fields(message) {
         let (field, value) = field?;

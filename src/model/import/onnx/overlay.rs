@@ -1,4 +1,4 @@
-//! The graph laid over our network, from the classifiers back to the input.
+//! Matches the nodes of a graph with the layers of this crate's network, from the classifiers back to the input.
 
 use super::dense::{Dense, floats};
 use super::graph::{Constant, Graph, Node};
@@ -10,11 +10,13 @@ use crate::graph::tensor::Shape;
 use crate::model::import::layers::{BatchNorm, Values};
 use std::collections::HashMap;
 
-/// The graph laid over the network: which value is which node's output.
+/// A graph that is being matched with a network.
 pub(super) struct Overlay<'g, 'a> {
     graph: &'g Graph<'a>,
     network: &'g Network,
+    /// For each node of the network, the value of the graph that is its output, once it is known.
     values: Vec<Option<&'a str>>,
+    /// The weights of the layers that have been matched.
     pub found: HashMap<String, Values>,
 }
 
@@ -23,7 +25,8 @@ impl<'g, 'a> Overlay<'g, 'a> {
         Overlay { graph, network, values: vec![None; network.nodes().len()], found: HashMap::new() }
     }
 
-    /// This value is the node's output. Readers that share a node have to read one value.
+    /// Records that this value is the node's output. Fails with [`Error::Shape`] where it was matched with another
+    /// value before, through another reader of the node.
     pub fn set(&mut self, id: NodeId, value: &'a str) -> Result<()> {
         let value = self.graph.through(value, &IDLE);
         match self.values[id].replace(value) {
@@ -38,11 +41,12 @@ impl<'g, 'a> Overlay<'g, 'a> {
         Error::Shape { layer: self.network.node(id).name.clone(), reason }
     }
 
-    /// Goes from the last node to the first, so a node's readers are all known. Returns what the first layers read.
+    /// Matches all nodes from the last to the first, so that all readers of a node come before it. Returns the value
+    /// that the first layer reads.
     pub fn run(&mut self) -> Result<&'a str> {
         let mut input = "";
         for id in (0..self.values.len()).rev() {
-            // The probabilities: heads begin with the scores.
+            // Nodes without a value compute probabilities, as matching begins with the logits.
             let Some(value) = self.values[id] else { continue };
             if matches!(self.network.node(id).op, Op::Input(_)) {
                 input = value;
@@ -53,7 +57,7 @@ impl<'g, 'a> Overlay<'g, 'a> {
         Ok(input)
     }
 
-    /// The value that the activation of a node is applied to.
+    /// The value to which a node's activation is applied.
     fn activated(&self, id: NodeId, value: &'a str, activation: Activation) -> Result<&'a str> {
         match activation {
             Activation::None => Ok(value),
@@ -61,6 +65,7 @@ impl<'g, 'a> Overlay<'g, 'a> {
         }
     }
 
+    /// Matches one node whose output is this value, and records the values of its inputs.
     fn node(&mut self, id: NodeId, value: &'a str) -> Result<()> {
         let network = self.network;
         let node = network.node(id);
@@ -102,7 +107,11 @@ impl<'g, 'a> Overlay<'g, 'a> {
                 let concat = self.expect(id, value, "Concat")?;
                 let axis = concat.int("axis", 1);
                 if !matches!(axis, 1 | -3) || concat.inputs.len() != node.inputs.len() {
-                    let reason = format!("{} does not join {} branches by channels", concat.label(), node.inputs.len());
+                    let reason = format!(
+                        "{} does not concatenate {} branches along channels",
+                        concat.label(),
+                        node.inputs.len()
+                    );
                     return Err(self.error(id, reason));
                 }
                 for (&branch, &value) in node.inputs.iter().zip(&concat.inputs) {
@@ -110,7 +119,7 @@ impl<'g, 'a> Overlay<'g, 'a> {
                 }
                 return Ok(());
             }
-            op => return Err(self.error(id, format!("a {} of this kind cannot be found in a graph", op.kind()))),
+            op => return Err(self.error(id, format!("the importer does not support a {} of this kind", op.kind()))),
         };
         match node.inputs.first() {
             Some(&input) => self.set(input, read),
@@ -118,25 +127,26 @@ impl<'g, 'a> Overlay<'g, 'a> {
         }
     }
 
-    /// What gives a value, for a person.
+    /// A description of the node that computes a value, for messages.
     fn what(&self, value: &str) -> String {
         self.graph.producer(value).map_or_else(|| format!("the input \"{value}\""), Node::label)
     }
 
-    /// The node of this kind that gives the value.
+    /// The node that computes the value. Fails with [`Error::Shape`] where it is not of this type.
     fn expect(&self, id: NodeId, value: &str, op: &str) -> Result<&'g Node<'a>> {
         let node = self.graph.producer(value).filter(|node| node.op == op);
         node.ok_or_else(|| self.error(id, format!("the graph has {} where its {op} should be", self.what(value))))
     }
 
-    /// What the node of this kind that gives the value reads first.
+    /// The first input of the node that computes the value, which must be of this type.
     fn input_of(&self, id: NodeId, value: &'a str, op: &str) -> Result<&'a str> {
         let node = self.expect(id, value, op)?;
         let input = node.inputs.first().copied();
-        input.ok_or_else(|| self.error(id, format!("{} reads nothing", node.label())))
+        input.ok_or_else(|| self.error(id, format!("{} has no input", node.label())))
     }
 
-    /// A convolution and the batch norm behind it, if there is one. Returns what it reads.
+    /// Matches a convolution and the batch norm after it, if there is one. Returns the value that the convolution
+    /// reads.
     fn conv(&mut self, id: NodeId, value: &'a str, window: &Window, shape: Shape, dims: &[usize]) -> Result<&'a str> {
         let graph = self.graph;
         let name = &self.network.node(id).name;
@@ -163,14 +173,14 @@ impl<'g, 'a> Overlay<'g, 'a> {
             BatchNorm { scale, shift, mean, var, epsilon }.fold(name, &mut values)?;
         }
         if conv.int("group", 1) != 1 {
-            return Err(self.error(id, format!("{} is grouped", conv.label())));
+            return Err(self.error(id, format!("{} is a grouped convolution", conv.label())));
         }
         self.slides(id, value, "Conv", window, shape, Some([dims[2], dims[3]]))?;
         self.found.insert(name.clone(), values);
         self.input_of(id, value, "Conv")
     }
 
-    /// Checks that a node's window does on this input what ours does.
+    /// Checks that a node's window has the same geometry on this input as the layer's window.
     fn slides(
         &self,
         id: NodeId,
@@ -181,24 +191,25 @@ impl<'g, 'a> Overlay<'g, 'a> {
         kernel: Option<[usize; 2]>,
     ) -> Result<()> {
         let node = self.expect(id, value, op)?;
-        let laid = slide(node, kernel).and_then(|window| window.on([shape.h, shape.w]));
-        let laid = laid.map_err(|reason| self.error(id, format!("{}: {reason}", node.label())))?;
+        let theirs = slide(node, kernel).and_then(|window| window.on([shape.h, shape.w]));
+        let theirs = theirs.map_err(|reason| self.error(id, format!("{}: {reason}", node.label())))?;
         let want = window.on([shape.h, shape.w]).map_err(|reason| self.error(id, reason))?;
-        // Padding at the end counts only where it is averaged.
-        let same_end = op != "AveragePool" || laid.pad_end == want.pad_end;
-        if same_end && (laid.kernel, laid.stride, laid.pad, laid.out) == (want.kernel, want.stride, want.pad, want.out)
+        // Padding at the end matters only for averages.
+        let same_end = op != "AveragePool" || theirs.pad_end == want.pad_end;
+        if same_end
+            && (theirs.kernel, theirs.stride, theirs.pad, theirs.out) == (want.kernel, want.stride, want.pad, want.out)
         {
             return Ok(());
         }
-        let said = |g: &Geometry| {
+        let describe = |g: &Geometry| {
             let Geometry { kernel, stride, pad, pad_end, .. } = g;
-            format!("{kernel:?} by steps of {stride:?}, padded by {pad:?} and {pad_end:?}")
+            format!("{kernel:?} with stride {stride:?} and padding {pad:?} and {pad_end:?}")
         };
-        let reason = format!("{} has the window {}, not {}", node.label(), said(&laid), said(&want));
+        let reason = format!("{} has the window {}, not {}", node.label(), describe(&theirs), describe(&want));
         Err(self.error(id, reason))
     }
 
-    /// An average over all positions, in one of the ways it is written.
+    /// Matches a global average pool, which exporters write in several ways. Returns the value that it reads.
     fn global_average(&self, id: NodeId, value: &'a str, shape: Shape) -> Result<&'a str> {
         let value = self.graph.through(value, &FLATTENING);
         let node = self.graph.producer(value);
@@ -221,7 +232,7 @@ impl<'g, 'a> Overlay<'g, 'a> {
                 }
                 axes.sort_unstable();
                 if axes != [2, 3] {
-                    return Err(self.error(id, format!("{} does not average rows and columns", node.label())));
+                    return Err(self.error(id, format!("{} does not average over rows and columns", node.label())));
                 }
             }
             _ => drop(self.expect(id, value, "GlobalAveragePool")?),
@@ -230,7 +241,7 @@ impl<'g, 'a> Overlay<'g, 'a> {
     }
 }
 
-/// A node's window, or why it is none of ours.
+/// A node's window. Fails with the reason where [`Window`] cannot describe it.
 fn slide(node: &Node, kernel: Option<[usize; 2]>) -> Result<Window, String> {
     let numbers = |name: &str| -> Result<Option<Vec<usize>>, String> {
         let Some(ints) = node.ints(name) else { return Ok(None) };
@@ -238,7 +249,8 @@ fn slide(node: &Node, kernel: Option<[usize; 2]>) -> Result<Window, String> {
         small.map(Some).map_err(|_| format!("{name} {ints:?} is out of range"))
     };
     let pair = |name: &str, default: Option<[usize; 2]>| -> Result<[usize; 2], String> {
-        let given = numbers(name)?.map(|ints| <[usize; 2]>::try_from(ints).map_err(|_| format!("{name} is no pair")));
+        let given = numbers(name)?
+            .map(|ints| <[usize; 2]>::try_from(ints).map_err(|_| format!("{name} does not have two numbers")));
         given.transpose()?.or(default).ok_or_else(|| format!("it has no {name}"))
     };
     if pair("dilations", Some([1, 1]))? != [1, 1] {
@@ -249,7 +261,7 @@ fn slide(node: &Node, kernel: Option<[usize; 2]>) -> Result<Window, String> {
         "VALID" => Padding::Valid,
         "" | "NOTSET" => {
             let pads = numbers("pads")?.unwrap_or_else(|| vec![0; 4]);
-            let [top, left, bottom, right] = pads[..] else { return Err("pads are not four".into()) };
+            let [top, left, bottom, right] = pads[..] else { return Err("pads does not have four numbers".into()) };
             Padding::Explicit { top, left, bottom, right, ceil: node.int("ceil_mode", 0) != 0 }
         }
         other => return Err(format!("auto_pad {other} is not supported")),
