@@ -124,7 +124,7 @@ fn names_the_place(error: &Error) -> bool {
         "field",
         "HDF5",
         "zip archive",
-        "supported format",
+        "its format is not supported",
         "layer",
         "graph",
         "variable",
