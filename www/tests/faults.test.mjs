@@ -35,7 +35,7 @@ describe('GPU faults', { concurrency: false }, () => {
     assert.deepEqual({ together, most, buffers }, { together: alone, most: 2, buffers: 0 });
   });
 
-  test('weights go to the GPU as they come', { timeout: 120_000 }, async (t) => {
+  test('weights are uploaded to the GPU while they are downloaded', { timeout: 120_000 }, async (t) => {
     const { label, before, after } = await call('streamed', GPU, PICTURE);
     t.diagnostic(`${before} bytes before the second half, ${after} in all`);
     assert.equal(label, 'cat');
@@ -49,7 +49,7 @@ describe('GPU faults', { concurrency: false }, () => {
     assert.deepEqual(seen, after.map(() => ({ label: 'cat', backend: 'webgpu' })));
   });
 
-  test('a GPU that computes wrongly is found out at load', { timeout: 300_000 }, async (t) => {
+  test('a GPU that computes wrongly is detected while loading', { timeout: 300_000 }, async (t) => {
     const { backend, reason } = await call('idle', GPU);
     t.diagnostic(reason);
     assert.equal(backend, 'wasm');
@@ -72,13 +72,13 @@ describe('GPU faults', { concurrency: false }, () => {
     t.diagnostic(`ms to the first answer with the check ${times.with}, without ${times.without}`);
   });
 
-  test('a panic is an error, and the end of one network only', { timeout: 300_000 }, async (t) => {
+  test('a panic is an error, and closes only one network', { timeout: 300_000 }, async (t) => {
     const { code, message, closed, after } = await call('panic', GPU, PICTURE);
     t.diagnostic(message);
     assert.deepEqual({ code, closed, after }, { code: 'internal', closed: true, after: ['cat', 'cat'] });
   });
 
-  test('a GPU that does not come back is given up', { timeout: 300_000 }, async () => {
+  test('a GPU that does not answer is given up', { timeout: 300_000 }, async () => {
     const { label, backend, message } = await call('hung', GPU, PICTURE);
     assert.equal(label, 'cat');
     assert.equal(backend, 'wasm');

@@ -49,7 +49,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         assert.deepEqual(await thumbs(), map);
       });
 
-      test('of the map only what a switch changes is drawn anew', async () => {
+      test('only the part of the map that a switch changes is drawn again', async () => {
         const modules = ['inception_3a', 'inception_5b'];
         const canvas = (at) => `#map li:has([data-at="${at}"]) canvas`;
         const blank = (at) => page.$eval(canvas(at), (one) => one.getContext('2d').getImageData(0, 0, 1, 1).data[3] === 0);
@@ -115,7 +115,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
         assert.ok((await page.locator('#matrix td').allInnerTexts()).some((text) => Math.abs(parseFloat(text.slice(1))) > 1));
       });
 
-      test('a picture that comes while branches are tried is answered by the whole network', async () => {
+      test('a picture that comes during the ablation is answered by the whole network', async () => {
         const look = async (name) => {
           await page.click(`[data-sample="samples/${name}.jpg"]`);
           await page.waitForFunction((name) => location.hash.includes(`${name}.jpg`), name, { timeout: 120_000 });
@@ -160,7 +160,7 @@ for (const { name: engine, launch, backends, skip } of ENGINES) describe(`inside
     });
   }
 
-  test('nonsense in a link does no harm', async () => {
+  test('invalid values in a link are ignored', async () => {
     await open('at=nothing&class=900&gain=inception_9z/1x1:0&picture=samples/cat.jpg');
     assert.equal(await page.textContent('#inside-at'), 'Module 3a');
     assert.equal(await page.isVisible('[role=alert]'), false);

@@ -28,7 +28,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
   const engine = () => page.workers().find((worker) => /worker/.test(worker.url()));
   const backend = () => page.getAttribute('#facts', 'data-backend');
 
-  test('on the CPU no byte of the GPU module, and on the GPU none of the CPU modules', { timeout: 240_000 }, async () => {
+  test('on the CPU the GPU module is not fetched, and on the GPU no CPU module', { timeout: 240_000 }, async () => {
     for (const [on, pattern] of [['cpu', /^googlenet_cpu/], ['gpu', /^googlenet_gpu$/], ['auto', /^googlenet_cpu/]]) {
       const asked = await watched(`${here.server.url}/?backend=${on}#picture=samples/cat.jpg`);
       await answered(page, 'cat', 120_000);
@@ -38,7 +38,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
     }
   });
 
-  test('a GPU that fails for good: the picture under way is answered on the CPU, whose module is fetched then', { timeout: 240_000 }, async () => {
+  test('after a GPU has failed for good, the picture in progress is answered on the CPU, whose module is fetched then', { timeout: 240_000 }, async () => {
     const asked = await watched(`${here.server.url}/?backend=gpu`);
     assert.equal(await backend(), 'gpu');
     assert.deepEqual(asked, ['googlenet_gpu']);
@@ -56,7 +56,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
     assert.deepEqual(page.faults, []);
   });
 
-  test('the same without a network, after visits on either', { timeout: 400_000 }, async () => {
+  test('the same works offline, after visits on both engines', { timeout: 400_000 }, async () => {
     const own = await serve();
     page = await newPage(here.browser);
     const kept = () => page.evaluate(async () => {
@@ -78,7 +78,7 @@ describe('the modules that a page fetches', { concurrency: false }, () => {
     await page.waitForSelector('#facts[data-backend=cpu]');
   });
 
-  test('without a network, and without the CPU module, the page says so and goes on once there is one', { timeout: 240_000 }, async () => {
+  test('offline, and without the CPU module, the page shows an error and continues once it is online', { timeout: 240_000 }, async () => {
     await watched(`${here.server.url}/?backend=gpu`);
     await engine().evaluate(breakGpu);
     await page.route(/googlenet_cpu\w*_bg.*\.wasm/, (route) => route.abort());

@@ -46,7 +46,7 @@ describe('the page', { concurrency: false }, () => {
   };
 
   for (const backend of ['cpu', 'gpu']) {
-    test(`a dropped photograph is named on the ${backend}`, compared, async (t) => {
+    test(`a dropped photograph is classified on the ${backend}`, compared, async (t) => {
       await open(backend);
       assert.equal(await page.getAttribute('#facts', 'data-backend'), backend);
       assert.equal(await page.evaluate(() => crossOriginIsolated), true);
@@ -59,7 +59,7 @@ describe('the page', { concurrency: false }, () => {
   }
 
   // ways.test.mjs classifies them on the GPU.
-  test('the bundled model names the samples', async (t) => {
+  test('the bundled model classifies the samples', async (t) => {
     const asked = [];
     page.on('request', (request) => request.url().includes('/models/') && asked.push(request.url().replace(/.*\//, '')));
     await page.goto(`${here.server.url}/?backend=cpu`);
@@ -116,7 +116,7 @@ describe('the page', { concurrency: false }, () => {
     await answered(page, CAT);
   });
 
-  test('a file that is no picture is refused in words, and the page goes on', compared, async () => {
+  test('a file that is no picture gives an error message, and the page continues', compared, async () => {
     await open('cpu');
     await drop(page, photo('coffee.png'));
     await answered(page, COFFEE);
@@ -132,7 +132,7 @@ describe('the page', { concurrency: false }, () => {
     assert.equal(await page.isVisible('[role=alert]'), false);
   });
 
-  test('a broken model is refused in words, and the page goes on', compared, async () => {
+  test('a broken model gives an error message, and the page continues', compared, async () => {
     await open('cpu');
     const broken = join(folder, 'broken.safetensors');
     const whole = await readFile(photo('bvlc_googlenet.safetensors'));
@@ -143,7 +143,7 @@ describe('the page', { concurrency: false }, () => {
     await answered(page, CAT);
   });
 
-  test('a dropped model is taken', compared, async () => {
+  test('a dropped model is loaded', compared, async () => {
     await open('cpu');
     const served = await page.$$eval('#model option', (all) => all.length);
     await drop(page, photo('bvlc_googlenet.safetensors'));
@@ -179,7 +179,7 @@ describe('the page', { concurrency: false }, () => {
     assert.deepEqual(page.faults, []);
   });
 
-  test('the backend can be changed, and the picture is looked at again', compared, async () => {
+  test('the backend can be changed, and the picture is classified again', compared, async () => {
     await open('auto');
     // The adapter is software: the CPU is the faster choice, and the page says so.
     assert.equal(await page.getAttribute('#facts', 'data-backend'), 'cpu');
@@ -192,7 +192,7 @@ describe('the page', { concurrency: false }, () => {
     assert.deepEqual(page.faults, []);
   });
 
-  test('without a model the page says how to get one, and takes a dropped one', compared, async () => {
+  test('without a model the page says how to get one, and loads a dropped one', compared, async () => {
     await page.route('**/models/index.json', (route) => route.fulfill({ json: { models: [] } }));
     await page.goto(`${here.server.url}/?backend=cpu`);
     await page.waitForSelector('#no-model:not([hidden])');

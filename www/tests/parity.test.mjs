@@ -45,13 +45,13 @@ for (const { where, backend, launch } of ENGINES) {
       return layers.filter(({ beyond }) => beyond > 0).map(({ node, worst, beyond }) => ({ node, worst, beyond }));
     };
 
-    test("every layer is keras'", compared, async (t) => {
+    test("every layer equals Keras'", compared, async (t) => {
       const { model, golden, layers } = MODELS.keras;
       await open(model);
       assert.deepEqual(await compare(t, golden, 'keras', layers), []);
     });
 
-    test("every layer is caffe's, and is exact", compared, async (t) => {
+    test("every layer equals Caffe's, and exact arithmetic", compared, async (t) => {
       const { model, golden, layers } = MODELS.caffe;
       const { adapter } = await open(model);
       t.diagnostic(adapter);
@@ -62,7 +62,7 @@ for (const { where, backend, launch } of ENGINES) {
       assert.deepEqual(await compare(t, EXACT.file, 'exact', EXACT.layers), []);
     });
 
-    test('photographs are what they are', compared, async (t) => {
+    test('photographs are classified correctly', compared, async (t) => {
       const expected = JSON.parse(await readFile(photo('expected_top5.json'), 'utf8'));
       await open(MODELS.caffe.model);
       for (const name of PHOTOS) {

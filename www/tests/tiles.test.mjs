@@ -13,7 +13,7 @@ describe('tiles on the GPU', () => {
     page = await visitTests(here.browser, here.server.url, 'variants');
   });
 
-  test('nothing is read back, and they are the colours that the CPU gives', { timeout: 120_000 }, async (t) => {
+  test('nothing is read back, and the colours are those of the CPU', { timeout: 120_000 }, async (t) => {
     const draw = ([model, pictures]) => window.variants.tiles(model, pictures);
     const pictures = ['/samples/cat.jpg', '/samples/dog.jpg'];
     const { maps, differing } = await page.evaluate(draw, ['/models/cifar10-noheads.safetensors', pictures]);

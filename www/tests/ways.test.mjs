@@ -15,7 +15,7 @@ import {
 /** The gzipped bytes of the page's HTML, scripts, styles and wasm before the weights. */
 const BUDGET = JSON.parse(await readFile(new URL('../../budgets.json', import.meta.url), 'utf8')).page.cpu;
 
-for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${engine}`, { concurrency: false, skip }, () => {
+for (const { name: engine, launch, skip } of ENGINES) describe(`lists, sorting and keys, in ${engine}`, { concurrency: false, skip }, () => {
   const here = setting(launch);
   let page;
 
@@ -25,7 +25,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     await visit(page, `${here.server.url}/?backend=cpu#${hash}`);
   };
 
-  test('several pictures: a strip, an answer each, and all as CSV', async () => {
+  test('several pictures give a filmstrip with their answers, and a CSV', async () => {
     await open();
     const photo = async (name) => ({ name, mimeType: 'image/jpeg', buffer: await readFile(sample(name)) });
     const broken = { name: 'broken, or not.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') };
@@ -47,7 +47,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     await page.waitForFunction((cat) => document.querySelector('#top .name').textContent !== cat, cat);
   });
 
-  test('the auxiliary heads, and any class by its name', async () => {
+  test('the auxiliary heads are shown, and any class is found by its name', async () => {
     await open('picture=samples/cat.jpg');
     await answered(page, 'cat');
     await page.fill('#search-field', 'shi');
@@ -65,7 +65,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     assert.match(await page.locator('#heads li').first().innerText(), /\w+\s+\d+\.\d%/);
   });
 
-  test('sorted by contribution, in the range of the module, and walked with keys', async () => {
+  test('channels are sorted by contribution, drawn in the range of the module, and chosen by keys', async () => {
     const offered = () => page.$eval('#by-contribution', (option) => !option.disabled);
     await open('at=inception_5a&picture=samples/cat.jpg');
     await settled(page);
@@ -122,7 +122,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
     assert.deepEqual(page.faults, []);
   });
 
-  test('the receptive field of the cell under the pointer', async () => {
+  test('the receptive field of the cell under the pointer is framed', async () => {
     await open('at=inception_3a&picture=samples/cat.jpg');
     await settled(page);
     assert.match(await page.textContent('#tile-field'), /A cell sees 27x27 of 224x224 pixels/);
@@ -137,7 +137,7 @@ for (const { name: engine, launch, skip } of ENGINES) describe(`habits, in ${eng
   });
 });
 
-describe('ways in, and what only Chromium lets be tested', { concurrency: false }, () => {
+describe('sources of pictures, and tests that only Chromium allows', { concurrency: false }, () => {
   const here = setting(() => launchChromium('--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'));
   let page, folder, other;
 
@@ -190,7 +190,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       assert.equal(await page.isVisible('[role=alert]'), false);
     });
 
-    test('the webcam, live, until it is stopped', async () => {
+    test('the webcam is classified until it is stopped', async () => {
       await page.click('#webcam');
       await page.waitForSelector('#lanes canvas', { timeout: 60_000 });
       await page.waitForFunction(() => /pictures a second/.test(document.querySelector('#rate').textContent));
@@ -207,7 +207,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       assert.deepEqual(page.faults, []);
     });
 
-    test('a folder of pictures, whatever else is in it', async () => {
+    test('the pictures of a folder are classified, and its other files are ignored', async () => {
       const pictures = join(folder, 'pictures');
       await mkdir(join(pictures, 'deeper'), { recursive: true });
       await copyFile(sample('cat.jpg'), join(pictures, 'deeper/cat.jpg'));
@@ -225,7 +225,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
       assert.deepEqual(page.faults, []);
     });
 
-    test('an address, where the other site allows it, and a sentence where not', async () => {
+    test('an address is opened where the other site allows it; otherwise there is an error message', async () => {
       const at = `http://localhost:${other.address().port}`;
       await page.click('#address');
       for (const [path, words] of [['/closed/cat.jpg', /does not let other pages read it/], ['/page', /not a picture but text\/html/], ['/none', /answered 404/]]) {
@@ -246,7 +246,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
   });
 
   // There is one load and few pictures, since the software adapter takes seconds for each.
-  test('every way in, on the GPU', { timeout: 400_000 }, async () => {
+  test('every source of pictures works on the GPU', { timeout: 400_000 }, async () => {
     await open('', { backend: 'gpu' });
     assert.equal(await page.getAttribute('#facts', 'data-backend'), 'gpu');
     const names = async (way, cat, how) => {
@@ -290,7 +290,7 @@ describe('ways in, and what only Chromium lets be tested', { concurrency: false 
     assert.equal(await paper(), dark);
   });
 
-  test('two pictures side by side, and the CPU against the GPU', async () => {
+  test('two pictures are compared, and the CPU with the GPU', async () => {
     await open('at=inception_4a&tab=compare&picture=samples/cat.jpg');
     await settled(page);
     await page.selectOption('#second-sample', 'samples/dog.jpg');

@@ -32,7 +32,7 @@ describe('the API', { concurrency: false }, () => {
     await remove?.();
   });
 
-  test('loading tells how far it is, phase by phase', SETTING, async () => {
+  test('loading reports its progress, phase by phase', SETTING, async () => {
     const phases = await page.evaluate(() => phases);
     assert.deepEqual([...new Set(phases.map(({ phase }) => phase))], ['download', 'compile', 'upload', 'ready']);
     const download = phases.filter(({ phase }) => phase === 'download');
@@ -40,7 +40,7 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual(download.at(-1), { phase: 'download', loaded: 20672156, total: 20672156 });
   });
 
-  test('info and layers say what there is', SETTING, async () => {
+  test('info and layers describe the network', SETTING, async () => {
     const { info, layers, summary } = await page.evaluate(() => ({ info: net.info, layers: net.layers, summary: net.summary() }));
     assert.deepEqual([info.backend, info.variant, info.classes, info.heads], ['wasm', 'keras', 10, ['loss1', 'loss2', 'loss3']]);
     assert.ok(info.ms.download > 0 && info.ms.download <= info.ms.compile && info.ms.compile < info.ms.ready);
@@ -77,7 +77,7 @@ describe('the API', { concurrency: false }, () => {
     },
   };
 
-  test('a picture may come in every way there is', SETTING, async (t) => {
+  test('every kind of source is accepted', SETTING, async (t) => {
     await page.evaluate(() => {
       window.bitmap = async () => createImageBitmap(await (await fetch('cat.jpg')).blob());
       window.drawn = (canvas, picture) => {
@@ -103,7 +103,7 @@ describe('the API', { concurrency: false }, () => {
     }
   });
 
-  test('what is no picture is refused in words, and the network goes on', SETTING, async () => {
+  test('a source that is no picture gives an error, and the network continues', SETTING, async () => {
     const wrong = {
       text: [() => new Blob(['no picture']), 'image', /JPEG/],
       empty: [() => new Blob([]), 'image', /empty/],
@@ -122,7 +122,7 @@ describe('the API', { concurrency: false }, () => {
     assert.equal(await page.evaluate(async () => (await net.classify('cat.jpg')).top[0].label), LABEL);
   });
 
-  test('other bad arguments are refused in words', SETTING, async () => {
+  test('other invalid arguments give errors', SETTING, async () => {
     const wrong = [
       ["GoogLeNet.load({ backend: 'cuda' })", 'argument', /"cuda" is no backend/],
       ['GoogLeNet.load({ threads: 0 })', 'argument', /0 threads/],
@@ -148,7 +148,7 @@ describe('the API', { concurrency: false }, () => {
     assert.equal(await page.evaluate(async () => (await net.classify('cat.jpg')).top[0].label), LABEL);
   });
 
-  test('many pictures: one that is none has its error in its place', SETTING, async () => {
+  test('among many pictures, an unreadable one has its error in its place', SETTING, async () => {
     for (const batch of [1, 3]) {
       const { outcomes, progress } = await page.evaluate(async (batch) => {
         const progress = [];
@@ -266,7 +266,7 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual([same, swapped], [true, false]);
   });
 
-  test('ablation says what a branch is worth, and is undone', SETTING, async () => {
+  test('ablation changes the answer, and is undone', SETTING, async () => {
     const { before, off, restored } = await page.evaluate(async () => {
       const before = await net.classify('cat.jpg');
       const off = await net.ablate({ 'inception_3a/1x1': 0, 'inception_5b/pool_proj': 0.5 });
@@ -282,7 +282,7 @@ describe('the API', { concurrency: false }, () => {
     }
   });
 
-  test('ablation runs what lies downstream, and gives what a whole run gives', SETTING, async (t) => {
+  test('ablation runs only what lies downstream, and gives the same as a whole run', SETTING, async (t) => {
     const { wrong, ran, last } = await page.evaluate(async () => {
       const branches = net.layers.filter(({ layer }) => layer.endsWith('/output')).flatMap(({ inputs }) => inputs);
       const wrong = [];
@@ -305,7 +305,7 @@ describe('the API', { concurrency: false }, () => {
     t.diagnostic(`every branch off in turn: ${ran.part.toFixed(0)} ms, as whole runs ${ran.whole.toFixed(0)} ms; nothing changed: ${last.toFixed(2)} ms`);
   });
 
-  test('loaded for ablation, already the first runs only what lies downstream; profile tells what ran', SETTING, async () => {
+  test('with the option `ablation`, already the first call runs only what lies downstream', SETTING, async () => {
     const ran = await page.evaluate(async () => {
       const ran = {};
       for (const ablation of [true, false]) {
@@ -324,7 +324,7 @@ describe('the API', { concurrency: false }, () => {
     assert.notDeepEqual(ran.true.off, ran.true.before);
   });
 
-  test('calls may come at once: they queue', SETTING, async () => {
+  test('calls that are made at once are queued', SETTING, async () => {
     const labels = await page.evaluate(async () => {
       const calls = Array.from({ length: 12 }, () => net.classify('cat.jpg', { top: 1 }));
       const layer = net.activation('prob');
@@ -333,7 +333,7 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual(labels, [...Array(12).fill(LABEL), '1,1,10']);
   });
 
-  test('a signal ends a call, and the others go on', SETTING, async () => {
+  test('a signal aborts one call, and the others continue', SETTING, async () => {
     const { ended, before, loading, others } = await page.evaluate(async () => {
       const ended = new AbortController();
       const calls = [1, 2, 3, 4].map((n) => net.classify('cat.jpg', { signal: n === 3 ? ended.signal : undefined }));
@@ -352,7 +352,7 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual(others, [LABEL, LABEL, LABEL]);
   });
 
-  test('a model may be bytes or a file, and runs on either side', SETTING, async () => {
+  test('a model may be bytes or a file, in a worker and on the calling thread', SETTING, async () => {
     const found = await page.evaluate(async () => {
       const response = await fetch('node_modules/googlenet-web/dist/models/cifar10-noheads.safetensors');
       const bytes = await response.arrayBuffer();
@@ -391,7 +391,7 @@ describe('the API', { concurrency: false }, () => {
     assert.deepEqual([requests, backend, moved.code], [1, 'wasm', 'argument']);
   });
 
-  test('a lost device is made good, and said once', { timeout: 300_000 }, async (t) => {
+  test('a lost device is replaced, and reported once', { timeout: 300_000 }, async (t) => {
     const { label, again, events, on } = await page.evaluate(async () => {
       const devices = [];
       const request = GPUAdapter.prototype.requestDevice;
@@ -418,7 +418,7 @@ describe('the API', { concurrency: false }, () => {
     t.diagnostic(`${events[0].message}; on ${on} from then on`);
   });
 
-  test('what is freed answers no more, and says so', SETTING, async () => {
+  test('calls to a freed network are rejected', SETTING, async () => {
     const { waiting, after, closed } = await page.evaluate(async () => {
       const net = await GoogLeNet.load({ heads: false });
       const waiting = refused(net.classify('cat.jpg'));

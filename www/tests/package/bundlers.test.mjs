@@ -86,7 +86,7 @@ describe('the packed package in a fresh project', { concurrency: false }, () => 
   };
 
   for (const [name, { options, build }] of Object.entries(BUNDLERS)) {
-    test(`${name}: names a photograph`, SETTING, async (t) => {
+    test(`${name}: classifies a photograph`, SETTING, async (t) => {
       const folder = await fresh(options);
       const site = await serve(join(folder, await build(folder)));
       stops.push(site.stop);
@@ -99,7 +99,7 @@ describe('the packed package in a fresh project', { concurrency: false }, () => 
     });
   }
 
-  test('Vite in dev mode: names a photograph', SETTING, async (t) => {
+  test('Vite in dev mode: classifies a photograph', SETTING, async (t) => {
     const folder = await fresh(BUNDLERS.Vite.options);
     const vite = spawn(at('node_modules/.bin/vite'), ['--port', '0'], {
       cwd: folder,

@@ -63,7 +63,7 @@ describe('downloads', { concurrency: false }, () => {
     return true;
   };
 
-  test('weights are kept under their hash, and asked for once', SETTING, async () => {
+  test('weights are kept under their hash, and requested once', SETTING, async () => {
     assert.equal(await look(), LABEL);
     await page.waitForFunction(async () => (await (await caches.open('googlenet-web')).keys()).length === 1);
     const [key] = await page.evaluate(async () => (await (await caches.open('googlenet-web')).keys()).map(({ url }) => url));
@@ -74,7 +74,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.deepEqual(asked, ['all']);
   });
 
-  test('what is kept is checked, and fetched again where it is wrong', SETTING, async () => {
+  test('a kept file is checked, and fetched again where it is wrong', SETTING, async () => {
     assert.equal(await look(), LABEL);
     await page.waitForFunction(async () => (await (await caches.open('googlenet-web')).keys()).length === 1);
     await page.evaluate(async () => {
@@ -88,7 +88,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.equal(asked.length, 2);
   });
 
-  test('a connection that drops is followed by one that goes on', SETTING, async () => {
+  test('a connection that breaks is followed by one that continues', SETTING, async () => {
     behave = dropping(4_000_000);
     assert.equal(await look(), LABEL);
     assert.equal(asked[0], 'all');
@@ -99,7 +99,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.ok(starts.every((start, i) => start > 0 && start >= (starts[i - 1] ?? 0)), String(starts));
   });
 
-  test('a connection that stalls is followed by one that goes on', SETTING, async () => {
+  test('a connection that stalls is followed by one that continues', SETTING, async () => {
     behave = async (request, response) => {
       if (asked.length > 1) return dropping(Infinity)(request, response);
       response.writeHead(200, { 'content-length': bytes.length, etag: '"1"' }).write(bytes.subarray(0, 4_000_000));
@@ -125,7 +125,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.equal(asked.length, 2);
   });
 
-  test('a file that changed meanwhile is fetched afresh', SETTING, async () => {
+  test('a file that changed meanwhile is fetched again from its start', SETTING, async () => {
     let times = 0;
     behave = async (request, response) => dropping(times < 2 ? 4_000_000 : Infinity, { etag: `"${times++}"` })(request, response);
     assert.equal(await look(), LABEL);
@@ -145,7 +145,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.ok(pauses[0] >= 450 && pauses[1] >= 950 && pauses[2] >= 1950, String(pauses));
   });
 
-  test('a server that never recovers is given up, in words', SETTING, async () => {
+  test('a server that never recovers gives an error', SETTING, async () => {
     behave = async (request, response) => {
       response.writeHead(503).end();
       return true;
@@ -157,7 +157,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.equal(asked.length, 5);
   });
 
-  test('a file that is not there is not asked for again', SETTING, async () => {
+  test('a file that does not exist is not requested again', SETTING, async () => {
     behave = async (request, response) => {
       response.writeHead(404).end();
       return true;
@@ -166,7 +166,7 @@ describe('downloads', { concurrency: false }, () => {
     assert.equal(asked.length, 1);
   });
 
-  test('a file that is another is refused, in words', SETTING, async () => {
+  test('a file that does not match its hash gives an error', SETTING, async () => {
     behave = async (request, response) => {
       const other = Buffer.from(bytes);
       other[other.length >> 1] ^= 1;

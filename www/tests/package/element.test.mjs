@@ -43,7 +43,7 @@ describe('the element', { concurrency: false }, () => {
   const named = (label) => page.waitForFunction((label) => element.shadowRoot.querySelector('.name')?.textContent === label, label, { timeout: 60_000 });
   const heard = (type) => page.evaluate((type) => heard.filter(([kind]) => kind === type).map(([, detail]) => detail), type);
 
-  test('a chosen picture is shown and named; the page hears of it', SETTING, async () => {
+  test('a chosen picture is shown and classified, and the page gets an event', SETTING, async () => {
     assert.deepEqual(await heard('progress'), [], 'lazy');
     await page.setInputFiles('input[type=file]', PHOTO);
     await named(LABEL);
@@ -57,7 +57,7 @@ describe('the element', { concurrency: false }, () => {
     assert.deepEqual(faults(), []);
   });
 
-  test('the keyboard reaches all of it', SETTING, async () => {
+  test('every part can be reached from the keyboard', SETTING, async () => {
     await page.keyboard.press('Tab');
     assert.equal(await page.evaluate(() => document.activeElement === element && element.shadowRoot.activeElement.className.split(' ')[0]), 'drop');
     const chooser = page.waitForEvent('filechooser');
@@ -66,7 +66,7 @@ describe('the element', { concurrency: false }, () => {
     await page.waitForFunction(() => heard.filter(([type]) => type === 'classify').length === 2);
   });
 
-  test('a dropped picture is taken', SETTING, async () => {
+  test('a dropped picture is classified', SETTING, async () => {
     const { x, y, width, height } = await page.locator('.drop').boundingBox();
     const devtools = await page.context().newCDPSession(page);
     const data = { items: [], files: [PHOTO], dragOperationsMask: 1 };
@@ -76,7 +76,7 @@ describe('the element', { concurrency: false }, () => {
     await named(LABEL);
   });
 
-  test('`src` names a picture', SETTING, async () => {
+  test('the picture of `src` is classified', SETTING, async () => {
     const before = (await heard('classify')).length;
     await page.evaluate(() => (element.src = 'dog.jpg'));
     await page.waitForFunction((before) => heard.filter(([type]) => type === 'classify').length > before, before);
@@ -110,7 +110,7 @@ describe('the element', { concurrency: false }, () => {
     });
   }
 
-  test('what is no picture is said in place, and the element goes on', SETTING, async () => {
+  test('a file that is no picture gives an error in the element, which continues', SETTING, async () => {
     await page.setInputFiles('input[type=file]', { name: 'notes.jpg', mimeType: 'image/jpeg', buffer: Buffer.from('no picture') });
     await page.waitForSelector('.status.bad');
     assert.match(await page.textContent('.status'), /cannot be opened.*JPEG/);
@@ -126,7 +126,7 @@ describe('the element', { concurrency: false }, () => {
     assert.equal(await style('.fill', 'backgroundColor'), 'rgb(1, 2, 3)');
   });
 
-  test('what leaves the page ends its worker', SETTING, async () => {
+  test('removing the element from the page ends its worker', SETTING, async () => {
     assert.equal(page.workers().length, 1);
     await page.evaluate(() => element.remove());
     await page.waitForFunction(() => !element.isConnected);

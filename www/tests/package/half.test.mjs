@@ -51,7 +51,7 @@ describe('half precision', { concurrency: false }, () => {
     assert.ok(most > 0 && most < 0.01);
   });
 
-  test('is left where there is none', { timeout: 300_000 }, async () => {
+  test('is not used where the GPU does not have it', { timeout: 300_000 }, async () => {
     const [cpu, gpu] = await answers(launchChromium, [{ backend: 'wasm', f16: true }, { backend: 'webgpu', f16: true }]);
     assert.deepEqual([cpu.f16, gpu.f16], [false, false]);
     assert.deepEqual([cpu.top[0].label, gpu.top[0].label], [LABEL, LABEL]);

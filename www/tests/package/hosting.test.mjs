@@ -59,7 +59,7 @@ describe('hosts', { concurrency: false }, () => {
     assert.deepEqual(faults(), []);
   });
 
-  test('more pictures at once than a shared memory has room for are refused, and nothing is lost', SETTING, async () => {
+  test('a batch that does not fit into shared memory gives an error, and the network continues', SETTING, async () => {
     const { page, faults } = await open((await host({ headers: ISOLATED })).url);
     const ask = async () => {
       const net = await window.GoogLeNet.load({ heads: false, threads: 2 });
@@ -84,7 +84,7 @@ describe('hosts', { concurrency: false }, () => {
     });
   }
 
-  test('the calling thread serves where no worker is wanted', SETTING, async () => {
+  test('without a worker the engine runs on the calling thread', SETTING, async () => {
     const { page, faults } = await open((await host({ headers: ISOLATED })).url);
     const before = page.workers().length;
     const { label, threads } = await page.evaluate(look, { worker: false });
@@ -106,7 +106,7 @@ describe('hosts', { concurrency: false }, () => {
     assert.deepEqual(faults(), []);
   });
 
-  test('the files may lie elsewhere, where options say', SETTING, async () => {
+  test('the files may lie in other folders, which options name', SETTING, async () => {
     const site = await host();
     const asked = [];
     const { page } = await open(site.url);

@@ -133,7 +133,7 @@ describe('cycles of load, classify, free', { concurrency: false }, () => {
 });
 
 // This runs on Firefox's software adapter, which is several times faster than Chromium's.
-describe('a GPU is given back', { concurrency: false }, () => {
+describe('the memory of a GPU is freed', { concurrency: false }, () => {
   let browser, remove, site, page;
 
   before(async () => {
@@ -205,7 +205,7 @@ describe('a GPU is given back', { concurrency: false }, () => {
     assert.equal(opened - before.opened, GPU_CYCLES);
   });
 
-  test('also after a load that was aborted, whatever it was at, or that failed', { timeout: 120_000 }, async () => {
+  test('also after a load that was aborted at any point, or that failed', { timeout: 120_000 }, async () => {
     const before = await left();
     for (const phase of ['download', 'compile', 'upload']) {
       const load = async ({ phase, options }) => {

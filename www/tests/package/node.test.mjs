@@ -76,7 +76,7 @@ describe('Node', () => {
     t.diagnostic(`Node ${process.version}, ${info.adapter}: ${top[0].label}, ${(top[0].probability * 100).toFixed(1)} %`);
   });
 
-  test('what a file of Keras does not say is handed in', compared, async () => {
+  test('the option `imported` supplies what a Keras file does not state', compared, async () => {
     const file = join(reference, 'keras/googlenet_keras3.weights.h5');
     const { stdout } = await promisify(execFile)(process.execPath, ['foreign.js', file], { cwd: folder });
     const { said, input: [first, label, second, other] } = JSON.parse(stdout);
