@@ -16,14 +16,14 @@ mod view;
 mod winograd;
 
 use crate::error::{Error, Result};
-use crate::graph::network::{Network, NodeId};
+use crate::graph::network::{Head, Network, NodeId};
 use crate::graph::op::{Geometry, Window};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::model::preprocess::Preprocess;
-use crate::plan::{Algorithm, Input, Place, Plan, Run, Step, StepTime, Work};
+use crate::plan::{Algorithm, HeadOutput, Input, Output, Place, Plan, Step, StepTime, Work};
 use memory::Buffer;
 use ops::{Call, Inputs, Kernel};
 use schedule::{Extent, Group, Task};
@@ -43,8 +43,6 @@ pub struct Cpu {
     /// One layer for each node.
     layers: Vec<Layer>,
     inputs: Vec<NodeId>,
-    /// The node of each head's probabilities.
-    heads: Vec<NodeId>,
     prepared: Option<Prepared>,
 }
 
@@ -122,7 +120,6 @@ impl Cpu {
             preprocess: model.preprocess,
             layers: network.nodes().iter().enumerate().map(layer).collect::<Result<_>>()?,
             inputs: network.inputs().collect(),
-            heads: network.heads().iter().map(|h| h.prob).collect(),
             network: network.clone(),
             prepared: None,
         })
@@ -219,15 +216,13 @@ impl Cpu {
 
     /// Runs the plan, or the stale part of it. `gains` has one factor for each node, by which concatenations multiply
     /// their inputs.
-    pub fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
+    pub fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Output> {
         let prepared = self.prepared.as_ref().ok_or_else(unprepared)?;
         let plan = &prepared.plan;
         let start = Instant::now();
         if let Some(input) = work.input() {
-            if input.batch() != plan.batch {
-                return Err(Error::Argument(format!("the plan is for {} pictures, not {}", plan.batch, input.batch())));
-            }
-            self.load(prepared, input)?;
+            input.check_for(&self.network, self.preprocess.size, plan.batch)?;
+            self.load(prepared, input);
         }
         let loaded = Instant::now();
         if timed {
@@ -245,38 +240,33 @@ impl Cpu {
             });
         }
         let run_ms = ms(loaded.elapsed());
-        let heads = self.heads.iter().map(|&id| self.read(plan.places[id])).collect::<Result<_>>()?;
+        let head =
+            |head: &Head| Ok(HeadOutput { name: head.name.clone(), probabilities: self.read(plan.places[head.prob])? });
+        let heads = self.network.heads().iter().map(head).collect::<Result<_>>()?;
         let time = |(step, time): (&Step, &AtomicU64)| StepTime {
             node: step.node,
             ms: time.load(Ordering::Relaxed) as f64 / 1e6,
         };
         let run = plan.steps.iter().zip(&prepared.times).filter(|(step, _)| work.includes(step.node));
         let steps = if timed { run.map(time).collect() } else { Vec::new() };
-        Ok(Run { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
+        Ok(Output { heads, steps, preprocess_ms: ms(loaded - start), run_ms })
     }
 
-    /// Writes the input to the buffers of the input nodes.
-    fn load(&self, prepared: &Prepared, input: Input<'_>) -> Result<()> {
+    /// Writes an input, which was checked, to the buffers of the input nodes.
+    fn load(&self, prepared: &Prepared, input: Input<'_>) {
         for (i, &id) in self.inputs.iter().enumerate() {
             // SAFETY: no task is running.
             let buffer = unsafe { prepared.buffers[prepared.plan.places[id].buffer].write() };
             match input {
                 Input::Images(images, crop) => {
-                    let size = self.preprocess.size * self.preprocess.size * 3;
-                    if buffer.len() != images.len() * size {
-                        return Err(self.layers[id].fail("it does not read pictures".into()));
-                    }
-                    for (image, out) in images.iter().zip(buffer.chunks_exact_mut(size)) {
+                    let values = self.preprocess.size * self.preprocess.size * 3;
+                    for (image, out) in images.iter().zip(buffer.chunks_exact_mut(values)) {
                         self.preprocess.run(image, crop, out);
                     }
                 }
-                Input::Tensors(tensors) => match tensors.get(i) {
-                    Some(t) if t.data.len() == buffer.len() => buffer.copy_from_slice(&t.data),
-                    _ => return Err(self.layers[id].fail("there is no tensor of its shape".into())),
-                },
+                Input::Tensors(tensors) => buffer.copy_from_slice(&tensors[i].data),
             }
         }
-        Ok(())
     }
 
     /// Runs one task.

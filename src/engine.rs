@@ -19,7 +19,8 @@ use crate::model::Model;
 use crate::model::preprocess::{Crop, Image};
 use crate::model::weights::Weights;
 pub use crate::plan::Algorithm;
-use crate::plan::{ConcatMode, Input, Plan, Run, StepTime, Work, stale};
+use crate::plan::{ConcatMode, Input, PendingRun, Plan, Work, stale};
+pub use crate::plan::{HeadOutput, Output};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -82,77 +83,6 @@ pub struct Info {
     pub threads: usize,
     /// Whether activations and weights are in f16, as [`Options::half`] asks.
     pub f16: bool,
-}
-
-/// The output of one run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Output {
-    /// The outputs of all heads, the main classifier last.
-    pub heads: Vec<HeadOutput>,
-    /// Time of each step that was run; empty unless asked for with [`Engine::set_timed`], or where it cannot be measured.
-    pub steps: Vec<StepTime>,
-    /// Milliseconds from pixels to the network's input.
-    pub preprocess_ms: f64,
-    /// Milliseconds from the input to the probabilities.
-    pub run_ms: f64,
-}
-
-/// A head's probabilities.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeadOutput {
-    /// `loss1`, `loss2` or `loss3`.
-    pub name: String,
-    /// (n, 1, 1, classes).
-    pub probabilities: Tensor,
-}
-
-impl Output {
-    /// The output of the main classifier.
-    pub fn answer(&self) -> Option<&HeadOutput> {
-        self.heads.last()
-    }
-}
-
-impl HeadOutput {
-    /// The `k` most probable classes of picture `n` with their probabilities, the most probable first.
-    pub fn top(&self, n: usize, k: usize) -> Vec<(usize, f32)> {
-        // One at a time, each the first of those after the one before: sorting would be the largest function that
-        // the page downloads.
-        let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        let all = self.probabilities.image(n);
-        let mut top: Vec<(usize, f32)> = Vec::new();
-        while top.len() < k {
-            let after = |class: &(usize, f32)| top.last().is_none_or(|last| order(last, class).is_lt());
-            match all.iter().copied().enumerate().filter(after).min_by(order) {
-                Some(next) => top.push(next),
-                None => break,
-            }
-        }
-        top
-    }
-}
-
-/// A run that was started. The CPU has done it already; a GPU may still be computing.
-pub struct PendingRun {
-    heads: Vec<String>,
-    way: Way,
-}
-
-enum Way {
-    Done(Run),
-    Gpu(Box<gpu::PendingRun>),
-}
-
-impl PendingRun {
-    /// Waits for the run, and gives its output.
-    pub async fn finish(self) -> Result<Output> {
-        let Run { heads, steps, preprocess_ms, run_ms } = match self.way {
-            Way::Done(run) => run,
-            Way::Gpu(run) => run.finish().await?,
-        };
-        let heads = self.heads.into_iter().zip(heads).map(|(name, probabilities)| HeadOutput { name, probabilities });
-        Ok(Output { heads: heads.collect(), steps, preprocess_ms, run_ms })
-    }
 }
 
 /// A model on a backend.
@@ -386,7 +316,7 @@ impl Engine {
 
     /// Prepares the plan for an input.
     fn ready_for(&mut self, input: &Input<'_>) -> Result<()> {
-        self.check(input)?;
+        input.check(&self.model.network, self.model.preprocess.size)?;
         if self.gains.iter().any(|&gain| gain != 1.0) {
             self.concat = ConcatMode::WithGains;
         }
@@ -414,20 +344,23 @@ impl Engine {
 
     /// Runs the current plan.
     async fn execute(&mut self, work: Work<'_>) -> Result<Output> {
-        let output = self.start(work).await?.finish().await;
+        let output = self.start(work).await?.await;
         self.filled = output.is_ok();
         output
     }
 
     async fn start(&mut self, work: Work<'_>) -> Result<PendingRun> {
         self.filled = false;
-        let way = match &mut self.runner {
-            Runner::Cpu(cpu) => Way::Done(cpu.run(work, &self.gains, self.timed)?),
-            Runner::Gpu(gpu) => Way::Gpu(Box::new(gpu.start(work, &self.gains, self.timed).await?)),
+        let pending = match &mut self.runner {
+            Runner::Cpu(cpu) => {
+                let output = cpu.run(work, &self.gains, self.timed)?;
+                Box::pin(std::future::ready(Ok(output))) as PendingRun
+            }
+            Runner::Gpu(gpu) => gpu.start(work, &self.gains, self.timed).await?,
         };
         self.filled = true;
         self.applied.copy_from_slice(&self.gains);
-        Ok(PendingRun { heads: self.model.network.heads().iter().map(|head| head.name.clone()).collect(), way })
+        Ok(pending)
     }
 
     /// Prepares the plan for this batch size, unless it is the current one.
@@ -443,36 +376,6 @@ impl Engine {
             Runner::Gpu(gpu) => gpu.prepare(&plan)?,
         }
         self.plan = Some(plan);
-        Ok(())
-    }
-
-    fn check(&self, input: &Input<'_>) -> Result<()> {
-        let batch = input.batch();
-        if batch == 0 {
-            return Err(Error::Argument("there is no picture to run".into()));
-        }
-        let network = &self.model.network;
-        let wanted: Vec<_> = network.inputs().map(|i| network.node(i).shape.with_batch(batch)).collect();
-        match input {
-            Input::Images(..) => {
-                let size = self.model.preprocess.size;
-                if wanted.iter().any(|s| (s.h, s.w, s.c) != (size, size, 3)) || wanted.len() != 1 {
-                    return Err(Error::Argument("this network does not read pictures; hand it tensors".into()));
-                }
-            }
-            Input::Tensors(tensors) => {
-                if tensors.len() != wanted.len() {
-                    return Err(Error::Argument(format!(
-                        "the network reads {} tensors, not {}",
-                        wanted.len(),
-                        tensors.len()
-                    )));
-                }
-                if let Some((t, w)) = tensors.iter().zip(&wanted).find(|(t, w)| t.shape != **w) {
-                    return Err(Error::Argument(format!("the input tensor is {}, but the network reads {w}", t.shape)));
-                }
-            }
-        }
         Ok(())
     }
 

@@ -37,7 +37,7 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::preprocess::{Crop, Image, Preprocess};
 use crate::model::{Model, tensor_name};
-use crate::plan::{ConcatMode, Input, Place, Plan, Run, StepTime, Work};
+use crate::plan::{ConcatMode, Input, Output, PendingRun, Place, Plan, StepTime, Work};
 pub use contact_sheet::Drawn;
 pub use device::{Counts, KernelSet};
 use device::{Device, ErrorScope};
@@ -115,7 +115,7 @@ pub struct Gpu {
 }
 
 /// A run whose commands the device has, and whose results are not read yet.
-pub struct PendingRun {
+struct Submitted {
     device: Rc<Device>,
     staging: Rc<Buffer>,
     results: Results,
@@ -130,9 +130,9 @@ pub struct PendingRun {
     uploaded_ms: f64,
 }
 
-impl PendingRun {
+impl Submitted {
     /// Waits for the GPU, and reads what the run gave.
-    pub async fn finish(self) -> Result<Run> {
+    async fn finish(self) -> Result<Output> {
         let read = self.device.read(&self.staging, |bytes| self.results.read(bytes, self.noted)).await;
         // An error of the commands says more than the failure to read their results.
         self.errors.result().await?;
@@ -143,7 +143,7 @@ impl PendingRun {
         let run_ms = (milliseconds(self.start) - preprocess_ms).max(0.0);
         let step = |(at, part): (usize, StepTime)| StepTime { node: part.node, ms: part.ms * span_times[at] };
         let steps = self.parts.into_iter().map(step).collect();
-        Ok(Run { heads, steps, preprocess_ms, run_ms })
+        Ok(Output { heads, steps, preprocess_ms, run_ms })
     }
 }
 
@@ -348,8 +348,8 @@ impl Gpu {
     /// Runs the current plan, or the part of it that `work` names. `gains` has one factor for each node, which concat
     /// applies to its inputs. With `timed`, steps are timed where the device has timestamps. Uploading counts as
     /// preprocessing; without timestamps, resizing counts in `run_ms`.
-    pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Run> {
-        self.start(work, gains, timed).await?.finish().await
+    pub async fn run(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<Output> {
+        self.start(work, gains, timed).await?.await
     }
 
     /// Starts what [`Gpu::run`] does, and returns when the GPU has all that it needs. A second run may be started before
@@ -366,7 +366,7 @@ impl Gpu {
         }
         let input = work.input();
         if let Some(input) = &input {
-            check_input(recording, &self.preprocess, input)?;
+            input.check_for(&self.network, self.preprocess.size, recording.batch)?;
         }
 
         let (staging, results) = recording.staging()?;
@@ -399,7 +399,9 @@ impl Gpu {
         });
         let parts = if timed { recording.parts(&due) } else { Vec::new() };
         let timed = if timed { due.len() } else { 0 };
-        Ok(PendingRun { device: device.clone(), staging, results, errors, noted, timed, parts, start, uploaded_ms })
+        let device = device.clone();
+        let run = Submitted { device, staging, results, errors, noted, timed, parts, start, uploaded_ms };
+        Ok(Box::pin(run.finish()))
     }
 
     /// The activations in a place of the current plan.
@@ -448,32 +450,6 @@ fn encode_pictures(
         timed &= picture.encode(tools, recording, (image, crop, at), encoder, times);
     }
     timed
-}
-
-/// Fails with [`Error::Argument`] where the input does not fit the current plan.
-fn check_input(recording: &Recording, preprocess: &Preprocess, input: &Input<'_>) -> Result<()> {
-    let wrong = |what: String| Err(Error::Argument(what));
-    match input {
-        Input::Images(images, _) => {
-            let size = preprocess.size;
-            let [place] = recording.inputs[..] else {
-                return wrong("a network of several inputs reads tensors, not pictures".into());
-            };
-            if images.len() != recording.batch || (place.shape.h, place.shape.w, place.shape.c) != (size, size, 3) {
-                let (batch, shape) = (images.len(), place.shape);
-                return wrong(format!("{batch} pictures of {size}x{size}x3 do not fill an input of {shape}"));
-            }
-        }
-        Input::Tensors(tensors) => {
-            if tensors.len() != recording.inputs.len() {
-                return wrong(format!("there are {} inputs, not {}", recording.inputs.len(), tensors.len()));
-            }
-            if let Some((t, p)) = tensors.iter().zip(&recording.inputs).find(|(t, p)| t.shape != p.shape) {
-                return wrong(format!("a tensor of {} does not fill an input of {}", t.shape, p.shape));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn milliseconds(start: Instant) -> f64 {
@@ -647,7 +623,7 @@ mod tests {
             gpu.prepare(&plan).unwrap();
             let run = block_on(gpu.run(Work::All(Input::Tensors(&[input])), &gains, false)).unwrap();
             let layers = plan.places.iter().map(|&place| block_on(gpu.read(place)).unwrap());
-            layers.chain(run.heads).collect::<Vec<_>>()
+            layers.chain(run.heads.into_iter().map(|head| head.probabilities)).collect::<Vec<_>>()
         };
         let far = |got: &[Tensor], want: &[Tensor]| {
             let far = |(got, want): (&Tensor, &Tensor)| {

@@ -10,6 +10,7 @@ use crate::graph::network::{Network, NodeId};
 use crate::graph::op::Op;
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::preprocess::{Crop, Image};
+use std::pin::Pin;
 
 /// How the branches of a module are concatenated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -166,6 +167,41 @@ impl Input<'_> {
             Input::Tensors(tensors) => tensors.first().map_or(0, |t| t.shape.n),
         }
     }
+
+    /// Fails with [`Error::Argument`] where a network cannot read this input. Pictures are resized to `size` pixels each
+    /// way.
+    pub fn check(&self, network: &Network, size: usize) -> Result<()> {
+        let batch = self.batch();
+        if batch == 0 {
+            return Err(Error::Argument("there is no picture to run".into()));
+        }
+        let wanted: Vec<Shape> = network.inputs().map(|id| network.node(id).shape.with_batch(batch)).collect();
+        match self {
+            Input::Images(..) => {
+                if wanted.iter().any(|s| (s.h, s.w, s.c) != (size, size, 3)) || wanted.len() != 1 {
+                    return Err(Error::Argument("this network does not read pictures; hand it tensors".into()));
+                }
+            }
+            Input::Tensors(tensors) => {
+                if tensors.len() != wanted.len() {
+                    let reason = format!("the network reads {} tensors, not {}", wanted.len(), tensors.len());
+                    return Err(Error::Argument(reason));
+                }
+                if let Some((t, w)) = tensors.iter().zip(&wanted).find(|(t, w)| t.shape != **w) {
+                    return Err(Error::Argument(format!("the input tensor is {}, but the network reads {w}", t.shape)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Input::check`], for a plan of this batch size.
+    pub fn check_for(&self, network: &Network, size: usize, batch: usize) -> Result<()> {
+        if self.batch() != batch {
+            return Err(Error::Argument(format!("the plan is for {batch} pictures, not {}", self.batch())));
+        }
+        self.check(network, size)
+    }
 }
 
 /// The part of a plan that a run executes.
@@ -211,19 +247,57 @@ pub fn stale(network: &Network, applied: &[f32], gains: &[f32]) -> Vec<bool> {
     stale
 }
 
-/// The results of a run.
+/// The output of one run.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Run {
-    /// The probabilities of each head, in the network's order: (n, 1, 1, classes).
-    pub heads: Vec<Tensor>,
-    /// The time of each step that was run, in the plan's order. Empty unless timing was requested, or where it cannot
-    /// be measured.
+pub struct Output {
+    /// The outputs of all heads, the main classifier last.
+    pub heads: Vec<HeadOutput>,
+    /// The time of each step that was run, in the plan's order. Empty unless timing was requested, or where it cannot be
+    /// measured.
     pub steps: Vec<StepTime>,
-    /// Milliseconds from the pixels to the network's input.
+    /// Milliseconds from pixels to the network's input.
     pub preprocess_ms: f64,
-    /// Milliseconds from the network's input to the probabilities.
+    /// Milliseconds from the input to the probabilities.
     pub run_ms: f64,
 }
+
+/// A head's probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadOutput {
+    /// `loss1`, `loss2` or `loss3`.
+    pub name: String,
+    /// (n, 1, 1, classes).
+    pub probabilities: Tensor,
+}
+
+impl Output {
+    /// The output of the main classifier.
+    pub fn answer(&self) -> Option<&HeadOutput> {
+        self.heads.last()
+    }
+}
+
+impl HeadOutput {
+    /// The `k` most probable classes of picture `n` with their probabilities, the most probable first.
+    pub fn top(&self, n: usize, k: usize) -> Vec<(usize, f32)> {
+        // One at a time, each the first of those after the one before: sorting would be the largest function that
+        // the page downloads.
+        let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let all = self.probabilities.image(n);
+        let mut top: Vec<(usize, f32)> = Vec::new();
+        while top.len() < k {
+            let after = |class: &(usize, f32)| top.last().is_none_or(|last| order(last, class).is_lt());
+            match all.iter().copied().enumerate().filter(after).min_by(order) {
+                Some(next) => top.push(next),
+                None => break,
+            }
+        }
+        top
+    }
+}
+
+/// A run in progress, whose output comes when the GPU has computed it. A CPU has computed it before.
+pub type PendingRun = Pin<Box<dyn Future<Output = Result<Output>>>>;
 
 /// How a node is computed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

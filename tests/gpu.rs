@@ -37,8 +37,8 @@ fn two_runs_may_be_in_progress() {
     let busy = start(&pictures[0]).err().expect("a third has no buffer to bring its results");
     assert_eq!(busy.code(), "argument");
     // The results may be read in any order.
-    let second = block_on(second.finish()).expect("an answer").heads;
-    let first = block_on(first.finish()).expect("an answer").heads;
+    let second = block_on(second).expect("an answer").heads;
+    let first = block_on(first).expect("an answer").heads;
     assert_eq!([first, second], alone);
     drop(start(&pictures[0]).expect("a run that nobody waits for"));
     assert_eq!(block_on(engine.run(&pictures[1])).expect("an answer").heads, alone[1]);

@@ -302,7 +302,7 @@ impl Engine {
         let pending = start.await.map_err(thrown)?;
         let (steps, labels) = (self.steps.clone(), self.labels.clone());
         let answers = async move {
-            let output = keep_times(&steps, pending.finish().await)?;
+            let output = keep_times(&steps, pending.await)?;
             let answers = (0..sizes.len() / 2).map(|picture| Answer::of(&output, &labels, picture, top));
             object(&answers.collect::<Vec<_>>())
         };

@@ -7,7 +7,7 @@ use crate::graph::tensor::Tensor;
 use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
-use crate::plan::{Algorithm, Place, Plan, Run, Work};
+use crate::plan::{Algorithm, Output, Place, Plan, Work};
 use threads::ThreadPool;
 
 /// The CPU engine, which this build does not have.
@@ -39,7 +39,7 @@ impl Cpu {
         match *self {}
     }
 
-    pub fn run(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<Run> {
+    pub fn run(&mut self, _: Work<'_>, _: &[f32], _: bool) -> Result<Output> {
         match *self {}
     }
 

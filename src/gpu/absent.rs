@@ -6,16 +6,13 @@ use crate::graph::tensor::Tensor;
 use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
-use crate::plan::{Place, Plan, Run, Work};
+use crate::plan::{PendingRun, Place, Plan, Work};
 
 /// The GPU engine, which this build does not have.
 pub enum Gpu {}
 
 /// A prepared device, which this build does not have.
 pub enum PreparedGpu {}
-
-/// A run in progress on a GPU, which this build does not have.
-pub enum PendingRun {}
 
 /// The counts of a GPU's work, which this build does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +36,6 @@ impl PreparedGpu {
     /// Always fails with [`Error::NoGpu`].
     pub async fn with(_half: bool, _: Option<KernelSet>) -> Result<Self> {
         Err(Error::NoGpu("this build has no GPU engine".into()))
-    }
-}
-
-impl PendingRun {
-    pub async fn finish(self) -> Result<Run> {
-        match self {}
     }
 }
 

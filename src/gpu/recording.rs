@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::weights::f16_to_f32;
-use crate::plan::{Place, StepTime, Work};
+use crate::plan::{HeadOutput, Place, StepTime, Work};
 use half::f16;
 use std::ops::Range;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ pub struct Recording {
 #[derive(Clone)]
 pub struct Results {
     /// The shape of each head's probabilities, and the range of their values.
-    heads: Vec<(Shape, Range<usize>)>,
+    heads: Vec<(String, Shape, Range<usize>)>,
     times_at: usize,
     /// The number of nanoseconds per tick.
     period: f64,
@@ -122,7 +122,7 @@ impl Recording {
             .map(|head| {
                 let shape = plan.places[head.prob].shape;
                 let first = firsts.get(&head.prob).copied().unwrap_or_default();
-                (shape, first..first + shape.len())
+                (head.name.clone(), shape, first..first + shape.len())
             })
             .collect();
         // The alignment that copies of timestamps require.
@@ -261,9 +261,13 @@ impl Recording {
 
 impl Results {
     /// The heads' probabilities and the milliseconds of this many spans, from the bytes of the staging buffer.
-    pub fn read(&self, bytes: &[u8], spans: usize) -> (Vec<Tensor>, Vec<f64>) {
+    pub fn read(&self, bytes: &[u8], spans: usize) -> (Vec<HeadOutput>, Vec<f64>) {
         let floats = |at: &Range<usize>| bytemuck::pod_collect_to_vec(&bytes[at.start * 4..at.end * 4]);
-        let heads = self.heads.iter().map(|(shape, at)| Tensor { shape: *shape, data: floats(at) });
+        let head = |(name, shape, at): &(String, Shape, Range<usize>)| HeadOutput {
+            name: name.clone(),
+            probabilities: Tensor { shape: *shape, data: floats(at) },
+        };
+        let heads = self.heads.iter().map(head);
         let ticks = bytemuck::pod_collect_to_vec::<u8, u64>(&bytes[self.times_at..][..spans * 16]);
         (heads.collect(), timing::milliseconds(&ticks, self.period))
     }
