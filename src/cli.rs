@@ -3,6 +3,7 @@
 mod accuracy;
 mod bench;
 mod classify;
+mod common;
 mod convert;
 mod import;
 mod plan;
@@ -12,15 +13,9 @@ mod tuned;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use googlenet::model::Model;
-use std::error::Error;
-use std::fs;
+use common::complain;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
-
-/// The result of a subcommand: its exit code, or the error that ended it.
-type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
 
 /// GoogLeNet (Inception v1) on the GPU, or on the CPU if there is no GPU.
 #[derive(Parser)]
@@ -71,28 +66,4 @@ fn usage(error: &clap::Error) -> ExitCode {
     let reason = text.split("\n\n").next().unwrap_or(&text);
     complain(&format!("{} (try --help)", reason.trim_start_matches("error: ")));
     ExitCode::from(2)
-}
-
-/// Prints a failure as one line on stderr.
-fn complain(reason: &str) {
-    let words: Vec<&str> = reason.split_whitespace().collect();
-    eprintln!("googlenet: {}", words.join(" "));
-}
-
-/// Loads a model file, and prints the notes about what was assumed on stderr.
-fn load(path: &Path) -> Result<Model> {
-    let model = Model::from_bytes(read(path)?).map_err(|e| in_file(path, e))?;
-    for note in &model.notes {
-        eprintln!("note: {note}");
-    }
-    Ok(model)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| in_file(path, e))
-}
-
-/// Adds the file's path to an error.
-fn in_file(path: &Path, error: impl Error) -> Box<dyn Error> {
-    format!("{}: {error}", path.display()).into()
 }

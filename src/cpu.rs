@@ -6,6 +6,7 @@
 
 mod contact_sheet;
 mod gemm;
+mod kernel;
 mod memory;
 mod ops;
 mod schedule;
@@ -24,8 +25,8 @@ use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::model::preprocess::Preprocess;
 use crate::plan::{Algorithm, HeadOutput, Input, Output, Place, Plan, Step, StepTime, Work};
+use kernel::{Call, Inputs, Kernel};
 use memory::Buffer;
-use ops::{Call, Inputs, Kernel};
 use schedule::{Extent, Group, Task};
 use simd::Isa;
 use std::ops::Range;
@@ -110,7 +111,7 @@ impl Cpu {
         let isa = Isa::detect();
         let layer = |(id, node): (NodeId, &crate::graph::network::Node)| {
             let input = network.input_shape(id);
-            let made = ops::Layer { isa, name: &node.name, model, input, output: node.shape };
+            let made = kernel::Layer { isa, name: &node.name, model, input, output: node.shape };
             let kernel = ops::kernel(&node.op, &made)?;
             Ok(Layer { name: node.name.clone(), kernel, inputs: node.inputs.clone() })
         };

@@ -39,9 +39,15 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
         let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let code = code.split("\n#[cfg(all(test").next().unwrap_or_default();
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // In a module within the file, `super` is the file itself.
+        let lines = lines.filter(|line| !line.starts_with("    use super::"));
         let paths = lines.flat_map(paths);
         let resolved = paths.filter_map(|path| resolve(&own, &path, &modules)).filter(|other| *other != own);
-        imports.insert(own.clone(), resolved.collect());
+        let mut others: BTreeSet<String> = resolved.collect();
+        // A module names its own submodules without a prefix.
+        let children = modules.iter().filter(|name| name.rsplit_once("::").is_some_and(|(parent, _)| parent == own));
+        others.extend(children.filter(|child| names(code, child.rsplit("::").next().unwrap_or(child))).cloned());
+        imports.insert(own.clone(), others);
     }
     imports
 }
@@ -79,6 +85,14 @@ fn paths(line: &str) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+/// Whether code names something of a module, as in `device::open`.
+fn names(code: &str, module: &str) -> bool {
+    let path = format!("{module}::");
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut before = lines.flat_map(|line| line.match_indices(&path).map(|(at, _)| line[..at].chars().next_back()));
+    before.any(|c| !c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':'))
 }
 
 /// The file that contains the item of a path: the deepest module of the path that has a file of its own.

@@ -45,9 +45,9 @@ const BATCH: usize = 4;
 /// The probabilities of every head for one picture, the main classifier last.
 type Heads = Vec<Vec<f32>>;
 
-pub fn run(args: Args) -> super::Result {
-    let model = super::load(&args.model)?;
-    let labels: Vec<usize> = serde_json::from_slice(&super::read(&args.labels)?)?;
+pub fn run(args: Args) -> super::common::Result {
+    let model = super::common::load(&args.model)?;
+    let labels: Vec<usize> = serde_json::from_slice(&super::common::read(&args.labels)?)?;
     let mut pictures = rows(&args.pictures)?;
     if pictures.len() != labels.len() {
         return Err(format!("there are {} pictures and {} labels", pictures.len(), labels.len()).into());
@@ -69,14 +69,14 @@ pub fn run(args: Args) -> super::Result {
     let each = seconds * 1e3 * threads as f64 / pictures.len() as f64;
     writeln!(out, "\n{} pictures in {seconds:.1} s on {threads} threads: {each:.1} ms each", pictures.len())?;
     if let Some(path) = &args.answers {
-        fs::write(path, report.json()?).map_err(|e| super::in_file(path, e))?;
+        fs::write(path, report.json()?).map_err(|e| super::common::in_file(path, e))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the pictures from the rows of an image file.
-fn rows(path: &PathBuf) -> super::Result<Vec<Image>> {
-    let picture = image::open(path).map_err(|e| super::in_file(path, e))?.into_rgba8();
+fn rows(path: &PathBuf) -> super::common::Result<Vec<Image>> {
+    let picture = image::open(path).map_err(|e| super::common::in_file(path, e))?.into_rgba8();
     let (width, side) = (picture.width() as usize, picture.width().isqrt() as usize);
     if side * side != width {
         return Err(format!("{}: a row of {width} pixels is not a square picture", path.display()).into());

@@ -97,10 +97,10 @@ struct Step {
     bytes: u64,
 }
 
-pub fn run(args: Args) -> super::Result {
+pub fn run(args: Args) -> super::common::Result {
     // The file is created first, so that a wrong path fails before anything is measured.
     let into = match &args.json {
-        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
+        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::common::in_file(path, e))?)),
         None => None,
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -114,17 +114,17 @@ pub fn run(args: Args) -> super::Result {
         report.rows.push(row);
     }
     if let Some((path, file)) = into {
-        serde_json::to_writer_pretty(file, &report).map_err(|e| super::in_file(path, e))?;
+        serde_json::to_writer_pretty(file, &report).map_err(|e| super::common::in_file(path, e))?;
     }
     printed.map(|()| ExitCode::SUCCESS)
 }
 
-async fn measure(path: &Path, args: &Args) -> super::Result<Row> {
-    let model = super::load(path)?.without_heads()?;
+async fn measure(path: &Path, args: &Args) -> super::common::Result<Row> {
+    let model = super::common::load(path)?.without_heads()?;
     let variant = model.spec.variant.name();
     let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
     let start = Instant::now();
-    let mut engine = Engine::with(model, options).await.map_err(|e| super::in_file(path, e))?;
+    let mut engine = Engine::with(model, options).await.map_err(|e| super::common::in_file(path, e))?;
     let load_ms = milliseconds(start);
     if !args.no_tune {
         tuned::recall(&mut engine).await;
@@ -172,7 +172,7 @@ async fn measure(path: &Path, args: &Args) -> super::Result<Row> {
 }
 
 /// Milliseconds from a preprocessed input to its probabilities.
-async fn time(engine: &mut Engine, input: &Tensor) -> super::Result<f64> {
+async fn time(engine: &mut Engine, input: &Tensor) -> super::common::Result<f64> {
     let start = Instant::now();
     engine.run_input(Input::Tensors(&[input])).await?;
     Ok(milliseconds(start))
@@ -180,7 +180,7 @@ async fn time(engine: &mut Engine, input: &Tensor) -> super::Result<f64> {
 
 /// The median times of the steps in `rounds` more runs. These runs are not counted as measured runs, as timing the
 /// steps makes them slower.
-async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::Result<Vec<Step>> {
+async fn steps(engine: &mut Engine, input: &Tensor, rounds: usize) -> super::common::Result<Vec<Step>> {
     engine.set_timed(true);
     let mut times: BTreeMap<NodeId, Vec<f64>> = BTreeMap::new();
     for _ in 0..rounds {
@@ -218,7 +218,7 @@ fn milliseconds(start: Instant) -> f64 {
 }
 
 impl Row {
-    fn print(&self, layers: bool) -> super::Result<()> {
+    fn print(&self, layers: bool) -> super::common::Result<()> {
         let mut out = stdout().lock();
         let Row { runtime, variant, adapter, threads, batch, median_ms, min_ms, first_ms, load_ms, gflops, .. } = self;
         let threads = if *threads > 1 { format!(", {threads} threads") } else { String::new() };

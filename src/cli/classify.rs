@@ -50,20 +50,20 @@ pub struct Args {
     trace: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> super::Result {
+pub fn run(args: Args) -> super::common::Result {
     let path = match args.model {
         Some(path) => path,
         None => default_model()?,
     };
     // The file is created first, so that a wrong path fails before anything runs.
     let into = match &args.trace {
-        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::in_file(path, e))?)),
+        Some(path) => Some((path, fs::File::create(path).map_err(|e| super::common::in_file(path, e))?)),
         None => None,
     };
     // Only the main classifier's output is printed.
-    let model = super::load(&path)?.without_heads()?;
+    let model = super::common::load(&path)?.without_heads()?;
     let options = Options { backend: args.backend, threads: args.threads, half: args.f16, ..Options::default() };
-    let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::in_file(&path, e))?;
+    let mut engine = pollster::block_on(Engine::with(model, options)).map_err(|e| super::common::in_file(&path, e))?;
     let known = !args.no_tune && pollster::block_on(tuned::recall(&mut engine));
     if !args.json {
         let Info { backend, adapter, reason, threads, f16 } = engine.info();
@@ -87,13 +87,13 @@ pub fn run(args: Args) -> super::Result {
             }
             // The other pictures are still classified.
             Err(e) => {
-                super::complain(&super::in_file(path, e).to_string());
+                super::common::complain(&super::common::in_file(path, e).to_string());
                 code = ExitCode::FAILURE;
             }
         }
     }
     if let Some((path, file)) = into {
-        serde_json::to_writer(file, &trace).map_err(|e| super::in_file(path, e))?;
+        serde_json::to_writer(file, &trace).map_err(|e| super::common::in_file(path, e))?;
     }
     if !args.no_tune && !known && engine.can_tune() {
         // Measured once for each adapter, after the results are printed. A failure only means that the next call is not
@@ -112,7 +112,7 @@ const NO_MODEL: &str = "there is no model: name one with --model, or set GOOGLEN
 
 /// The default model: the one that `GOOGLENET_MODEL` names, otherwise the bundled one if it exists, otherwise BVLC's
 /// model in the reference data if it exists.
-fn default_model() -> super::Result<PathBuf> {
+fn default_model() -> super::common::Result<PathBuf> {
     let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
     let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
     let reference =

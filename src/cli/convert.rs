@@ -39,8 +39,8 @@ enum Dtype {
     Int8,
 }
 
-pub fn run(args: Args) -> super::Result {
-    let mut model = super::load(&args.file)?;
+pub fn run(args: Args) -> super::common::Result {
+    let mut model = super::common::load(&args.file)?;
     if args.no_heads {
         model = model.without_heads()?;
     }
@@ -50,7 +50,7 @@ pub fn run(args: Args) -> super::Result {
     let metadata = model.metadata()?;
     let weights = if args.dtype == Dtype::Int8 { model.weights.quantized()? } else { model.weights };
     let bytes = weights.to_bytes(&metadata, args.dtype != Dtype::F32)?;
-    fs::write(&args.output, &bytes).map_err(|e| super::in_file(&args.output, e))?;
+    fs::write(&args.output, &bytes).map_err(|e| super::common::in_file(&args.output, e))?;
     let size = thousands(bytes.len() as u64);
     writeln!(std::io::stdout(), "{}: {}, {size} bytes", args.output.display(), model.name)?;
     Ok(ExitCode::SUCCESS)

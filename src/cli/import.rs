@@ -43,9 +43,9 @@ pub struct Args {
     half: bool,
 }
 
-pub fn run(args: Args) -> super::Result {
+pub fn run(args: Args) -> super::common::Result {
     let labels = match &args.labels {
-        Some(path) => Some(lines(&fs::read_to_string(path).map_err(|e| super::in_file(path, e))?)),
+        Some(path) => Some(lines(&fs::read_to_string(path).map_err(|e| super::common::in_file(path, e))?)),
         None => None,
     };
     let options = Options {
@@ -59,8 +59,9 @@ pub fn run(args: Args) -> super::Result {
         variant: args.variant,
         half: args.half,
     };
-    let imported = import(&super::read(&args.file)?, &options).map_err(|e| super::in_file(&args.file, e))?;
-    fs::write(&args.output, &imported.bytes).map_err(|e| super::in_file(&args.output, e))?;
+    let imported =
+        import(&super::common::read(&args.file)?, &options).map_err(|e| super::common::in_file(&args.file, e))?;
+    fs::write(&args.output, &imported.bytes).map_err(|e| super::common::in_file(&args.output, e))?;
 
     let model = &imported.model;
     for note in &model.notes {

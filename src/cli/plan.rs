@@ -39,7 +39,7 @@ struct Steps {
     steps: Vec<Outline>,
 }
 
-pub fn run(args: Args) -> super::Result {
+pub fn run(args: Args) -> super::common::Result {
     let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
     let network = spec.build()?;
     let concat = if args.gains { ConcatMode::WithGains } else { ConcatMode::InPlace };

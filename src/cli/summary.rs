@@ -32,11 +32,11 @@ pub struct Args {
     model: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> super::Result {
+pub fn run(args: Args) -> super::common::Result {
     let spec = Spec { variant: args.variant, classes: args.classes, heads: !args.no_heads, ..Spec::default() };
     let table = if args.modules { modules } else { table };
     let text = match (&args.model, &args.module) {
-        (Some(path), _) => table(&super::load(path)?.network),
+        (Some(path), _) => table(&super::common::load(path)?.network),
         (None, Some(name)) => module(&spec, name, args.naive)?,
         (None, None) => table(&spec.build()?),
     };
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> super::Result {
 
 /// The table of a module for the input shape that it has in the whole network. With `naive`, the table of the naive
 /// module comes first.
-fn module(spec: &Spec, name: &str, naive: bool) -> super::Result<String> {
+fn module(spec: &Spec, name: &str, naive: bool) -> super::common::Result<String> {
     let Some(row) = TABLE.iter().find(|row| row.name == name) else {
         let names: Vec<&str> = TABLE.iter().map(|row| row.name).collect();
         return Err(format!("\"{name}\" is not an inception module; the modules are {}", names.join(", ")).into());

@@ -13,13 +13,13 @@ pub async fn recall(engine: &mut Engine) -> bool {
 }
 
 /// Measures the fastest kernels, uses them, and saves the result.
-pub async fn tune(engine: &mut Engine) -> super::Result<()> {
+pub async fn tune(engine: &mut Engine) -> super::common::Result<()> {
     let Some(found) = engine.tune().await? else { return Ok(()) };
     let Some(path) = file(engine) else { return Ok(()) };
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|e| super::in_file(folder, e))?;
+        fs::create_dir_all(folder).map_err(|e| super::common::in_file(folder, e))?;
     }
-    fs::write(&path, found).map_err(|e| super::in_file(&path, e))
+    fs::write(&path, found).map_err(|e| super::common::in_file(&path, e))
 }
 
 /// The file with an adapter's measurement, in the folder `googlenet-web` of the user's cache folder. `None` where there

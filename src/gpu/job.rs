@@ -43,7 +43,12 @@ pub enum Bind {
 impl Job {
     /// A dispatch with enough workgroups for `count` units of work.
     pub fn new<P: bytemuck::Pod>(entry: &'static EntryPoint, params: &P, binds: Vec<Bind>, count: usize) -> Self {
-        Job { kernel: entry.into(), params: slot(params), binds, grid: entry.grid(count), conv: None }
+        Self::with(entry, slot(params), binds, count)
+    }
+
+    #[inline(never)]
+    fn with(entry: &'static EntryPoint, params: [u8; PARAMS_BYTES], binds: Vec<Bind>, count: usize) -> Self {
+        Job { kernel: entry.into(), params, binds, grid: entry.grid(count), conv: None }
     }
 }
 
@@ -87,11 +92,13 @@ impl<'a> Layer<'a> {
         &self.steps[0]
     }
 
+    #[inline(never)]
     pub fn node(&self) -> &'a Node {
         self.network.node(self.step().node)
     }
 
     /// The place of the first input. Fails with [`Error::Shape`] if there is none.
+    #[inline(never)]
     pub fn from(&self) -> Result<Place> {
         self.step().reads.first().copied().ok_or_else(|| self.fail("it reads nothing".into()))
     }
@@ -106,11 +113,13 @@ impl<'a> Layer<'a> {
     }
 
     /// The geometry of a window on the input.
+    #[inline(never)]
     pub fn geometry(&self, window: &Window) -> Result<Geometry> {
         let shape = self.from()?.shape;
         window.on([shape.h, shape.w]).map_err(|reason| self.fail(reason))
     }
 
+    #[inline(never)]
     pub fn fail(&self, reason: String) -> Error {
         Error::Shape { layer: self.node().name.clone(), reason }
     }

@@ -126,7 +126,11 @@ impl Kernels {
 
     /// Returns a kernel, and creates it if necessary.
     pub fn get(&self, device: &Device, id: impl Into<KernelId>) -> Kernel {
-        let id = id.into();
+        self.get_or_create(device, id.into())
+    }
+
+    #[inline(never)]
+    fn get_or_create(&self, device: &Device, id: KernelId) -> Kernel {
         let mut made = lock(&self.made);
         if let Some(kernel) = made.get(&id) {
             return kernel.clone();
@@ -261,10 +265,15 @@ impl Kernel {
     }
 }
 
-/// The bytes of a dispatch's parameters in the uniform buffer, padded with zeros.
+/// Parameters as a slot of the uniform buffer holds them.
 pub fn slot<P: bytemuck::Pod>(params: &P) -> [u8; PARAMS_BYTES] {
+    padded(bytemuck::bytes_of(params))
+}
+
+/// One copy for the parameters of all operations, since every page downloads it.
+#[inline(never)]
+fn padded(bytes: &[u8]) -> [u8; PARAMS_BYTES] {
     let mut slot = [0; PARAMS_BYTES];
-    let bytes = bytemuck::bytes_of(params);
     slot[..bytes.len()].copy_from_slice(bytes);
     slot
 }

@@ -9,6 +9,7 @@
 mod conv;
 mod lrn;
 mod pool;
+mod textures;
 mod winograd;
 
 use super::job::{Bind, Layer, Lowered};
@@ -21,16 +22,9 @@ use crate::graph::op::Op;
 use crate::plan::winograd::Tiling;
 use crate::plan::{Place, Plan};
 pub use conv::kernel;
+use textures::{EVEN, ODD, TEXTURES, reserve};
 #[cfg(test)]
 pub use winograd::Params as WinogradParams;
-
-/// The indices of a plan's textures. The outputs of layers alternate between the first two, because a dispatch cannot
-/// read the texture that it writes.
-const EVEN: usize = 0;
-const ODD: usize = 1;
-const WINOGRAD_INPUT: usize = 2;
-const WINOGRAD_OUTPUT: usize = 3;
-const TEXTURES: usize = 4;
 
 /// How the weights of a dispatch are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,11 +131,4 @@ impl Lowering {
         self.held[texture] = Some(place);
         reserve(texture, place.shape.len(), lowered)
     }
-}
-
-/// Makes a texture large enough for this many values.
-fn reserve(texture: usize, values: usize, lowered: &mut Lowered) -> Bind {
-    let held = &mut lowered.textures[texture];
-    *held = values.max(*held);
-    Bind::Texture(texture)
 }

@@ -214,21 +214,19 @@ impl Op {
 
     /// The tensors of a layer with this input, in the order of a model file. Empty for operations without weights.
     pub fn tensors(&self, input: Shape) -> Vec<TensorSpec> {
-        let weight_and_bias = |weight: Vec<usize>| {
-            let bias = vec![weight[0]];
-            vec![TensorSpec { name: "weight", dims: weight }, TensorSpec { name: "bias", dims: bias }]
-        };
-        match self {
-            Op::Conv { window, out, .. } => weight_and_bias(vec![*out, input.c, window.kernel[0], window.kernel[1]]),
-            Op::Dense { out, .. } => weight_and_bias(vec![*out, input.per_image()]),
-            _ => Vec::new(),
-        }
+        let Some(dims) = self.weight_dims(input) else { return Vec::new() };
+        let bias = TensorSpec { name: "bias", dims: vec![dims[0]] };
+        vec![TensorSpec { name: "weight", dims }, bias]
     }
 
     /// The dimensions of the weights in a model file: OIHW for convolutions, (out, in) for dense layers; `None` for
     /// operations without weights.
     pub fn weight_dims(&self, input: Shape) -> Option<Vec<usize>> {
-        self.tensors(input).into_iter().find(|tensor| tensor.name == "weight").map(|tensor| tensor.dims)
+        match self {
+            Op::Conv { window, out, .. } => Some(vec![*out, input.c, window.kernel[0], window.kernel[1]]),
+            Op::Dense { out, .. } => Some(vec![*out, input.per_image()]),
+            _ => None,
+        }
     }
 
     /// The number of weights and biases of a layer.

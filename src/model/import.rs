@@ -10,6 +10,7 @@ mod keras;
 mod layers;
 mod onnx;
 mod protobuf;
+mod source;
 mod torchvision;
 
 use crate::error::{Error, Result};
@@ -17,11 +18,8 @@ use crate::graph::googlenet::Variant;
 use crate::model::preprocess::{Order, Preprocess};
 use crate::model::weights::Weights;
 use crate::model::{Model, key};
-use layers::Tensors;
+use source::Source;
 use std::collections::BTreeMap;
-
-/// The largest number of groups, nodes or layers in a file of any format. GoogLeNet has about 300.
-const MAX_ITEMS: usize = 10_000;
 
 /// Options for an import. They override what the file says, and add what it does not say.
 #[derive(Debug, Clone, Default)]
@@ -56,41 +54,6 @@ pub struct Imported {
     pub bytes: Vec<u8>,
     /// The model, parsed from [`Imported::bytes`]. Its notes say what was assumed.
     pub model: Model,
-}
-
-/// What an importer has read from a file.
-struct Source {
-    format: &'static str,
-    variant: Variant,
-    /// Whether the variant is certain, because the file contains the network and not only its tensors.
-    certain: bool,
-    tensors: Tensors,
-    /// Height and width of the network's input.
-    size: usize,
-    /// The usual preprocessing for networks of this format, if there is one.
-    preprocess: Option<Preprocess>,
-    /// The note about the assumed preprocessing. It does not apply if the options contain a mean.
-    assumed: Option<&'static str>,
-    /// The factor and offset that the file's network itself applies to each input channel first, if it does.
-    affine: Option<[(f32, f32); 3]>,
-    /// Notes about what was assumed, each as a sentence.
-    notes: Vec<String>,
-}
-
-impl Source {
-    fn new(format: &'static str, variant: Variant, tensors: Tensors) -> Self {
-        Source {
-            format,
-            variant,
-            certain: false,
-            tensors,
-            size: 224,
-            preprocess: None,
-            assumed: None,
-            affine: None,
-            notes: Vec::new(),
-        }
-    }
 }
 
 /// Whether the bytes seem to be a file of another framework that can be imported, judging by their structure. False for

@@ -250,6 +250,10 @@ impl Module {
         fs::write(raw.join(&module), shortened)?;
         fs::write(out.join(&script), renamed)?;
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
+        if self.name == GPU.name {
+            // It has hundreds of functions of one call to the browser each, which are alike: 1.1 KB less gzipped.
+            optimise.arg("--merge-similar-functions");
+        }
         // As fast as -O3, which keeps more copies; again until nothing changes. The lowest kilobyte of memory is the
         // end of the stack, where none gets. Functions of one name lie side by side, and are alike: 0.8 KB less gzipped.
         optimise.args(["-Os", "--converge", "--low-memory-unused", "--reorder-functions-by-name"]);

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use super::{Call, Kernel};
+use crate::cpu::kernel::{Call, Kernel};
 use crate::cpu::schedule::Extent;
 use crate::cpu::view::{Out, View};
 use crate::graph::tensor::Shape;

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 
-use super::{Call, Kernel, Layer};
 use crate::cpu::gemm::{CHAIN, Packed, Rows};
+use crate::cpu::kernel::{Call, Kernel, Layer};
 use crate::cpu::schedule::Extent;
 use crate::cpu::view::{Out, View};
 use crate::cpu::winograd::{Source, Winograd};

@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
 
-use super::{Call, Kernel, Layer};
 use crate::cpu::gemm::{CHAIN, Packed, Rows};
+use crate::cpu::kernel::{Call, Kernel, Layer};
 use crate::cpu::schedule::Extent;
 use crate::error::Result;
 use crate::graph::op::Activation;

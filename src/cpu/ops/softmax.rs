@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use super::{Call, Kernel};
+use crate::cpu::kernel::{Call, Kernel};
 use crate::cpu::schedule::Extent;
 use crate::cpu::simd::{Isa, Vector, Work};
 use crate::graph::tensor::Shape;

@@ -2,7 +2,7 @@
 //! point, and the output transform.
 
 use super::conv::{self, pointwise};
-use super::{WINOGRAD_INPUT, WINOGRAD_OUTPUT, reserve};
+use super::textures::{WINOGRAD_INPUT, WINOGRAD_OUTPUT, reserve};
 use crate::error::Result;
 use crate::gpu::job::{Bind, Job, Layer, Lowered};
 use crate::gpu::kernel::{Access, EntryPoint, params};

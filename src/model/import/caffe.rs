@@ -3,7 +3,7 @@
 
 use super::layers::{Flatten, Values, collect, product};
 use super::protobuf::{Value, fields};
-use super::{MAX_ITEMS, Source};
+use super::source::{MAX_ITEMS, Source};
 use crate::error::{Dims, Error, Result};
 use crate::graph::googlenet::{Spec, Variant};
 use crate::model::preprocess::Preprocess;

@@ -5,7 +5,7 @@
 //! - TensorFlow 2 and tf-keras (`.h5`): the attribute `layer_names` lists groups, and the attribute `weight_names` of
 //!   each group lists its variables, `<path>/kernel:0` and `<path>/bias:0`.
 
-use super::MAX_ITEMS;
+use super::source::MAX_ITEMS;
 use crate::error::{Dims, Error, Result};
 use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, Hdf5File, OpenOptions};

@@ -4,9 +4,9 @@
 //! by the shape of their kernel, and by their group: a group of six convolutions with the shapes of one row of the
 //! paper's table is that inception module. No two rows have the same shapes.
 
-use super::Source;
 use super::hdf5::{self, Layer};
 use super::layers::{Flatten, Values, collect, outputs_first};
+use super::source::Source;
 use crate::error::{Dims, Error, Result};
 use crate::graph::googlenet::{Row, Spec, TABLE, Variant};
 use std::collections::BTreeMap;

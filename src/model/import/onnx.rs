@@ -8,21 +8,16 @@ mod dense;
 mod graph;
 mod overlay;
 
-use super::Source;
 use super::layers::{Flatten, collect};
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::graph::googlenet::{Spec, Variant};
 use crate::model::preprocess::{Order, Preprocess};
 use affine::{affine, plain};
 use dense::Dense;
 pub(super) use graph::recognises;
-use graph::{Graph, Node};
+use graph::{FLATTENING, Graph, Node};
 use overlay::Overlay;
-
-/// Nodes that do nothing in inference.
-const IDLE: [&str; 2] = ["Identity", "Dropout"];
-/// Nodes that only change the shape of features. Features are NCHW, so dense layers read CHW.
-const FLATTENING: [&str; 5] = ["Identity", "Dropout", "Flatten", "Reshape", "Squeeze"];
 
 /// torchvision's preprocessing: ImageNet's mean and standard deviation.
 const IMAGENET: Preprocess = Preprocess {

@@ -1,7 +1,7 @@
 //! torchvision's GoogLeNet: a state dict saved as safetensors. Batch norm is folded into the convolutions.
 
-use super::Source;
 use super::layers::{BatchNorm, Flatten, Values, collect};
+use super::source::Source;
 use crate::error::{Dims, Error, Result};
 use crate::graph::googlenet::{Spec, Variant};
 use crate::model::preprocess::{Order, Preprocess};

@@ -1,11 +1,16 @@
 //! The graph of an ONNX file. Field numbers are those of onnx.proto.
 
 use crate::error::{Error, Result};
-use crate::model::import::MAX_ITEMS;
 use crate::model::import::layers::product;
 use crate::model::import::protobuf::{Value, fields};
+use crate::model::import::source::MAX_ITEMS;
 use half::{bf16, f16};
 use std::collections::HashMap;
+
+/// Nodes that do nothing in inference.
+pub const IDLE: [&str; 2] = ["Identity", "Dropout"];
+/// Nodes that only change the shape of features. Features are NCHW, so dense layers read CHW.
+pub const FLATTENING: [&str; 5] = ["Identity", "Dropout", "Flatten", "Reshape", "Squeeze"];
 
 /// The largest number of consecutive nodes that are skipped because they only pass a value on.
 const MAX_CHAIN: usize = 100;

@@ -1,8 +1,7 @@
 //! Matches the nodes of a graph with the layers of this crate's network, from the classifiers back to the input.
 
 use super::dense::{Dense, floats};
-use super::graph::{Constant, Graph, Node};
-use super::{FLATTENING, IDLE};
+use super::graph::{Constant, FLATTENING, Graph, IDLE, Node};
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
 use crate::graph::op::{Activation, Geometry, Op, Padding, Window};
