@@ -250,13 +250,16 @@ impl Module {
         fs::write(raw.join(&module), shortened)?;
         fs::write(out.join(&script), renamed)?;
         let mut optimise = shell::node_script("binaryen/bin/wasm-opt");
-        if self.name == GPU.name {
-            // It has hundreds of functions of one call to the browser each, which are alike: 1.1 KB less gzipped.
-            optimise.arg("--merge-similar-functions");
-        }
         // As fast as -O3, which keeps more copies; again until nothing changes. The lowest kilobyte of memory is the
         // end of the stack, where none gets. Functions of one name lie side by side, and are alike: 0.8 KB less gzipped.
-        optimise.args(["-Os", "--converge", "--low-memory-unused", "--reorder-functions-by-name"]);
+        if self.name == GPU.name {
+            // It has hundreds of functions of one call to the browser each, which are alike, and little that must be fast:
+            // merged, and with the control flow made anew, it is 2.1 KB less gzipped.
+            optimise.args(["--merge-similar-functions", "-Os", "--flatten", "--rereloop", "-Os", "--converge"]);
+            optimise.args(["--low-memory-unused", "--reorder-functions"]);
+        } else {
+            optimise.args(["-Os", "--converge", "--low-memory-unused", "--reorder-functions-by-name"]);
+        }
         optimise.args(["--enable-simd", "--enable-bulk-memory", "--enable-nontrapping-float-to-int"]);
         optimise.args([
             "--enable-sign-ext",

@@ -68,7 +68,7 @@ describe('Node', () => {
     assert.ok(Math.abs(logit - sum) < 1e-9);
     assert.deepEqual(codes, [[true, 'image'], [true, 'argument'], [true, 'no-gpu']]);
     assert.equal(many[0], 'memory');
-    assert.match(many[1], /no room for the \d+ MB/);
+    assert.match(many[1], /needs \d+ MB of memory, more than there is/);
     assert.deepEqual(same, [LABEL, LABEL], 'it goes on after what there was no room for');
     assert.equal(info.backend, 'wasm');
     // The register tiles of relaxed SIMD do not fit older compilers.
