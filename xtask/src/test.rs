@@ -342,6 +342,7 @@ impl NodeTests {
         command.args(["--test-reporter=spec", "--test-reporter-destination"]).arg(&report);
         let mut files = page::tests(folder)?;
         if machine.tier == Tier::Default {
+            command.env("QUICK_MODULES", "1");
             files.retain(|file| default.iter().any(|name| file.ends_with(format!("{name}.test.mjs"))));
         }
         command.args(files).current_dir(repo::www());
