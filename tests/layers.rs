@@ -70,7 +70,8 @@ fn paths(line: &str) -> Vec<Vec<String>> {
     for root in ["crate::", "super::", "googlenet::"] {
         for (at, _) in line.match_indices(root) {
             let before = line[..at].chars().next_back();
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+            // `pub(in path)` imports nothing.
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') || line[..at].ends_with("(in ") {
                 continue;
             }
             let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
