@@ -1,8 +1,7 @@
 //! Decides which steps of a plan one dispatch computes.
 
-use super::layout::{is_vec4, layout_plan};
+use super::layout::is_vec4;
 use super::ops::conv::{MAX_LAYERS, MAX_NORMALISED, has_relu};
-use crate::error::Result;
 use crate::graph::network::Network;
 use crate::graph::op::Op;
 use crate::plan::Plan;
@@ -12,11 +11,10 @@ use crate::plan::Plan;
 /// them apply ReLU, and a fused pool needs channels in vectors of four. In addition, a convolution is fused with the
 /// normalisation that follows it if one workgroup can hold all channels. The same layers are fused in every plan of a
 /// network, because their weights are packed together.
-pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
-    let layout = layout_plan(network)?;
+pub fn groups(network: &Network, plan: &Plan, layout_plan: &Plan) -> Vec<Vec<usize>> {
     let op = |step: usize| &network.node(plan.steps[step].node).op;
-    let place = |step: usize| layout.places[plan.steps[step].node];
-    let read = |step: usize| layout.places[network.node(plan.steps[step].node).inputs[0]];
+    let place = |step: usize| layout_plan.places[plan.steps[step].node];
+    let read = |step: usize| layout_plan.places[network.node(plan.steps[step].node).inputs[0]];
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for fused in plan.fused(network) {
         let is_pool = matches!(op(fused[0]), Op::MaxPool(_));
@@ -52,5 +50,5 @@ pub fn groups(network: &Network, plan: &Plan) -> Result<Vec<Vec<usize>>> {
             None => joined.push(group),
         }
     }
-    Ok(joined)
+    joined
 }

@@ -28,7 +28,7 @@ pub fn lower(
         textures: Vec::new(),
     };
     let mut software = software::Lowering::default();
-    for group in groups(network, &lowered.plan)? {
+    for group in groups(network, &lowered.plan, &layout) {
         let from = lowered.jobs.len();
         let steps: Vec<Step> = group.iter().map(|&i| lowered.plan.steps[i].clone()).collect();
         let layer = Layer { network, steps: &steps, layout_plan: &layout, config };

@@ -48,7 +48,7 @@ impl Packed {
     ) -> Result<()> {
         let network = &model.network;
         let plan = layout_plan(network)?;
-        for group in groups(network, &plan)? {
+        for group in groups(network, &plan, &plan) {
             let nodes = group.iter().map(|&step| plan.steps[step].node);
             let dims = |id: NodeId| Some((id, network.node(id).op.weight_dims(network.input_shape(id))?));
             let layers: Vec<_> = nodes.filter_map(dims).collect();

@@ -55,8 +55,8 @@ const STEPS: [Step; 13] = [
     Step::new(PACKAGE_STEP, "the npm package, packed, in fresh projects", packed),
     Step::new("page", "the page in real browsers", pages).prepared_by(page_references),
     Step::new("native", "native tests", native).prepared_by(compile_native),
-    Step::new("clippy", "clippy, native", clippy).prepared_by(lint),
-    Step::new("clippy-wasm", "clippy, wasm32", clippy_wasm).prepared_by(lint_wasm).in_full(),
+    Step::new("clippy", "clippy, native", |_| lint()).prepared_by(lint),
+    Step::new("clippy-wasm", "clippy, wasm32", |_| lint_wasm()).prepared_by(lint_wasm).in_full(),
     Step::new("ops", "every operation in Chromium, on WebGPU and in wasm", ops).prepared_by(compile_ops).in_full(),
     Step::new("imagenet", "the ImageNet model from the reference", imagenet_model).in_full(),
     Step::new("importers", "files that Keras, Caffe's schema, ONNX and torchvision wrote", importers)
@@ -200,20 +200,12 @@ fn fmt(_: &Machine) -> Result<()> {
     shell::run(&mut cargo(&["fmt", "--all", "--check"]))
 }
 
-fn clippy(_: &Machine) -> Result<()> {
-    lint()
-}
-
 fn lint() -> Result<()> {
     Job::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 /// On this target, only the browser tests are built; all others are native programs.
 const WASM: &str = "--target=wasm32-unknown-unknown";
-
-fn clippy_wasm(_: &Machine) -> Result<()> {
-    lint_wasm()
-}
 
 fn lint_wasm() -> Result<()> {
     wasm::target()?;
