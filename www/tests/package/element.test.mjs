@@ -58,9 +58,12 @@ describe('the element', { concurrency: false }, () => {
   });
 
   test('every part can be reached from the keyboard', SETTING, async () => {
+    // Playwright answers file choosers from here on. It tells the browser so
+    // without waiting, so this has to happen well before the key is pressed.
+    const chooser = page.waitForEvent('filechooser');
+    await page.bringToFront();
     await page.keyboard.press('Tab');
     assert.equal(await page.evaluate(() => document.activeElement === element && element.shadowRoot.activeElement.className.split(' ')[0]), 'drop');
-    const chooser = page.waitForEvent('filechooser');
     await page.keyboard.press('Enter');
     await (await chooser).setFiles(DOG);
     await page.waitForFunction(() => heard.filter(([type]) => type === 'classify').length === 2);
