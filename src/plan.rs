@@ -2,6 +2,10 @@
 //!
 //! Every node's output stays in its place until the next run, so that any layer can be read after a run.
 
+#[cfg(feature = "train")]
+pub mod backward;
+#[cfg(feature = "train")]
+pub mod random;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 pub(crate) mod winograd;
 
