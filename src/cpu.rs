@@ -4,11 +4,17 @@
 //! Weights are packed once, when a model is loaded. Buffers, scratch memory and the division into tasks are made once
 //! for each plan; a run allocates only the tensors that it returns.
 
+#[cfg(feature = "train")]
+mod backward;
 mod contact_sheet;
 mod gemm;
+#[cfg(feature = "train")]
+mod gradient;
 mod kernel;
 mod memory;
 mod ops;
+#[cfg(feature = "train")]
+mod outer;
 mod schedule;
 mod simd;
 mod statistics;
@@ -45,6 +51,9 @@ pub struct Cpu {
     layers: Vec<Layer>,
     inputs: Vec<NodeId>,
     prepared: Option<Prepared>,
+    /// What gradients need, if they were asked for.
+    #[cfg(feature = "train")]
+    learning: Option<backward::Learning>,
 }
 
 /// A plan with everything that a run needs.
@@ -123,6 +132,8 @@ impl Cpu {
             inputs: network.inputs().collect(),
             network: network.clone(),
             prepared: None,
+            #[cfg(feature = "train")]
+            learning: None,
         })
     }
 
@@ -155,6 +166,10 @@ impl Cpu {
     /// [`Error::Memory`] if there is not enough memory, and with [`Error::Shape`] if the engine cannot compute a step.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         self.prepared = None;
+        #[cfg(feature = "train")]
+        if let Some(learning) = &mut self.learning {
+            learning.forget();
+        }
         let mut geometry = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             let layer = &self.layers[step.node];
@@ -324,7 +339,14 @@ impl Cpu {
         let (step, geometry) = (&plan.steps[step], geometry[step].as_ref());
         // Inputs are no steps.
         let Some(kernel) = self.kernel(step) else { return };
-        let inputs = Inputs { buffers, step, nodes: &self.layers[step.node].inputs, gains };
+        let inputs = Inputs {
+            buffers,
+            step,
+            nodes: &self.layers[step.node].inputs,
+            gains,
+            #[cfg(feature = "train")]
+            dropout: self.learning.as_ref().and_then(backward::Learning::dropout),
+        };
         let out = buffers[step.writes.buffer].out(step.writes);
         // SAFETY: guaranteed by the caller.
         unsafe { kernel.run(Call { inputs, out, geometry, pieces, panels, scratch }) }
@@ -332,12 +354,7 @@ impl Cpu {
 
     /// The activations of the last run at a place.
     pub fn read(&self, place: Place) -> Result<Tensor> {
-        let view = self.view(place)?;
-        let mut tensor = Tensor::zeros(place.shape);
-        for (p, to) in tensor.data.chunks_exact_mut(place.shape.c).enumerate() {
-            to.copy_from_slice(view.pixel(p));
-        }
-        Ok(tensor)
+        Ok(self.view(place)?.tensor())
     }
 
     /// Draws the activations of the last run at a place as a contact sheet, as RGBA rows of [`Sheet::size`].

@@ -1,8 +1,12 @@
 //! The engine: a model on one backend. It runs pictures or tensors, reads the activations of any layer, and scales or
 //! switches off branches.
 
+#[cfg(feature = "train")]
+pub mod gradient;
 #[cfg(feature = "gpu")]
 mod selfcheck;
+#[cfg(feature = "train")]
+pub mod training;
 
 use crate::cpu::Cpu;
 use crate::cpu::threads::ThreadPool;
@@ -65,6 +69,9 @@ pub struct Options {
     /// How the branches of a module are concatenated. With [`ConcatMode::WithGains`], a changed gain never needs the layers before
     /// it to be computed again; the price is one copy of every branch in each run. Default: [`ConcatMode::InPlace`].
     pub concat: ConcatMode,
+    /// Whether the engine keeps what gradients need, which is another copy of the weights. Default: no.
+    #[cfg(feature = "train")]
+    pub gradients: bool,
     /// For tests: the kernels that a GPU runs, in place of those for its kind of adapter.
     #[doc(hidden)]
     pub kernels: Option<gpu::KernelSet>,
@@ -103,6 +110,12 @@ pub struct Engine {
     filled: bool,
     /// Whether faster kernels than those of the current plan were found.
     outdated: bool,
+    /// Whether gradients can be computed.
+    #[cfg(feature = "train")]
+    gradients: bool,
+    /// The backward plan in force.
+    #[cfg(feature = "train")]
+    backward: Option<gradient::Backward>,
 }
 
 enum Runner {
@@ -130,6 +143,14 @@ impl Engine {
     /// Like [`Engine::with`], on a GPU that was opened before.
     pub async fn with_gpu(mut model: Model, options: Options, prepared: Option<PreparedGpu>) -> Result<Self> {
         let (runner, plan, reason) = Self::choose(&model, options, prepared).await?;
+        #[cfg(feature = "train")]
+        let runner = match runner {
+            Runner::Cpu(mut cpu) if options.gradients => {
+                cpu.keep_parameters(&model)?;
+                Runner::Cpu(cpu)
+            }
+            other => other,
+        };
         model.weights = Weights::default();
         let (backend, adapter, threads, f16) = match &runner {
             Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads(), false),
@@ -148,6 +169,10 @@ impl Engine {
             plan,
             filled: false,
             outdated: false,
+            #[cfg(feature = "train")]
+            gradients: options.gradients,
+            #[cfg(feature = "train")]
+            backward: None,
         })
     }
 
@@ -212,6 +237,7 @@ impl Engine {
             cpu.set_pool(ThreadPool::new(threads.get()));
             self.info.threads = cpu.threads();
             (self.plan, self.filled) = (None, false);
+            self.forget_backward();
         }
     }
 
@@ -370,6 +396,7 @@ impl Engine {
             return Ok(());
         }
         (self.plan, self.filled, self.outdated) = (None, false, false);
+        self.forget_backward();
         let plan = Plan::new(&self.model.network, batch, concat)?;
         match &mut self.runner {
             Runner::Cpu(cpu) => cpu.prepare(&plan)?,
@@ -377,6 +404,14 @@ impl Engine {
         }
         self.plan = Some(plan);
         Ok(())
+    }
+
+    /// Gradients follow from the forward plan, and must be prepared again after it.
+    fn forget_backward(&mut self) {
+        #[cfg(feature = "train")]
+        {
+            self.backward = None;
+        }
     }
 
     /// The activations of a node in the last run, (n, h, w, c). Fails with [`Error::Argument`] where nothing has run.

@@ -5,6 +5,10 @@
 #[cfg(feature = "train")]
 pub mod backward;
 #[cfg(feature = "train")]
+pub mod numbers;
+#[cfg(feature = "train")]
+pub mod optimiser;
+#[cfg(feature = "train")]
 pub mod random;
 #[cfg(any(feature = "cpu", feature = "gpu"))]
 pub(crate) mod winograd;

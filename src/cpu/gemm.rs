@@ -1,6 +1,6 @@
 //! Matrix product (GEMM) with bias and ReLU, on which all convolutions and dense layers are built.
 //!
-//! `C = relu(A * B + bias)`. The rows of A are pixels or their windows, and are read in place. The columns of B are
+//! `C = relu(A * B + bias)`, or `C += A * B` for gradients to which several layers contribute. The rows of A are pixels or their windows, and are read in place. The columns of B are
 //! output channels; they are packed once, in panels as wide as the register tile. [`Packed::run`] multiplies all rows
 //! by one panel after the other, a strip by part of a panel a few rows at a time, and a register tile keeps its part of
 //! C in registers.
@@ -61,6 +61,22 @@ pub struct Packed {
     bias: Floats,
 }
 
+/// What happens to a sum of products before it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Epilogue {
+    /// Values below zero become zero.
+    pub relu: bool,
+    /// The sum is added to what the output holds, instead of to the bias.
+    pub add: bool,
+}
+
+impl Epilogue {
+    /// ReLU or nothing, for outputs that are replaced.
+    pub fn relu(relu: bool) -> Self {
+        Epilogue { relu, add: false }
+    }
+}
+
 /// The number of products that are summed in one chain before the sum is added to C. It is small enough to limit
 /// rounding errors, and to keep that part of a panel in the first-level cache together with A.
 pub const CHAIN: usize = 256;
@@ -69,19 +85,40 @@ impl Packed {
     /// Packs `weights` (columns, depth), which has one row for each output channel.
     pub fn new(isa: Isa, weights: &[f32], depth: usize, bias: &[f32]) -> Self {
         assert_eq!(weights.len(), depth * bias.len(), "one row of weights a bias");
-        let (columns, lanes) = (bias.len(), isa.lanes());
-        let padded = columns.next_multiple_of(lanes);
-        let mut packed =
-            Packed { isa, depth, columns, panels: Floats::zeros(padded * depth), bias: Floats::zeros(padded) };
-        packed.bias[..columns].copy_from_slice(bias);
-        for first in (0..padded).step_by(2 * lanes) {
-            let width = (2 * lanes).min(padded - first);
+        let lanes = isa.lanes();
+        let mut packed = Self::zeros(isa, depth, bias.len());
+        packed.bias[..bias.len()].copy_from_slice(bias);
+        for first in (0..packed.bias.len()).step_by(2 * lanes) {
+            let width = (2 * lanes).min(packed.bias.len() - first);
             let panel = &mut packed.panels[first * depth..][..width * depth];
             for (i, row) in weights.chunks_exact(depth).skip(first).take(width).enumerate() {
                 panel[i..].iter_mut().step_by(width).zip(row).for_each(|(to, v)| *to = *v);
             }
         }
         packed
+    }
+
+    /// A matrix of zeros, for [`Packed::update`].
+    pub fn zeros(isa: Isa, depth: usize, columns: usize) -> Self {
+        let padded = columns.next_multiple_of(isa.lanes());
+        Packed { isa, depth, columns, panels: Floats::zeros(padded * depth), bias: Floats::zeros(padded) }
+    }
+
+    /// Replaces the weights, which are (depth, columns), and the bias. An empty bias leaves the bias as it is.
+    #[cfg(feature = "train")]
+    pub fn update(&mut self, weights: &[f32], bias: &[f32]) {
+        let (depth, columns) = (self.depth, self.columns);
+        assert_eq!(weights.len(), depth * columns, "one row of weights for each row of the matrix");
+        let lanes = self.isa.lanes();
+        self.bias[..bias.len()].copy_from_slice(bias);
+        for first in (0..self.bias.len()).step_by(2 * lanes) {
+            let width = (2 * lanes).min(self.bias.len() - first);
+            let count = width.min(columns - first);
+            let panel = &mut self.panels[first * depth..][..width * depth];
+            for (to, row) in panel.chunks_exact_mut(width).zip(weights.chunks_exact(columns)) {
+                to[..count].copy_from_slice(&row[first..first + count]);
+            }
+        }
     }
 
     /// The number of columns of the product.
@@ -111,12 +148,12 @@ impl Packed {
         rows: Range<usize>,
         c: RowsMut,
         panels: Range<usize>,
-        relu: bool,
+        epilogue: Epilogue,
         chain: usize,
     ) {
         assert_eq!(a.segments * a.length, self.depth, "rows as long as the weights are deep");
         assert!(rows.end <= a.count && panels.end <= self.panels() && a.fits(), "A is too short");
-        self.isa.run(Product { packed: self, a, rows, c, panels, relu, chain });
+        self.isa.run(Product { packed: self, a, rows, c, panels, epilogue, chain });
     }
 }
 
@@ -127,7 +164,7 @@ struct Product<'a> {
     rows: Range<usize>,
     c: RowsMut,
     panels: Range<usize>,
-    relu: bool,
+    epilogue: Epilogue,
     chain: usize,
 }
 
@@ -136,7 +173,7 @@ impl Work for Product<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Product { packed, a, rows, c, panels, relu, chain } = self;
+        let Product { packed, a, rows, c, panels, epilogue, chain } = self;
         for panel in panels {
             let column = panel * 2 * V::LANES;
             let columns = (2 * V::LANES).min(packed.columns - column);
@@ -158,8 +195,8 @@ impl Work for Product<'_> {
                         bias: packed.bias[column..].as_ptr(),
                         c: RowsMut { data: c.data.wrapping_add(column), stride: c.stride },
                         columns,
-                        first: segment == 0 && at == 0,
-                        relu: relu && segment + segments == a.segments && at + length == a.length,
+                        first: segment == 0 && at == 0 && !epilogue.add,
+                        relu: epilogue.relu && segment + segments == a.segments && at + length == a.length,
                     };
                     // SAFETY: guaranteed by the caller of `Packed::run` and by its assertions.
                     unsafe {
@@ -189,7 +226,7 @@ struct Strip<'a> {
     c: RowsMut,
     /// The number of columns of C in this panel: at most two vectors.
     columns: usize,
-    /// Whether this is the first part, which adds the bias instead of what C holds.
+    /// Whether the bias is added instead of what C holds.
     first: bool,
     relu: bool,
 }
@@ -411,7 +448,7 @@ mod tests {
                         0..rows,
                         RowsMut { data: c.as_mut_ptr(), stride: c_stride },
                         0..packed.panels(),
-                        relu,
+                        Epilogue::relu(relu),
                         CHAIN,
                     )
                 };
@@ -446,7 +483,14 @@ mod tests {
                 let mut c = vec![0.0; 6 * 5];
                 // SAFETY: C has six rows of five columns.
                 unsafe {
-                    packed.run(&a, 1..6, RowsMut { data: c.as_mut_ptr(), stride: 5 }, 0..packed.panels(), false, chain)
+                    packed.run(
+                        &a,
+                        1..6,
+                        RowsMut { data: c.as_mut_ptr(), stride: 5 },
+                        0..packed.panels(),
+                        Epilogue::default(),
+                        chain,
+                    )
                 };
                 for (i, got) in c.into_iter().enumerate() {
                     let (row, column) = (i / 5, i % 5);
@@ -471,7 +515,7 @@ mod tests {
                 0..2,
                 RowsMut { data: c.as_mut_ptr(), stride: 3 },
                 0..1,
-                false,
+                Epilogue::default(),
                 CHAIN,
             )
         };

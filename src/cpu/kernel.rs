@@ -8,6 +8,8 @@ use crate::error::Result;
 use crate::graph::op::{Geometry, Window};
 use crate::graph::tensor::Shape;
 use crate::model::{Model, tensor_names};
+#[cfg(feature = "train")]
+use crate::plan::random::DropoutKey;
 use crate::plan::{Place, Step};
 use std::ops::Range;
 
@@ -67,6 +69,11 @@ pub trait Kernel: Send + Sync {
         0
     }
 
+    /// Replaces the weights, which are (height, width, input channels, output channels), or (inputs, outputs) for a dense
+    /// layer, and the biases. Kernels without weights do nothing.
+    #[cfg(feature = "train")]
+    fn update(&mut self, _weights: &[f32], _bias: &[f32]) {}
+
     /// Computes pieces and panels of a step.
     ///
     /// # Safety
@@ -95,6 +102,9 @@ pub struct Inputs<'a> {
     pub nodes: &'a [usize],
     /// One factor for each node of the network.
     pub gains: &'a [f32],
+    /// Which values dropout keeps; `None` outside of training.
+    #[cfg(feature = "train")]
+    pub dropout: Option<DropoutKey>,
 }
 
 impl<'a> Inputs<'a> {

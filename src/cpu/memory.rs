@@ -49,6 +49,7 @@ impl DerefMut for Floats {
 }
 
 /// A buffer of the plan or the scratch memory of a thread. Several threads may write to different parts of it.
+#[derive(Default)]
 pub struct Buffer(UnsafeCell<Floats>);
 
 // SAFETY: the contents are only accessible through unsafe methods, whose callers avoid data races.
@@ -76,6 +77,30 @@ impl Buffer {
     pub unsafe fn write(&self) -> &mut [f32] {
         // SAFETY: guaranteed by the caller.
         unsafe { &mut *self.0.get() }
+    }
+
+    #[cfg(feature = "train")]
+    pub fn new(floats: Floats) -> Self {
+        Buffer(UnsafeCell::new(floats))
+    }
+
+    /// The number of floats.
+    #[cfg(feature = "train")]
+    pub fn len(&self) -> usize {
+        // SAFETY: the length never changes.
+        unsafe { (*self.0.get()).len }
+    }
+
+    #[cfg(feature = "train")]
+    pub fn get_mut(&mut self) -> &mut [f32] {
+        self.0.get_mut()
+    }
+
+    /// A pointer to the first float.
+    #[cfg(feature = "train")]
+    pub fn pointer(&self) -> *mut f32 {
+        // SAFETY: this only takes a pointer. The callers of functions that use it avoid data races.
+        unsafe { (*self.0.get()).as_mut_ptr() }
     }
 
     /// The place of a node's output, for writing.

@@ -54,7 +54,7 @@ impl Extent {
 }
 
 /// Work of less than this cost, which takes about 10 microseconds, is not shared among threads.
-const MIN_SHARED_COST: u64 = 200_000;
+pub const MIN_SHARED_COST: u64 = 200_000;
 
 /// The number of tasks for each thread, so that others can take over work from a slow or late thread.
 const TASKS_PER_THREAD: usize = 2;

@@ -152,6 +152,10 @@ pub trait Vector: Copy {
     /// The larger value of each lane; `b` if either of them is NaN.
     fn max(self, b: Self) -> Self;
 
+    /// The lanes of `yes` where `self` and `b` are equal, and those of `no` elsewhere.
+    #[cfg(feature = "train")]
+    fn select_equal(self, b: Self, yes: Self, no: Self) -> Self;
+
     /// Converts each lane to an integer, and reinterprets its bits as a float.
     fn with_bits(self) -> Self;
 
@@ -280,6 +284,12 @@ impl Vector for Portable {
         self.zip(b, |a, b| if a > b { a } else { b })
     }
 
+    #[cfg(feature = "train")]
+    #[inline(always)]
+    fn select_equal(self, b: Self, yes: Self, no: Self) -> Self {
+        Portable([0, 1, 2, 3].map(|i| if self.0[i] == b.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+
     #[inline(always)]
     fn with_bits(self) -> Self {
         Portable(self.0.map(|v| f32::from_bits(v as u32)))
@@ -361,6 +371,12 @@ mod wasm {
             F32x4(f32x4_pmax(b.0, self.0))
         }
 
+        #[cfg(feature = "train")]
+        #[inline(always)]
+        fn select_equal(self, b: Self, yes: Self, no: Self) -> Self {
+            F32x4(v128_bitselect(yes.0, no.0, f32x4_eq(self.0, b.0)))
+        }
+
         #[inline(always)]
         fn with_bits(self) -> Self {
             F32x4(i32x4_trunc_sat_f32x4(self.0))
@@ -427,12 +443,30 @@ mod x86 {
         }
     }
 
+    /// # Safety
+    /// The machine must support AVX2.
+    #[cfg(feature = "train")]
+    #[inline(always)]
+    unsafe fn select8(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        // SAFETY: guaranteed by the caller.
+        unsafe { _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b)) }
+    }
+
+    /// # Safety
+    /// The machine must support AVX-512F.
+    #[cfg(feature = "train")]
+    #[inline(always)]
+    unsafe fn select16(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        // SAFETY: guaranteed by the caller.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), no, yes) }
+    }
+
     /// Declares the vector type of an x86 instruction set, from its number of lanes, the rows of a register tile, and
     /// its instructions.
     macro_rules! vector {
         ($name:ident, $register:ty, $lanes:literal, $rows:literal,
          $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $sub:ident, $mul:ident, $div:ident,
-         $sqrt:ident, $max:ident, $whole:ident, $bits:ident, $slide:ident) => {
+         $sqrt:ident, $max:ident, $whole:ident, $bits:ident, $slide:ident, $select:ident) => {
             #[derive(Clone, Copy)]
             pub struct $name($register);
 
@@ -493,6 +527,12 @@ mod x86 {
                     $name(unsafe { $max(self.0, b.0) })
                 }
 
+                #[cfg(feature = "train")]
+                #[inline(always)]
+                fn select_equal(self, b: Self, yes: Self, no: Self) -> Self {
+                    $name(unsafe { $select(self.0, b.0, yes.0, no.0) })
+                }
+
                 #[inline(always)]
                 fn with_bits(self) -> Self {
                     $name(unsafe { $bits($whole(self.0)) })
@@ -523,7 +563,8 @@ mod x86 {
         _mm256_max_ps,
         _mm256_cvtps_epi32,
         _mm256_castsi256_ps,
-        slide8
+        slide8,
+        select8
     );
     vector!(
         F32x16,
@@ -542,7 +583,8 @@ mod x86 {
         _mm512_max_ps,
         _mm512_cvtps_epi32,
         _mm512_castsi512_ps,
-        slide16
+        slide16,
+        select16
     );
 }
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "buffers that many threads write into, each its own part")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use crate::graph::tensor::Shape;
+use crate::graph::tensor::{Shape, Tensor};
 use crate::plan::Place;
 use std::marker::PhantomData;
 
@@ -24,6 +24,15 @@ impl<'a> View<'a> {
     /// The channels of a pixel.
     pub fn pixel(&self, p: usize) -> &'a [f32] {
         &self.data[p * self.stride..][..self.shape.c]
+    }
+
+    /// A copy of the values.
+    pub fn tensor(&self) -> Tensor {
+        let mut tensor = Tensor::zeros(self.shape);
+        for (p, to) in tensor.data.chunks_exact_mut(self.shape.c).enumerate() {
+            to.copy_from_slice(self.pixel(p));
+        }
+        tensor
     }
 }
 

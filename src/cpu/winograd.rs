@@ -6,7 +6,7 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own tiles of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use super::gemm::{Tiles, down, product};
+use super::gemm::{Epilogue, Tiles, down, product};
 use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
@@ -49,14 +49,11 @@ impl Winograd {
     /// Transforms and packs `weight`, which is OIHW with `channels` input channels. `tiles` is the usual number of
     /// tiles in a run.
     pub fn new(isa: Isa, tiling: Tiling, channels: usize, tiles: usize, weight: &[f32], bias: &[f32]) -> Self {
-        assert!(matches!(tiling.side(), 4 | 6), "transforms are written for tiles of 4 and 6");
-        let (columns, lanes, area) = (bias.len(), isa.lanes(), tiling.kernel * tiling.kernel);
-        let (side, padded) = (tiling.side(), columns.next_multiple_of(lanes));
-        let panel_floats = side * side * channels * 2 * lanes;
-        let untransformed =
-            (side, tiling.kernel) == (MOST, 3) && tiles <= MAX_TILES_TRANSFORMED && panel_floats <= MAX_PANEL_FLOATS;
-        let depth = channels * if untransformed { area } else { side * side };
-        let mut panels = Floats::zeros(padded * depth);
+        let mut layer = Self::zeros(isa, tiling, channels, tiles, bias.len());
+        layer.bias[..bias.len()].copy_from_slice(bias);
+        let (lanes, area, side) = (isa.lanes(), tiling.kernel * tiling.kernel, tiling.side());
+        let (padded, depth, untransformed) = (layer.bias.len(), layer.panel_depth(), layer.untransformed);
+        let panels = &mut layer.panels;
         for (o, filters) in weight.chunks_exact(channels * area).enumerate() {
             let first = o / (2 * lanes) * 2 * lanes;
             let width = (2 * lanes).min(padded - first);
@@ -74,13 +71,46 @@ impl Winograd {
                 }
             }
         }
-        let mut padded_bias = Floats::zeros(padded);
-        padded_bias[..columns].copy_from_slice(bias);
-        Winograd { isa, tiling, channels, columns, panels, untransformed, bias: padded_bias }
+        layer
+    }
+
+    /// A convolution with filters and biases of zero, for [`Winograd::update`].
+    pub fn zeros(isa: Isa, tiling: Tiling, channels: usize, tiles: usize, columns: usize) -> Self {
+        assert!(matches!(tiling.side(), 4 | 6), "transforms are written for tiles of 4 and 6");
+        let (side, padded) = (tiling.side(), columns.next_multiple_of(isa.lanes()));
+        let panel_floats = side * side * channels * 2 * isa.lanes();
+        let untransformed =
+            (side, tiling.kernel) == (MOST, 3) && tiles <= MAX_TILES_TRANSFORMED && panel_floats <= MAX_PANEL_FLOATS;
+        let (panels, bias) = (Floats::default(), Floats::zeros(padded));
+        let mut layer = Winograd { isa, tiling, channels, columns, panels, untransformed, bias };
+        layer.panels = Floats::zeros(padded * layer.panel_depth());
+        layer
+    }
+
+    /// The number of rows of a panel.
+    fn panel_depth(&self) -> usize {
+        self.channels * if self.untransformed { self.tiling.kernel * self.tiling.kernel } else { self.points() }
+    }
+
+    /// Replaces the filters, which are (kernel, kernel, input channels, output channels), and the bias. An empty bias
+    /// leaves the bias as it is. Unlike [`Winograd::new`], which computes in f64, this transforms vectors of filters in
+    /// f32, because it is called in each step of a training.
+    #[cfg(feature = "train")]
+    pub fn update(&mut self, weights: &[f32], bias: &[f32]) {
+        let area = self.tiling.kernel * self.tiling.kernel;
+        assert_eq!(weights.len(), area * self.channels * self.columns, "one filter for each pair of channels");
+        self.bias[..bias.len()].copy_from_slice(bias);
+        self.isa.run(Update { layer: self, weights });
     }
 
     pub fn tiling(&self) -> Tiling {
         self.tiling
+    }
+
+    /// The number of output channels.
+    #[cfg(feature = "train")]
+    pub fn columns(&self) -> usize {
+        self.columns
     }
 
     pub fn panels(&self) -> usize {
@@ -120,7 +150,7 @@ impl Winograd {
         out: Out<'_>,
         tiles: Range<usize>,
         panels: Range<usize>,
-        relu: bool,
+        epilogue: Epilogue,
         scratch: &mut [f32],
     ) {
         let [down, across] = self.tiling.grid(out.shape);
@@ -131,7 +161,7 @@ impl Winograd {
             "the input is too short"
         );
         assert!(scratch.len() >= self.scratch(tiles.len()) && out.shape.c == self.columns);
-        self.isa.run((Call { layer: self, x, out, tiles, panels, relu }, scratch));
+        self.isa.run((Call { layer: self, x, out, tiles, panels, epilogue }, scratch));
     }
 }
 
@@ -146,6 +176,86 @@ pub struct Source<'a> {
     pub origin: [usize; 2],
 }
 
+/// One call of [`Winograd::update`].
+#[cfg(feature = "train")]
+struct Update<'a> {
+    layer: &'a mut Winograd,
+    weights: &'a [f32],
+}
+
+#[cfg(feature = "train")]
+impl Work for Update<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        if self.layer.untransformed {
+            return self.copy::<V>();
+        }
+        match (self.layer.tiling.side(), self.layer.tiling.kernel) {
+            (4, _) => self.transform::<V, 4, 3>(),
+            (_, 3) => self.transform::<V, 6, 3>(),
+            (_, 4) => self.transform::<V, 6, 4>(),
+            (..) => self.transform::<V, 6, 5>(),
+        }
+    }
+}
+
+#[cfg(feature = "train")]
+impl Update<'_> {
+    /// Packs the filters as they are.
+    #[inline(always)]
+    fn copy<V: Vector>(&mut self) {
+        let Winograd { channels, columns, tiling, ref bias, ref mut panels, .. } = *self.layer;
+        let area = tiling.kernel * tiling.kernel;
+        for first in (0..bias.len()).step_by(2 * V::LANES) {
+            let width = (2 * V::LANES).min(bias.len() - first);
+            let count = width.min(columns - first);
+            let panel = &mut panels[first * area * channels..][..width * area * channels];
+            for (i, to) in panel.chunks_exact_mut(width).enumerate() {
+                let row = (i % area * channels + i / area) * columns + first;
+                to[..count].copy_from_slice(&self.weights[row..row + count]);
+            }
+        }
+    }
+
+    /// Computes G g G' for each filter, a vector of output channels at a time.
+    #[inline(always)]
+    fn transform<V: Vector, const SIDE: usize, const KERNEL: usize>(&mut self) {
+        let Winograd { channels, columns, tiling, ref bias, ref mut panels, .. } = *self.layer;
+        let matrix: [[f32; KERNEL]; SIDE] = tiling.filter_matrix_f32();
+        for first in (0..bias.len()).step_by(2 * V::LANES) {
+            let width = (2 * V::LANES).min(bias.len() - first);
+            let panel = &mut panels[first * SIDE * SIDE * channels..][..width * SIDE * SIDE * channels];
+            for c in 0..channels {
+                for at in (0..width).step_by(V::LANES) {
+                    let count = (columns - first).saturating_sub(at).min(V::LANES);
+                    let from = |y: usize, x: usize| ((y * KERNEL + x) * channels + c) * columns + first + at;
+                    assert!(count == 0 || from(KERNEL - 1, KERNEL - 1) + count <= self.weights.len());
+                    assert!((SIDE * SIDE - 1) * channels * width + c * width + at + V::LANES <= panel.len());
+                    // SAFETY: guaranteed by the assertions; no filter lies behind the last one.
+                    unsafe {
+                        let load = |y, x| V::load_first(self.weights.as_ptr().wrapping_add(from(y, x)), count);
+                        let filter: [[V; KERNEL]; KERNEL] = from_fn(|y| from_fn(|x| load(y, x)));
+                        let sum = |row: &[f32; KERNEL], values: [V; KERNEL]| {
+                            let products = row.iter().zip(values);
+                            products.fold(V::splat(0.0), |sum, (&m, v)| V::splat(m).mul_add(v, sum))
+                        };
+                        let half: [[V; KERNEL]; SIDE] =
+                            from_fn(|i| from_fn(|x| sum(&matrix[i], from_fn(|y| filter[y][x]))));
+                        for (i, half) in half.into_iter().enumerate() {
+                            for (j, row) in matrix.iter().enumerate() {
+                                let to = ((i * SIDE + j) * channels + c) * width + at;
+                                sum(row, half).store(panel.as_mut_ptr().add(to));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// One call of [`Winograd::run`].
 struct Call<'a> {
     layer: &'a Winograd,
@@ -153,7 +263,7 @@ struct Call<'a> {
     out: Out<'a>,
     tiles: Range<usize>,
     panels: Range<usize>,
-    relu: bool,
+    epilogue: Epilogue,
 }
 
 /// A call and its scratch memory.
@@ -263,7 +373,7 @@ impl Call<'_> {
         let Shape { h, w, c, .. } = self.out.shape;
         let points = SIDE * SIDE;
         // Without ReLU there is no lower bound.
-        let floor = V::splat(if self.relu { 0.0 } else { f32::NEG_INFINITY });
+        let floor = V::splat(if self.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
         for column in (column..c.min(column + 2 * V::LANES)).step_by(V::LANES) {
             let count = (c - column).min(V::LANES);
             let half = column % (2 * V::LANES);
@@ -277,7 +387,15 @@ impl Call<'_> {
                     let from = products.as_ptr().add(i * points * 2 * V::LANES + half);
                     let all = output_transform_tile::<V, SIDE, OUTPUTS>(from, bias, floor);
                     let row = |y| self.out.at(pixel + y * w, column, (columns - 1) * self.out.stride + count);
-                    if (rows, columns, count) == (OUTPUTS, OUTPUTS, V::LANES) {
+                    if self.epilogue.add {
+                        for (y, values) in all.iter().enumerate().take(rows) {
+                            let to = row(y);
+                            for (x, v) in values.iter().enumerate().take(columns) {
+                                let to = to.add(x * self.out.stride);
+                                v.add(V::load_first(to, count)).store_first(to, count);
+                            }
+                        }
+                    } else if (rows, columns, count) == (OUTPUTS, OUTPUTS, V::LANES) {
                         for (y, values) in all.iter().enumerate().take(OUTPUTS) {
                             let to = row(y);
                             for (x, v) in values.iter().enumerate().take(OUTPUTS) {
@@ -558,6 +676,23 @@ mod tests {
         (0..count).map(|i| ((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0).collect()
     }
 
+    /// Checks that an update gives the panels of [`Winograd::new`], up to the rounding of the transforms.
+    #[cfg(feature = "train")]
+    fn assert_updated(layer: &Winograd, weight: &[f32], bias: &[f32], tiles: usize) {
+        let Winograd { isa, tiling, channels, columns, .. } = *layer;
+        let area = tiling.kernel * tiling.kernel;
+        let element =
+            |i: usize| weight[(i % columns * channels + i / columns % channels) * area + i / columns / channels];
+        let hwio: Vec<f32> = (0..weight.len()).map(element).collect();
+        let mut updated = Winograd::zeros(isa, tiling, channels, tiles, columns);
+        updated.update(&hwio, bias);
+        assert_eq!(updated.bias[..], layer.bias[..]);
+        let far = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-6;
+        assert!(!updated.panels.iter().zip(layer.panels.iter()).any(far), "{isa}, {tiling:?}");
+        updated.update(&hwio.iter().map(|v| 1.01 * v).collect::<Vec<_>>(), bias);
+        assert!(updated.panels.iter().zip(layer.panels.iter()).any(far), "a changed filter changes its panel");
+    }
+
     #[test]
     fn every_tiling_is_a_convolution() {
         for isa in Isa::available() {
@@ -575,13 +710,15 @@ mod tests {
                     let [down, across] = tiling.grid(out_shape);
                     let tiles = n * down * across;
                     let layer = Winograd::new(isa, tiling, channels, tiles, &weight, &bias);
+                    #[cfg(feature = "train")]
+                    assert_updated(&layer, &weight, &bias, tiles);
                     let mut out = vec![0.0; out_shape.len()];
                     let mut scratch = vec![0.0; layer.scratch(tiles)];
                     let view = View { data: &x, stride: channels, shape };
                     let source = Source { view, image: 0, origin: pad };
                     let to = Out::new(&mut out, columns, out_shape);
                     // SAFETY: no other thread accesses `out`.
-                    unsafe { layer.run(source, to, 0..tiles, 0..layer.panels(), false, &mut scratch) };
+                    unsafe { layer.run(source, to, 0..tiles, 0..layer.panels(), Epilogue::default(), &mut scratch) };
                     for (i, &got) in out.iter().enumerate() {
                         let (p, o) = (i / columns, i % columns);
                         let (image, oy, ox) = (p / (h * w), p / w % h, p % w);

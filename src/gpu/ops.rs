@@ -22,6 +22,7 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
         Op::Concat => concat::lower,
         Op::Dense { .. } => dense::lower,
         Op::Softmax => softmax::lower,
+        Op::Dropout { .. } => return Err(layer.fail("dropout cannot be computed on a GPU yet".into())),
         Op::Input(_) => return Err(layer.fail("an input is no step".into())),
     };
     lower(layer, lowered)

@@ -151,6 +151,57 @@ impl Network {
         Ok(part)
     }
 
+    /// The part of the network after a node: an input of the node's shape and name, and all nodes that depend on it, with
+    /// their heads. Fails with [`Error::Argument`] where one of them depends on something else, too, or where nothing does.
+    pub fn after(&self, node: NodeId) -> Result<Network> {
+        let mut part = Network::new();
+        let mut ids: Vec<Option<NodeId>> = vec![None; self.nodes.len()];
+        ids[node] = Some(part.input(&self.nodes[node].name, self.nodes[node].shape)?);
+        for (id, node) in self.nodes.iter().enumerate().skip(node + 1) {
+            if node.inputs.iter().all(|&input| ids[input].is_none()) {
+                continue;
+            }
+            let inputs: Option<Vec<NodeId>> = node.inputs.iter().map(|&input| ids[input]).collect();
+            let Some(inputs) = inputs else {
+                let reason = format!("\"{}\" depends on more than \"{}\"", node.name, part.nodes[0].name);
+                return Err(Error::Argument(reason));
+            };
+            part.enter(node.module.as_deref(), node.branch);
+            ids[id] = Some(part.add(&node.name, node.op.clone(), &inputs)?);
+        }
+        if part.nodes.len() == 1 {
+            return Err(Error::Argument(format!("nothing depends on \"{}\"", part.nodes[0].name)));
+        }
+        for head in &self.heads {
+            if let (Some(logits), Some(prob)) = (ids[head.logits], ids[head.prob]) {
+                part.add_head(&head.name, logits, prob);
+            }
+        }
+        Ok(part)
+    }
+
+    /// The network with dropout between some nodes and the nodes that read them: `ratio` returns the name and the ratio of
+    /// the dropout behind a node, if there is one.
+    pub fn with_dropout(&self, ratio: impl Fn(&Node) -> Option<(String, f32)>) -> Result<Network> {
+        let mut network = Network::new();
+        // The node that readers read, and the node itself.
+        let mut ids: Vec<[NodeId; 2]> = Vec::new();
+        for node in &self.nodes {
+            network.enter(node.module.as_deref(), node.branch);
+            let inputs: Vec<NodeId> = node.inputs.iter().map(|&input| ids[input][0]).collect();
+            let id = network.add(&node.name, node.op.clone(), &inputs)?;
+            let read = match ratio(node) {
+                Some((name, ratio)) => network.add(&name, Op::Dropout { ratio }, &[id])?,
+                None => id,
+            };
+            ids.push([read, id]);
+        }
+        for head in &self.heads {
+            network.add_head(&head.name, ids[head.logits][1], ids[head.prob][1]);
+        }
+        Ok(network)
+    }
+
     /// The classifiers, the main one last.
     pub fn heads(&self) -> &[Head] {
         &self.heads
@@ -195,6 +246,31 @@ impl Network {
 mod tests {
     use super::*;
     use crate::graph::op::{Padding, Window};
+
+    #[test]
+    fn a_part_begins_after_a_node() {
+        let net = crate::graph::googlenet::Spec::default().build().unwrap();
+        let part = net.after(net.find("inception_4d/output").unwrap()).unwrap();
+        assert_eq!(part.node(0).op, Op::Input(Shape::new(1, 14, 14, 528)));
+        let heads: Vec<&str> = part.heads().iter().map(|head| head.name.as_str()).collect();
+        assert_eq!(heads, ["loss2", "loss3"]);
+        assert_eq!(part.node(part.heads()[1].logits).name, "loss3/classifier");
+        assert_eq!(part.node(part.find("inception_5b/3x3").unwrap()).module.as_deref(), Some("inception_5b"));
+        let error = net.after(net.find("inception_4d/1x1").unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "\"inception_4d/output\" depends on more than \"inception_4d/1x1\"");
+        assert!(net.after(net.find("prob").unwrap()).is_err());
+    }
+
+    #[test]
+    fn dropout_is_inserted_behind_a_node() {
+        let net = crate::graph::googlenet::Spec::default().build().unwrap();
+        let ratio = |node: &Node| (node.name == "pool5/7x7_s1").then(|| ("pool5/drop_7x7_s1".to_owned(), 0.4));
+        let with = net.with_dropout(ratio).unwrap();
+        let classifier = with.node(with.find("loss3/classifier").unwrap());
+        assert_eq!(with.node(classifier.inputs[0]).op, Op::Dropout { ratio: 0.4 });
+        assert_eq!((with.nodes().len(), with.heads().len()), (net.nodes().len() + 1, 3));
+        assert_eq!(with.total_params(), net.total_params());
+    }
 
     #[test]
     fn nodes_are_checked_when_they_are_added() {

@@ -158,6 +158,9 @@ pub enum Op {
     Dense { out: usize, activation: Activation },
     /// Softmax over channels.
     Softmax,
+    /// Dropout (Srivastava et al. 2014), as PyTorch has it: a training run sets a random `ratio` of the values to zero and
+    /// multiplies the others by `1 / (1 - ratio)`. Any other run copies the values.
+    Dropout { ratio: f32 },
 }
 
 impl Op {
@@ -172,6 +175,7 @@ impl Op {
             Op::Concat => "concat",
             Op::Dense { .. } => "dense",
             Op::Softmax => "softmax",
+            Op::Dropout { .. } => "dropout",
         }
     }
 
@@ -201,7 +205,10 @@ impl Op {
             Op::AdaptiveAvgPool { out: [h, w] } if *h == 0 || *w == 0 => Err("an average pool needs an output".into()),
             Op::AdaptiveAvgPool { out: [h, w] } => Ok(Shape::new(x.n, *h, *w, x.c)),
             Op::Lrn { size, .. } if *size == 0 => Err("normalisation needs at least one channel".into()),
-            Op::Lrn { .. } | Op::Softmax => Ok(x),
+            Op::Dropout { ratio } if !(0.0..1.0).contains(ratio) => {
+                Err(format!("dropout needs a ratio from 0 up to, but not including, 1, not {ratio}"))
+            }
+            Op::Lrn { .. } | Op::Softmax | Op::Dropout { .. } => Ok(x),
             Op::Concat => {
                 if let Some(odd) = inputs.iter().find(|s| (s.n, s.h, s.w) != (x.n, x.h, x.w)) {
                     return Err(format!("{odd} cannot be concatenated with {x}: only the channels may differ"));
@@ -257,7 +264,9 @@ impl Op {
                 ([0, 1].map(|a| map[a] - (out[a] - 1) * stride[a]), stride, [0; 2])
             }
             Op::Dense { .. } => (map, [1; 2], [0; 2]),
-            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax => return input,
+            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax | Op::Dropout { .. } => {
+                return input;
+            }
         };
         let mut field = input;
         for a in [0, 1] {

@@ -235,6 +235,18 @@ pub enum TermKind {
     CrossEntropy { classes: Vec<usize>, weight: f32, smoothing: f32 },
 }
 
+impl TermKind {
+    /// The factor of the term in the objective.
+    pub fn weight(&self) -> f32 {
+        match self {
+            TermKind::Channel { weight, .. }
+            | TermKind::Sum { weight }
+            | TermKind::HalfSquares { weight }
+            | TermKind::CrossEntropy { weight, .. } => *weight,
+        }
+    }
+}
+
 impl Term {
     /// Fails with [`Error::Argument`] where the node has no such channel or class, or where the number of classes is not
     /// the number of pictures.

@@ -79,6 +79,13 @@ impl Tiling {
         finite.chain([infinity]).collect()
     }
 
+    /// The matrix G, rounded. SIDE and KERNEL are those of the tiling.
+    #[cfg(all(feature = "cpu", feature = "train"))]
+    pub fn filter_matrix_f32<const SIDE: usize, const KERNEL: usize>(self) -> [[f32; KERNEL]; SIDE] {
+        let matrix = self.filter_matrix();
+        std::array::from_fn(|i| std::array::from_fn(|k| matrix[i][k] as f32))
+    }
+
     /// G g G' for each filter g, in rows of the tile. Computed in f64, as it is done only once.
     pub fn filters<'a>(self, filters: &'a [f32]) -> impl Iterator<Item = [[f64; MOST]; MOST]> + 'a {
         let (g, r) = (self.filter_matrix(), self.kernel);

@@ -27,6 +27,7 @@ pub const CPU: Options = Options {
     check: None,
     half: false,
     concat: ConcatMode::InPlace,
+    gradients: false,
     kernels: None,
 };
 /// A GPU or software adapter with the kernels for GPUs.

@@ -3,6 +3,9 @@
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "train")]
+mod gradient;
+
 use crate::cpu::kernel::{Call, Kernel};
 use crate::cpu::schedule::Extent;
 use crate::cpu::view::{Out, View};

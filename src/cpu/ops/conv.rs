@@ -2,9 +2,13 @@
 
 #![allow(unsafe_code, reason = "tasks write their own pixels of one buffer")]
 
-use crate::cpu::gemm::{CHAIN, Packed, Rows};
+#[cfg(feature = "train")]
+pub mod gradient;
+
+use crate::cpu::gemm::{CHAIN, Epilogue, Packed, Rows};
 use crate::cpu::kernel::{Call, Kernel, Layer};
 use crate::cpu::schedule::Extent;
+use crate::cpu::simd::Isa;
 use crate::cpu::view::{Out, View};
 use crate::cpu::winograd::{Source, Winograd};
 use crate::error::Result;
@@ -143,25 +147,30 @@ impl Kernel for Conv {
     }
 
     unsafe fn run(&self, call: Call<'_>) {
-        let Call { inputs, out, geometry: Some(g), pieces, panels, scratch } = call else { return };
+        let Call { inputs, out, geometry: Some(geometry), pieces, panels, scratch } = call else { return };
+        let epilogue = Epilogue::relu(self.relu);
         // SAFETY: guaranteed by the caller.
-        let x = unsafe { inputs.view(0) };
-        // SAFETY: guaranteed by the caller, for all four algorithms.
         unsafe {
-            match &self.weights {
-                Weights::Pointwise(packed) => {
-                    let rows = Rows::matrix(x.data, x.stride, x.shape.c, x.shape.pixels());
-                    packed.run(&rows, pieces, out.rows(0), panels, self.relu, CHAIN);
-                }
-                Weights::Direct(packed) => self.direct(packed, g, x, out, pieces, panels, scratch),
-                Weights::Winograd(w) => {
-                    let source = Source { view: x, image: 0, origin: g.pad };
-                    w.run(source, out, pieces, panels, self.relu, scratch);
-                }
-                Weights::Phases(w) => self.phases(w, g, x, out, pieces, panels, scratch),
-            }
+            let x = inputs.view(0);
+            self.compute(ConvCall { x, out, geometry, pieces, panels, epilogue, scratch });
         }
     }
+
+    #[cfg(feature = "train")]
+    fn update(&mut self, weights: &[f32], bias: &[f32]) {
+        self.set(weights, bias);
+    }
+}
+
+/// One call of [`Conv::compute`].
+struct ConvCall<'a> {
+    x: View<'a>,
+    out: Out<'a>,
+    geometry: &'a Geometry,
+    pieces: Range<usize>,
+    panels: Range<usize>,
+    epilogue: Epilogue,
+    scratch: &'a mut [f32],
 }
 
 impl Conv {
@@ -190,6 +199,69 @@ impl Conv {
         Ok(Conv { window, relu: activation == Activation::Relu, weights })
     }
 
+    /// A convolution without activation whose weights and biases are zero, for [`Conv::set`].
+    #[cfg(feature = "train")]
+    fn zeros(isa: Isa, window: Window, input: Shape, output: Shape) -> Self {
+        let (channels, area) = (input.c, window.kernel[0] * window.kernel[1]);
+        let tiles = |tiling: Tiling| output.n * tiling.grid(output).iter().product::<usize>();
+        let weights = match Algorithm::choose(window, input, output) {
+            Algorithm::Pointwise => Weights::Pointwise(Packed::zeros(isa, channels, output.c)),
+            Algorithm::Direct => Weights::Direct(Packed::zeros(isa, channels * area, output.c)),
+            Algorithm::Winograd(tiling) => {
+                Weights::Winograd(Winograd::zeros(isa, tiling, channels, tiles(tiling), output.c))
+            }
+            Algorithm::Phases(tiling) => {
+                Weights::Phases(Winograd::zeros(isa, tiling, channels * PHASES, tiles(tiling), output.c))
+            }
+        };
+        Conv { window, relu: false, weights }
+    }
+
+    /// Replaces the weights, which are HWIO, and the bias. An empty bias leaves the bias as it is.
+    #[cfg(feature = "train")]
+    fn set(&mut self, weights: &[f32], bias: &[f32]) {
+        match &mut self.weights {
+            Weights::Pointwise(packed) | Weights::Direct(packed) => packed.update(weights, bias),
+            Weights::Winograd(winograd) => winograd.update(weights, bias),
+            Weights::Phases(winograd) => {
+                let columns = winograd.columns();
+                let channels = weights.len() / (columns * self.window.kernel[0] * self.window.kernel[1]);
+                let half = winograd.tiling().kernel;
+                // The first layer alone is computed by phases, and has few weights.
+                let mut phased = vec![0.0; half * half * PHASES * channels * columns];
+                for (i, from) in weights.chunks_exact(channels * columns).enumerate() {
+                    let (y, x) = (i / self.window.kernel[1], i % self.window.kernel[1]);
+                    let plane = (y / 2 * half + x / 2) * PHASES + y % 2 * 2 + x % 2;
+                    phased[plane * channels * columns..][..channels * columns].copy_from_slice(from);
+                }
+                winograd.update(&phased, bias);
+            }
+        }
+    }
+
+    /// Computes pieces and panels of the output.
+    ///
+    /// # Safety
+    /// The same as for [`Kernel::run`].
+    unsafe fn compute(&self, call: ConvCall<'_>) {
+        // SAFETY: guaranteed by the caller, for all four algorithms.
+        unsafe {
+            match &self.weights {
+                Weights::Pointwise(packed) => {
+                    let ConvCall { x, out, pieces, panels, epilogue, .. } = call;
+                    let rows = Rows::matrix(x.data, x.stride, x.shape.c, x.shape.pixels());
+                    packed.run(&rows, pieces, out.rows(0), panels, epilogue, CHAIN);
+                }
+                Weights::Direct(packed) => direct(packed, call),
+                Weights::Winograd(winograd) => {
+                    let source = Source { view: call.x, image: 0, origin: call.geometry.pad };
+                    winograd.run(source, call.out, call.pieces, call.panels, call.epilogue, call.scratch);
+                }
+                Weights::Phases(winograd) => by_phases(winograd, call),
+            }
+        }
+    }
+
     fn choice(&self) -> Algorithm {
         match &self.weights {
             Weights::Pointwise(_) => Algorithm::Pointwise,
@@ -209,79 +281,63 @@ impl Conv {
             Weights::Phases(w) => out.n * w.tiling().grid(out)[0],
         }
     }
+}
 
-    /// # Safety
-    /// The same as for [`Kernel::run`].
-    #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
-    unsafe fn direct(
-        &self,
-        packed: &Packed,
-        g: &Geometry,
-        x: View<'_>,
-        out: Out<'_>,
-        lines: Range<usize>,
-        panels: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        let ([out_h, out_w], c) = (g.out, x.shape.c);
-        let pitch = line_length(g, c);
-        let mut first = lines.start;
-        while first < lines.end {
-            // As many lines as belong to the same picture.
-            let (n, y) = (first / out_h, first % out_h);
-            let count = (lines.end - first).min(out_h - y);
-            let high = (count - 1) * g.stride[0] + g.kernel[0];
-            let padded = &mut scratch[..high * pitch];
-            for (i, to) in padded.chunks_exact_mut(pitch).enumerate() {
-                copy_padded_line(x, n, (y * g.stride[0] + i).wrapping_sub(g.pad[0]), g.pad[1], to);
-            }
-            let rows = Rows {
-                data: padded,
-                count: count * out_w,
-                width: out_w,
-                step: g.stride[1] * c,
-                line: g.stride[0] * pitch,
-                segments: g.kernel[0],
-                length: g.kernel[1] * c,
-                pitch,
-            };
-            let to = out.rows(first * out_w);
-            // SAFETY: guaranteed by the caller.
-            unsafe { packed.run(&rows, 0..rows.count, to, panels.clone(), self.relu, SHORT_CHAIN) };
-            first += count;
-        }
+/// Computes lines of the output as a product of windows, which are read in place from a padded copy of a few lines.
+///
+/// # Safety
+/// The same as for [`Kernel::run`].
+unsafe fn direct(packed: &Packed, call: ConvCall<'_>) {
+    let ConvCall { x, out, geometry: g, pieces: lines, panels, epilogue, scratch } = call;
+    let ([out_h, out_w], c) = (g.out, x.shape.c);
+    let pitch = line_length(g, c);
+    let mut first = lines.start;
+    while first < lines.end {
+        // As many lines as belong to the same picture.
+        let (n, y) = (first / out_h, first % out_h);
+        let count = (lines.end - first).min(out_h - y);
+        let high = (count - 1) * g.stride[0] + g.kernel[0];
+        let padded = &mut scratch[..high * pitch];
+        copy_padded_lines(x, g, n, y, padded);
+        let rows = Rows {
+            data: padded,
+            count: count * out_w,
+            width: out_w,
+            step: g.stride[1] * c,
+            line: g.stride[0] * pitch,
+            segments: g.kernel[0],
+            length: g.kernel[1] * c,
+            pitch,
+        };
+        let to = out.rows(first * out_w);
+        // SAFETY: guaranteed by the caller.
+        unsafe { packed.run(&rows, 0..rows.count, to, panels.clone(), epilogue, SHORT_CHAIN) };
+        first += count;
     }
+}
 
-    /// # Safety
-    /// The same as for [`Kernel::run`].
-    #[expect(clippy::too_many_arguments, reason = "a kernel's call, handed on")]
-    unsafe fn phases(
-        &self,
-        winograd: &Winograd,
-        g: &Geometry,
-        x: View<'_>,
-        out: Out<'_>,
-        lines: Range<usize>,
-        panels: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        let tiling = winograd.tiling();
-        let [down, across] = tiling.grid(out.shape);
-        let (high, wide) = (tiling.side(), across * tiling.outputs + tiling.kernel - 1);
-        let channels = x.shape.c * PHASES;
-        let (phased, scratch) = scratch.split_at_mut(phase_floats(tiling, across, x.shape.c));
-        let (line, scratch) = scratch.split_at_mut(wide * 2 * x.shape.c);
-        for at in lines {
-            let (n, top) = (at / down, at % down * tiling.outputs);
-            for (i, to) in phased.chunks_exact_mut(wide * channels).enumerate() {
-                copy_phases(x, n, 2 * (top + i), g.pad, line, to);
-            }
-            let view = View { data: phased, stride: channels, shape: Shape::new(1, high, wide, channels) };
-            let source = Source { view, image: n, origin: [top, 0] };
-            let tiles = at * across..(at + 1) * across;
-            // SAFETY: guaranteed by the caller.
-            unsafe { winograd.run(source, out, tiles, panels.clone(), self.relu, scratch) };
+/// Computes lines of tiles of the output by the Winograd algorithm over the phases of the input.
+///
+/// # Safety
+/// The same as for [`Kernel::run`].
+unsafe fn by_phases(winograd: &Winograd, call: ConvCall<'_>) {
+    let ConvCall { x, out, geometry: g, pieces: lines, panels, epilogue, scratch } = call;
+    let tiling = winograd.tiling();
+    let [down, across] = tiling.grid(out.shape);
+    let (high, wide) = (tiling.side(), across * tiling.outputs + tiling.kernel - 1);
+    let channels = x.shape.c * PHASES;
+    let (phased, scratch) = scratch.split_at_mut(phase_floats(tiling, across, x.shape.c));
+    let (line, scratch) = scratch.split_at_mut(wide * 2 * x.shape.c);
+    for at in lines {
+        let (n, top) = (at / down, at % down * tiling.outputs);
+        for (i, to) in phased.chunks_exact_mut(wide * channels).enumerate() {
+            copy_phases(x, n, 2 * (top + i), g.pad, line, to);
         }
+        let view = View { data: phased, stride: channels, shape: Shape::new(1, high, wide, channels) };
+        let source = Source { view, image: n, origin: [top, 0] };
+        let tiles = at * across..(at + 1) * across;
+        // SAFETY: guaranteed by the caller.
+        unsafe { winograd.run(source, out, tiles, panels.clone(), epilogue, scratch) };
     }
 }
 
@@ -299,6 +355,13 @@ fn ohwi(weight: &[f32], channels: usize, area: usize) -> Vec<f32> {
 /// The number of floats of a padded input line that covers all windows of a line of output.
 fn line_length(g: &Geometry, channels: usize) -> usize {
     ((g.out[1] - 1) * g.stride[1] + g.kernel[1]) * channels
+}
+
+/// Copies the padded lines of picture `n` that the windows of the output lines from `y` on read, as many as fit into `to`.
+fn copy_padded_lines(x: View<'_>, g: &Geometry, n: usize, y: usize, to: &mut [f32]) {
+    for (i, to) in to.chunks_exact_mut(line_length(g, x.shape.c)).enumerate() {
+        copy_padded_line(x, n, (y * g.stride[0] + i).wrapping_sub(g.pad[0]), g.pad[1], to);
+    }
 }
 
 /// Copies line `y` of picture `n` behind `left` columns of zeros. Lines outside the picture are zero.

@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code, reason = "tasks write their own outputs of one buffer")]
 
-use crate::cpu::gemm::{CHAIN, Packed, Rows};
+#[cfg(feature = "train")]
+pub mod gradient;
+
+use crate::cpu::gemm::{CHAIN, Epilogue, Packed, Rows};
 use crate::cpu::kernel::{Call, Kernel, Layer};
 use crate::cpu::schedule::Extent;
 use crate::error::Result;
@@ -45,13 +48,18 @@ impl Kernel for Dense {
         self.weights.panels()
     }
 
+    #[cfg(feature = "train")]
+    fn update(&mut self, weights: &[f32], bias: &[f32]) {
+        self.weights.update(weights, bias);
+    }
+
     unsafe fn run(&self, call: Call<'_>) {
         // SAFETY: guaranteed by the caller.
         unsafe {
             let x = call.inputs.view(0);
             let stride = x.stride * x.shape.h * x.shape.w;
             let rows = Rows::matrix(x.data, stride, self.weights.depth(), x.shape.n);
-            self.weights.run(&rows, 0..rows.count, call.out.rows(0), call.panels, self.relu, CHAIN);
+            self.weights.run(&rows, 0..rows.count, call.out.rows(0), call.panels, Epilogue::relu(self.relu), CHAIN);
         }
     }
 }

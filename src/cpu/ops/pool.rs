@@ -3,6 +3,9 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own pixels of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "train")]
+mod gradient;
+
 use crate::cpu::kernel::{Call, Kernel};
 use crate::cpu::schedule::Extent;
 use crate::cpu::simd::{Isa, Vector, Work};
@@ -158,13 +161,15 @@ impl Work for Maximum<'_> {
 /// No other thread may access these lines of `out`.
 unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let size = [x.shape.h, x.shape.w];
-    let mean = |cell: [usize; 2]| {
-        let area = [0, 1].map(|a| inside(g, a, cell[a], size));
-        let counted = if count_padding { [0, 1].map(|a| padded(g, a, cell[a], size)) } else { area.clone() };
-        (area, reciprocal(&counted))
-    };
     // SAFETY: guaranteed by the caller.
-    unsafe { reduce(isa, x, out, lines, mean) }
+    unsafe { reduce(isa, x, out, lines, |cell| average_area(g, count_padding, cell, size)) }
+}
+
+/// The part of a window inside an input of this size, and the factor of its sum.
+fn average_area(g: &Geometry, count_padding: bool, cell: [usize; 2], size: [usize; 2]) -> (Area, f32) {
+    let area = [0, 1].map(|a| inside(g, a, cell[a], size));
+    let counted = if count_padding { [0, 1].map(|a| padded(g, a, cell[a], size)) } else { area.clone() };
+    (area, reciprocal(&counted))
 }
 
 /// The mean of each region of a grid. Regions may overlap.
@@ -173,16 +178,18 @@ unsafe fn average(isa: Isa, g: &Geometry, count_padding: bool, x: View<'_>, out:
 /// No other thread may access these lines of `out`.
 unsafe fn adaptive_average(isa: Isa, x: View<'_>, out: Out<'_>, lines: Range<usize>) {
     let (size, grid) = ([x.shape.h, x.shape.w], [out.shape.h, out.shape.w]);
-    let region = |cell: [usize; 2]| {
-        let area = [0, 1].map(|a| {
-            let (start, end) = adaptive_range(cell[a], size[a], grid[a]);
-            start..end
-        });
-        let scale = reciprocal(&area);
-        (area, scale)
-    };
     // SAFETY: guaranteed by the caller.
-    unsafe { reduce(isa, x, out, lines, region) }
+    unsafe { reduce(isa, x, out, lines, |cell| adaptive_area(cell, size, grid)) }
+}
+
+/// The region of a cell of this grid in an input of this size, and the factor of its sum.
+fn adaptive_area(cell: [usize; 2], size: [usize; 2], grid: [usize; 2]) -> (Area, f32) {
+    let area = [0, 1].map(|a| {
+        let (start, end) = adaptive_range(cell[a], size[a], grid[a]);
+        start..end
+    });
+    let scale = reciprocal(&area);
+    (area, scale)
 }
 
 /// The part of a window inside the input, along an axis.
