@@ -1,5 +1,7 @@
 //! `googlenet bench`: measures the time of a network and of each of its steps on this machine.
 
+mod train;
+
 use super::tuned;
 use googlenet::engine::{Backend, Engine, Options};
 use googlenet::gpu::Peak;
@@ -39,6 +41,9 @@ pub struct Args {
     /// Compute in half precision if the GPU can
     #[arg(long)]
     f16: bool,
+    /// Measure training steps instead: a forward run, a backward run, and the change of the weights
+    #[arg(long, conflicts_with_all = ["f16", "layers", "tune", "no_tune"])]
+    train: bool,
     /// Also print each step
     #[arg(long)]
     layers: bool,
@@ -59,6 +64,8 @@ struct Report {
     machine: String,
     browser: &'static str,
     rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    training: Vec<train::Row>,
 }
 
 /// The measurements of one model.
@@ -105,9 +112,15 @@ pub fn run(args: Args) -> super::common::Result {
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let machine = format!("{cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH);
-    let mut report = Report { machine, browser: "native", rows: Vec::new() };
+    let mut report = Report { machine, browser: "native", rows: Vec::new(), training: Vec::new() };
     let mut printed = Ok(());
     for path in &args.models {
+        if args.train {
+            let row = pollster::block_on(train::measure(path, &args))?;
+            printed = printed.and(row.print().map_err(Into::into));
+            report.training.push(row);
+            continue;
+        }
         let row = pollster::block_on(measure(path, &args))?;
         // After a closed pipe, the remaining models are still measured for the file.
         printed = printed.and(row.print(args.layers));

@@ -11,7 +11,6 @@
 use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
 use super::view::RowsMut;
-use std::array::from_fn;
 use std::ops::Range;
 
 /// The rows of A. Each row consists of `segments` runs of `length` floats that begin `pitch` floats apart. A matrix has
@@ -267,16 +266,21 @@ impl<const WIDTH: usize, const ONE: bool> Tiles for StripTiles<'_, WIDTH, ONE> {
         // SAFETY: guaranteed by the caller; no more than `columns` columns of C are accessed.
         unsafe {
             let start = a.data.as_ptr().add(from);
-            let pointers: [*const f32; ROWS] = from_fn(|_| start.add(self.at.next(a)));
-            let zero = [[V::splat(0.0); WIDTH]; ROWS];
-            let sum = if ONE {
-                product(pointers, length, b, zero)
+            let mut pointers = [start; ROWS];
+            for pointer in &mut pointers {
+                *pointer = start.add(self.at.next(a));
+            }
+            let mut sum = [[V::splat(0.0); WIDTH]; ROWS];
+            if ONE {
+                sum = product(pointers, length, b, sum);
             } else {
-                (0..segments).fold(zero, |sum, i| {
-                    let pointers = pointers.map(|p| p.wrapping_add(i * a.pitch));
-                    product(pointers, length, b.wrapping_add(i * length * WIDTH * V::LANES), sum)
-                })
-            };
+                for i in 0..segments {
+                    sum = product(pointers, length, b.wrapping_add(i * length * WIDTH * V::LANES), sum);
+                    for pointer in &mut pointers {
+                        *pointer = pointer.wrapping_add(a.pitch);
+                    }
+                }
+            }
             for (r, sum) in sum.into_iter().enumerate() {
                 let c = c.data.add((row + r) * c.stride);
                 for (i, sum) in sum.into_iter().enumerate() {
@@ -355,7 +359,11 @@ pub unsafe fn down<V: Vector, T: Tiles>(rows: Range<usize>, tiles: &mut T) {
         match rows.end - row {
             3 if T::TALL => tiles.tile::<V, 3>(row),
             2 if T::TALL => tiles.tile::<V, 2>(row),
-            _ => (row..rows.end).for_each(|row| tiles.tile::<V, 1>(row)),
+            _ => {
+                for row in row..rows.end {
+                    tiles.tile::<V, 1>(row);
+                }
+            }
         }
     }
 }
@@ -409,10 +417,13 @@ unsafe fn step<V: Vector, const ROWS: usize, const WIDTH: usize>(
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let b: [V; WIDTH] = from_fn(|i| V::load(b.add(i * V::LANES)));
+        let mut panel = [V::splat(0.0); WIDTH];
+        for (i, v) in panel.iter_mut().enumerate() {
+            *v = V::load(b.add(i * V::LANES));
+        }
         for (sum, a) in sum.iter_mut().zip(a) {
             let a = V::splat(*a);
-            for (sum, b) in sum.iter_mut().zip(b) {
+            for (sum, b) in sum.iter_mut().zip(panel) {
                 *sum = a.mul_add(b, *sum);
             }
         }

@@ -190,7 +190,10 @@ impl<const WIDTH: usize> Tiles for Product<'_, WIDTH> {
             for line in 0..lines {
                 let mut a = self.a.add(line * line_step + row);
                 for _ in 0..width {
-                    let values: [V; WIDTH] = std::array::from_fn(|i| V::load(b.add(i * V::LANES)));
+                    let mut values = [V::splat(0.0); WIDTH];
+                    for (i, v) in values.iter_mut().enumerate() {
+                        *v = V::load(b.add(i * V::LANES));
+                    }
                     for (r, sum) in sums.iter_mut().enumerate() {
                         let a = V::splat(*a.add(r));
                         for (sum, b) in sum.iter_mut().zip(values) {

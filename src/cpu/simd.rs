@@ -24,7 +24,9 @@ pub enum Isa {
 }
 
 /// A computation that is generic over the vector type. `run` and all functions that it calls must be
-/// `#[inline(always)]`: a separate function would be compiled without the instruction set.
+/// `#[inline(always)]`: a separate function would be compiled without the instruction set. That holds for closures, too,
+/// which cannot be marked: vectors must not be handled in closures that are passed to `from_fn`, `map` or `fold`, because
+/// the compiler does not always inline these, and each instruction then becomes a call.
 pub trait Work {
     type Out;
 

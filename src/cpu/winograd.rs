@@ -12,7 +12,6 @@ use super::simd::{Isa, Vector, Work};
 use super::view::{Out, View};
 use crate::graph::tensor::Shape;
 use crate::plan::winograd::{MOST, Tiling};
-use std::array::from_fn;
 use std::ops::Range;
 
 /// A convolution with transformed filters.
@@ -235,18 +234,26 @@ impl Update<'_> {
                     assert!((SIDE * SIDE - 1) * channels * width + c * width + at + V::LANES <= panel.len());
                     // SAFETY: guaranteed by the assertions; no filter lies behind the last one.
                     unsafe {
-                        let load = |y, x| V::load_first(self.weights.as_ptr().wrapping_add(from(y, x)), count);
-                        let filter: [[V; KERNEL]; KERNEL] = from_fn(|y| from_fn(|x| load(y, x)));
-                        let sum = |row: &[f32; KERNEL], values: [V; KERNEL]| {
-                            let products = row.iter().zip(values);
-                            products.fold(V::splat(0.0), |sum, (&m, v)| V::splat(m).mul_add(v, sum))
-                        };
-                        let half: [[V; KERNEL]; SIDE] =
-                            from_fn(|i| from_fn(|x| sum(&matrix[i], from_fn(|y| filter[y][x]))));
-                        for (i, half) in half.into_iter().enumerate() {
+                        let zero = V::splat(0.0);
+                        let mut filter = [[zero; KERNEL]; KERNEL];
+                        for (y, row) in filter.iter_mut().enumerate() {
+                            for (x, v) in row.iter_mut().enumerate() {
+                                *v = V::load_first(self.weights.as_ptr().wrapping_add(from(y, x)), count);
+                            }
+                        }
+                        for i in 0..SIDE {
+                            let mut half = [zero; KERNEL];
+                            for (x, sum) in half.iter_mut().enumerate() {
+                                for (k, m) in matrix[i].iter().enumerate() {
+                                    *sum = V::splat(*m).mul_add(filter[k][x], *sum);
+                                }
+                            }
                             for (j, row) in matrix.iter().enumerate() {
-                                let to = ((i * SIDE + j) * channels + c) * width + at;
-                                sum(row, half).store(panel.as_mut_ptr().add(to));
+                                let mut sum = zero;
+                                for (m, half) in row.iter().zip(half) {
+                                    sum = V::splat(*m).mul_add(half, sum);
+                                }
+                                sum.store(panel.as_mut_ptr().add(((i * SIDE + j) * channels + c) * width + at));
                             }
                         }
                     }
@@ -471,11 +478,17 @@ unsafe fn transform_filters<V: Vector>(from: *const f32, channels: usize, width:
         unsafe {
             let from = from.add(c * 9 * width + i);
             let mut to = to.as_mut_ptr().add(c * width + i);
-            let columns: [[V; MOST]; 3] =
-                from_fn(|x| filter_transform(from_fn(|y| V::load(from.add((y * 3 + x) * width)))));
-            let rows: [[V; 3]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
-            for row in rows {
-                for v in filter_transform(row) {
+            let zero = V::splat(0.0);
+            let mut columns = [[zero; MOST]; 3];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let mut filter = [zero; 3];
+                for (y, v) in filter.iter_mut().enumerate() {
+                    *v = V::load(from.add((y * 3 + x) * width));
+                }
+                *column = filter_transform(filter);
+            }
+            for y in 0..MOST {
+                for v in filter_transform([columns[0][y], columns[1][y], columns[2][y]]) {
                     v.store(to);
                     to = to.wrapping_add(step);
                 }
@@ -537,11 +550,19 @@ unsafe fn input_transform_channels<V: Vector, const SIDE: usize>(
     let zero = V::splat(0.0);
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let load = |y, x| if y < SIDE { V::load_first(from.add(y * pitch + x * step), count) } else { zero };
-        let columns: [[V; MOST]; MOST] =
-            from_fn(|x| if x < SIDE { input_transform::<V, SIDE>(from_fn(|y| load(y, x))) } else { [zero; MOST] });
-        let rows: [[V; MOST]; MOST] = from_fn(|y| from_fn(|x| columns[x][y]));
-        for (y, row) in rows.into_iter().enumerate().take(SIDE) {
+        let mut columns = [[zero; MOST]; MOST];
+        for (x, column) in columns.iter_mut().enumerate().take(SIDE) {
+            let mut d = [zero; MOST];
+            for (y, v) in d.iter_mut().enumerate().take(SIDE) {
+                *v = V::load_first(from.add(y * pitch + x * step), count);
+            }
+            *column = input_transform::<V, SIDE>(d);
+        }
+        for y in 0..SIDE {
+            let mut row = [zero; MOST];
+            for (v, column) in row.iter_mut().zip(&columns) {
+                *v = column[y];
+            }
             for (x, v) in input_transform::<V, SIDE>(row).into_iter().enumerate().take(SIDE) {
                 v.store_first(to.add((y * SIDE + x) * to_pitch), count);
             }
@@ -613,18 +634,27 @@ unsafe fn output_transform_tile<V: Vector, const SIDE: usize, const OUTPUTS: usi
     floor: V,
 ) -> [[V; MOST]; MOST] {
     let zero = V::splat(0.0);
-    // SAFETY: guaranteed by the caller.
-    let load = |y, x| if y < SIDE { unsafe { V::load(from.add((y * SIDE + x) * 2 * V::LANES)) } } else { zero };
-    let columns: [[V; MOST]; MOST] =
-        from_fn(
-            |x| if x < SIDE { output_transform::<V, SIDE, OUTPUTS>(from_fn(|y| load(y, x))) } else { [zero; MOST] },
-        );
-    from_fn(|y| {
-        if y >= OUTPUTS {
-            return [zero; MOST];
+    let mut columns = [[zero; MOST]; MOST];
+    for (x, column) in columns.iter_mut().enumerate().take(SIDE) {
+        let mut m = [zero; MOST];
+        for (y, v) in m.iter_mut().enumerate().take(SIDE) {
+            // SAFETY: guaranteed by the caller.
+            *v = unsafe { V::load(from.add((y * SIDE + x) * 2 * V::LANES)) };
         }
-        output_transform::<V, SIDE, OUTPUTS>(from_fn(|x| columns[x][y])).map(|v| v.add(bias).max(floor))
-    })
+        *column = output_transform::<V, SIDE, OUTPUTS>(m);
+    }
+    let mut all = [[zero; MOST]; MOST];
+    for (y, to) in all.iter_mut().enumerate().take(OUTPUTS) {
+        let mut row = [zero; MOST];
+        for (v, column) in row.iter_mut().zip(&columns) {
+            *v = column[y];
+        }
+        let values = output_transform::<V, SIDE, OUTPUTS>(row);
+        for (to, v) in to.iter_mut().zip(values).take(OUTPUTS) {
+            *to = v.add(bias).max(floor);
+        }
+    }
+    all
 }
 
 /// The matrix product of one point: all tiles times a panel of WIDTH vectors.
@@ -657,7 +687,10 @@ impl<const WIDTH: usize> Tiles for Point<WIDTH> {
     unsafe fn tile<V: Vector, const ROWS: usize>(&mut self, row: usize) {
         // SAFETY: the caller guarantees that the rows exist and have the lengths of the fields.
         unsafe {
-            let a: [*const f32; ROWS] = from_fn(|r| self.a.add((row + r) * self.channels));
+            let mut a = [self.a; ROWS];
+            for (r, a) in a.iter_mut().enumerate() {
+                *a = a.add((row + r) * self.channels);
+            }
             let sums = product(a, self.channels, self.b, [[V::splat(0.0); WIDTH]; ROWS]);
             for (r, sum) in sums.into_iter().enumerate() {
                 for (i, sum) in sum.into_iter().enumerate() {

@@ -137,13 +137,17 @@ impl Work for Maximum<'_> {
             // Three is the most frequent count, which is computed in one pass without an inner loop.
             if count == 3 {
                 for i in (0..full).step_by(V::LANES) {
-                    let [a, b, c] = [0, step, 2 * step].map(|at| V::load(from.add(at + i)));
+                    let (a, b, c) =
+                        (V::load(from.add(i)), V::load(from.add(step + i)), V::load(from.add(2 * step + i)));
                     a.max(b).max(c).store(to.add(i));
                 }
             } else {
                 for i in (0..full).step_by(V::LANES) {
-                    let first = V::load(from.add(i));
-                    (1..count).fold(first, |max, k| max.max(V::load(from.add(k * step + i)))).store(to.add(i));
+                    let mut max = V::load(from.add(i));
+                    for k in 1..count {
+                        max = max.max(V::load(from.add(k * step + i)));
+                    }
+                    max.store(to.add(i));
                 }
             }
             for i in full..length {
