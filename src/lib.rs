@@ -56,5 +56,7 @@ pub mod graph;
 pub mod inspect;
 pub mod model;
 pub mod plan;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

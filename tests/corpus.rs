@@ -8,6 +8,8 @@ mod targets;
 
 use googlenet::graph::googlenet::{TABLE, Variant, module_network};
 use googlenet::graph::tensor::Shape;
+use googlenet::train::checkpoint::{State, write_to};
+use googlenet::train::history::Epoch;
 use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use std::fs;
 use std::io::Cursor;
@@ -105,6 +107,7 @@ fn seeds() -> Vec<(&'static str, Seeds)> {
     ];
     vec![
         ("safetensors", vec![("types", files::small())]),
+        ("checkpoint", vec![("training", checkpoint())]),
         ("caffe", caffe),
         ("onnx", onnx),
         ("hdf5", vec![("keras", keras), ("tensorflow", tensorflow)]),
@@ -112,6 +115,17 @@ fn seeds() -> Vec<(&'static str, Seeds)> {
         ("picture", pictures),
         ("plan", plan),
     ]
+}
+
+/// A checkpoint after one epoch, with a tensor and its momentum.
+fn checkpoint() -> Vec<u8> {
+    let pairs = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+    let epoch = Epoch { loss: 3.5, heads: [("loss3".to_owned(), 2.5)].into(), accuracy: None, rate: 0.01 };
+    let state =
+        State { step: 9, epoch: 1, options: pairs("batch", "32"), history: vec![epoch], notes: pairs("best", "0.5") };
+    let mut file = Vec::new();
+    write_to(&mut file, &state, &[("w", &[2, 1], &[1.0, -0.5]), ("w/momentum", &[2, 1], &[0.0, f32::NAN])]).unwrap();
+    file
 }
 
 /// Two layers, as written by Keras 3 or by TensorFlow 2.

@@ -12,12 +12,14 @@ use googlenet::model::import::{Options, import, recognises};
 use googlenet::model::preprocess::{Crop, Image, Order, Preprocess};
 use googlenet::model::weights::Weights;
 use googlenet::plan::{ConcatMode, Plan};
+use googlenet::train::checkpoint::{Checkpoint, Part, write_to};
 use std::io::Cursor;
 
 pub type Target = fn(&[u8]);
 
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("safetensors", safetensors),
+    ("checkpoint", checkpoint),
     ("caffe", caffe),
     ("onnx", onnx),
     ("hdf5", hdf5),
@@ -49,6 +51,26 @@ pub fn safetensors(data: &[u8]) {
         }
     }
     let _ = Model::from_bytes(data.to_vec());
+}
+
+/// Reads a checkpoint of a training. If it is valid, it is written and read again, which must change nothing.
+pub fn checkpoint(data: &[u8]) {
+    let written = |bytes: Vec<u8>| {
+        let read = Checkpoint::parse(bytes)?;
+        let mut tensors = Vec::new();
+        for name in read.names() {
+            let dims = read.dims(name).expect("it has the name");
+            let mut values = vec![0.0; dims.iter().product()];
+            read.load(name, dims, &mut values)?;
+            tensors.push((name, dims, values));
+        }
+        let parts: Vec<Part> = tensors.iter().map(|(name, dims, values)| (*name, *dims, &values[..])).collect();
+        let mut file = Vec::new();
+        write_to(&mut file, &read.state, &parts).map(|()| file)
+    };
+    if let Ok(file) = written(data.to_vec()) {
+        assert_eq!(written(file.clone()), Ok(file));
+    }
 }
 
 fn imports(data: &[u8]) {

@@ -79,6 +79,15 @@ impl FromStr for Crop {
     }
 }
 
+/// A rectangle of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Area {
+    pub x: usize,
+    pub y: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
 /// The order of the colour channels in the network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum Order {
@@ -178,12 +187,30 @@ impl Preprocess {
         })
     }
 
+    /// The taps along x and along y that resize an area of a picture to the network's input. Panics if the area is empty.
+    pub fn taps_of(&self, area: Area) -> [Taps; 2] {
+        assert!(area.width > 0 && area.height > 0, "the area must have pixels");
+        [(area.x, area.width), (area.y, area.height)]
+            .map(|(from, len)| Taps::new(from, len, 0, self.size, self.size, self.through))
+    }
+
     /// Writes the network's input for one picture to `out`, in the order HWC. Panics if `out` does not have exactly its
     /// length.
     pub fn run(&self, image: &Image, crop: Crop, out: &mut [f32]) {
+        self.run_with(image, &self.taps(image.width, image.height, crop), |rgb| rgb, out);
+    }
+
+    /// Like [`Preprocess::run`], with these taps along x and along y, and with the colours that `colour` returns for RGB
+    /// values 0..255. Panics if `out` does not have exactly the input's length, or where taps read outside the picture.
+    pub fn run_with(
+        &self,
+        image: &Image,
+        [across, down]: &[Taps; 2],
+        colour: impl Fn([f32; 3]) -> [f32; 3],
+        out: &mut [f32],
+    ) {
         let size = self.size;
         assert_eq!(out.len(), size * size * 3, "the slice must hold one picture");
-        let [across, down] = self.taps(image.width, image.height, crop);
         let rows = down.reach();
         let mut narrow = vec![[0f32; 3]; rows.len() * size];
         let mut line = vec![[0f32; 3]; image.width];
@@ -203,7 +230,7 @@ impl Preprocess {
                     to.fill(0.0);
                     continue;
                 }
-                let rgb = down.apply(y, |i| narrow[(i - rows.start) * size + x]);
+                let rgb = colour(down.apply(y, |i| narrow[(i - rows.start) * size + x]));
                 for (to, (from, factor, offset)) in to.iter_mut().zip(affine) {
                     *to = rgb[from] * factor + offset;
                 }
@@ -247,6 +274,12 @@ impl Taps {
             taps.weights.append(weights);
         }
         taps
+    }
+
+    /// The taps that give the outputs in reverse order: with those along x, the resized picture is mirrored.
+    pub fn reversed(mut self) -> Self {
+        self.spans.reverse();
+        self
     }
 
     /// The range of inputs that any output reads.
@@ -351,6 +384,27 @@ mod tests {
         let out = p.tensor(&[&image], Crop::Center);
         assert_eq!(out.data[..3], [0.0, 0.0, 2.0]);
         assert_eq!(out.data[4 * 5 * 3..][..3], [0.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn an_area_is_resized_like_a_picture_of_its_own() {
+        let image = gradient(40, 30);
+        for (x, y, width, height) in [(0, 0, 40, 30), (7, 3, 20, 9), (39, 29, 1, 1)] {
+            let pixels = (y..y + height).flat_map(|y| (x..x + width).flat_map(move |x| [x as u8, y as u8, 7, 255]));
+            let alone = Image::new(width, height, pixels.collect()).unwrap();
+            for p in [plain(16), Preprocess { through: Some(8), ..plain(16) }] {
+                let want = p.tensor(&[&alone], Crop::Squash).data;
+                let mut got = vec![0.0; want.len()];
+                let [across, down] = p.taps_of(Area { x, y, width, height });
+                p.run_with(&image, &[across.clone(), down.clone()], |rgb| rgb, &mut got);
+                assert_eq!(got, want);
+                p.run_with(&image, &[across.reversed(), down], |[r, g, _]| [r, g, 9.0], &mut got);
+                for (got, want) in got.chunks(16 * 3).zip(want.chunks(16 * 3)) {
+                    let mirrored = want.chunks(3).rev().flat_map(|pixel| [pixel[0], pixel[1], 9.0]);
+                    assert!(got.iter().copied().eq(mirrored));
+                }
+            }
+        }
     }
 
     #[test]

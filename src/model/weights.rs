@@ -6,8 +6,8 @@
 
 use crate::error::{Dims, Error, Result};
 use half::f16;
-use safetensors::tensor::{Dtype, TensorView, serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(crate) mod header;
@@ -178,35 +178,34 @@ impl Weights {
     }
 
     /// Returns the tensors as a safetensors file, with values in f16 if `half` is set, otherwise in f32. int8 tensors
-    /// stay int8.
+    /// stay int8. The same tensors and metadata give the same bytes.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
-        // The safetensors crate would write a header that is not JSON.
         if self.tensors.is_empty() {
             return Err(Error::Format("there are no tensors to write".into()));
         }
-        let mut encoded = Vec::new();
+        let mut parts = Vec::new();
         for (name, entry) in self.tensors.iter() {
-            if let Storage::Int8(scales) = &entry.storage {
-                encoded.push((name.clone(), Dtype::I8, entry.dims.clone(), self.bytes[entry.bytes.clone()].to_vec()));
-                let scale = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
-                encoded.push((scale_name(name), Dtype::F32, vec![scales.len()], scale));
-                continue;
-            }
-            let values = self.values(entry);
-            let (dtype, data) = if half {
-                (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
-            } else {
-                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            let stored = &self.bytes[entry.bytes.clone()];
+            let (dtype, data) = match &entry.storage {
+                Storage::Int8(scales) => {
+                    let scale = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    parts.push((scale_name(name), "F32", vec![scales.len()], Cow::Owned(scale)));
+                    ("I8", Cow::Borrowed(stored))
+                }
+                Storage::F32 if !half => ("F32", Cow::Borrowed(stored)),
+                Storage::F16 if half => ("F16", Cow::Borrowed(stored)),
+                _ if half => ("F16", self.values(entry).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
+                _ => ("F32", self.values(entry).iter().flat_map(|v| v.to_le_bytes()).collect()),
             };
-            encoded.push((name.clone(), dtype, entry.dims.clone(), data));
+            parts.push((name.clone(), dtype, entry.dims.clone(), data));
         }
-        let views = encoded
-            .iter()
-            .map(|(name, dtype, dims, data)| TensorView::new(*dtype, dims.clone(), data).map(|view| (name, view)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| Error::Format(e.to_string()))?;
-        let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        serialize(views, Some(metadata)).map_err(|e| Error::Format(e.to_string()))
+        // Larger elements come first, so that all values are aligned.
+        parts.sort_by(|a, b| header::size(b.1).cmp(&header::size(a.1)).then_with(|| a.0.cmp(&b.0)));
+        let tensors: Vec<_> = parts.iter().map(|(name, dtype, dims, _)| (name.as_str(), *dtype, &dims[..])).collect();
+        let mut file = header::write(&tensors, metadata)?;
+        file.reserve_exact(parts.iter().map(|part| part.3.len()).sum());
+        parts.iter().for_each(|part| file.extend_from_slice(&part.3));
+        Ok(file)
     }
 
     pub fn metadata(&self) -> &BTreeMap<String, String> {
@@ -288,6 +287,8 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+    use std::collections::HashMap;
 
     fn two() -> Weights {
         Weights::from_tensors([
@@ -307,6 +308,24 @@ mod tests {
             let (_, b) = back.get("b").unwrap();
             assert!((b[2] - 1e-3).abs() < if half { 1e-6 } else { 1e-12 });
         }
+    }
+
+    #[test]
+    fn a_file_is_what_the_safetensors_crate_writes_and_is_always_the_same() {
+        let metadata: BTreeMap<String, String> = (0..9).map(|i| (format!("key {i}"), format!("\"{i}\"\n"))).collect();
+        for weights in [two(), layer().quantized().unwrap()] {
+            let file = weights.to_bytes(&metadata, false).unwrap();
+            assert_eq!(weights.to_bytes(&metadata, false).unwrap(), file);
+            let read = SafeTensors::deserialize(&file).unwrap();
+            // With one entry of metadata the crate has only one order in which to write it.
+            let (one, parts) = (BTreeMap::from([("a".to_owned(), "b".to_owned())]), read.tensors());
+            let written = serialize(parts, Some(HashMap::from_iter(one.clone()))).unwrap();
+            assert_eq!(weights.to_bytes(&one, false).unwrap(), written);
+            assert_ne!(weights.to_bytes(&one, true).unwrap(), written);
+        }
+        let twice = header::write(&[("a", "F32", &[1]), ("a", "F32", &[1])], &metadata);
+        assert!(twice.unwrap_err().to_string().contains("two entries named \"a\""));
+        assert_eq!(header::write(&[("a", "F7", &[1])], &metadata).unwrap_err().code(), "tensor-type");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The programs in `fuzz/fuzz_targets`.
-const TARGETS: [&str; 7] = ["safetensors", "caffe", "onnx", "hdf5", "archive", "picture", "plan"];
+const TARGETS: [&str; 8] = ["safetensors", "checkpoint", "caffe", "onnx", "hdf5", "archive", "picture", "plan"];
 const CARGO_FUZZ: &str = "0.13.2";
 
 #[derive(clap::Args)]

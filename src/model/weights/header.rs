@@ -5,14 +5,17 @@
 
 use super::named::Named;
 use crate::error::{Dims, Error, Result};
-use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
 /// The largest header that is parsed. GoogLeNet's has about 10 KB, and as much again for the names of 1000 classes.
 const MAX_HEADER: usize = 4 << 20;
+
+/// The entry of the header that holds the metadata.
+const METADATA: &str = "__metadata__";
 
 /// A tensor's type, shape and place in a file.
 pub(crate) struct Stored {
@@ -75,8 +78,45 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, Stri
     Ok((Named::new(stored).map_err(twice)?, metadata))
 }
 
+/// The beginning of a file: the length of the header, and the header, padded with blanks to a multiple of eight bytes so
+/// that values are aligned. The values of the tensors, each of which is (name, element type, dimensions), follow in the
+/// same order. Fails with [`Error::Format`] for an unknown element type or where a name occurs twice.
+///
+/// It is written here and not by the `safetensors` crate, which keeps metadata in a hash map, so that the same model
+/// would give another file each time.
+pub(crate) fn write(tensors: &[(&str, &str, &[usize])], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    fn json(value: &(impl Serialize + ?Sized)) -> Result<String> {
+        serde_json::to_string(value).map_err(|e| Error::Format(e.to_string()))
+    }
+    let mut names: Vec<&str> = tensors.iter().map(|(name, ..)| *name).chain([METADATA]).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::Format(format!("its header would have two entries named \"{}\"", pair[0])));
+    }
+    let mut header = format!("{{\"{METADATA}\":{}", json(metadata)?);
+    let mut end = 0;
+    for (name, dtype, dims) in tensors {
+        let Some(size) = size(dtype) else {
+            return Err(Error::TensorType { name: (*name).to_owned(), found: (*dtype).to_owned() });
+        };
+        let start = end;
+        end += dims.iter().product::<usize>() * size;
+        let info = Info { dtype: (*dtype).to_owned(), shape: dims.to_vec(), data_offsets: [start, end] };
+        header += &format!(",{}:{}", json(*name)?, json(&info)?);
+    }
+    header.push('}');
+    let len = header.len().next_multiple_of(8);
+    if len > MAX_HEADER {
+        return Err(Error::Format(format!("its header would have {len} bytes; at most {MAX_HEADER} are read")));
+    }
+    let mut bytes = (len as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(8 + len, b' ');
+    Ok(bytes)
+}
+
 /// The number of bytes of one element. `None` for unknown types.
-fn size(dtype: &str) -> Option<usize> {
+pub(super) fn size(dtype: &str) -> Option<usize> {
     Some(match dtype {
         "F64" | "I64" | "U64" => 8,
         "F32" | "I32" | "U32" => 4,
@@ -91,7 +131,7 @@ struct Header {
     metadata: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Info {
     dtype: String,
     shape: Vec<usize>,
@@ -112,7 +152,7 @@ impl<'de> Deserialize<'de> for Header {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
                 let mut header = Header { tensors: Vec::new(), metadata: BTreeMap::new() };
                 while let Some(name) = map.next_key::<String>()? {
-                    if name == "__metadata__" {
+                    if name == METADATA {
                         header.metadata = map.next_value()?;
                     } else {
                         header.tensors.push((name, map.next_value()?));
