@@ -11,11 +11,15 @@ mod gemm;
 #[cfg(feature = "train")]
 mod gradient;
 mod kernel;
+#[cfg(feature = "train")]
+mod learning;
 mod memory;
 mod ops;
 #[cfg(feature = "train")]
 mod outer;
 mod schedule;
+#[cfg(feature = "train")]
+mod seed;
 mod simd;
 mod statistics;
 pub mod threads;
@@ -32,11 +36,11 @@ use crate::model::Model;
 use crate::model::preprocess::Preprocess;
 use crate::plan::{Algorithm, HeadOutput, Input, Output, Place, Plan, Step, StepTime, Work};
 use kernel::{Call, Inputs, Kernel};
-use memory::Buffer;
+use memory::{Buffer, Scratch};
 use schedule::{Extent, Group, Task};
 use simd::Isa;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use threads::ThreadPool;
 use view::View;
 use web_time::Instant;
@@ -53,7 +57,7 @@ pub struct Cpu {
     prepared: Option<Prepared>,
     /// What gradients need, if they were asked for.
     #[cfg(feature = "train")]
-    learning: Option<backward::Learning>,
+    learning: Option<learning::Learning>,
 }
 
 /// A plan with everything that a run needs.
@@ -77,32 +81,6 @@ struct Layer {
     /// `None` for an input.
     kernel: Option<Box<dyn Kernel>>,
     inputs: Vec<NodeId>,
-}
-
-/// One scratch buffer for each thread, as large as the largest task needs.
-struct Scratch(Vec<(AtomicBool, Buffer)>);
-
-#[allow(unsafe_code, reason = "each thread has a scratch buffer of its own")]
-impl Scratch {
-    fn new(threads: usize, floats: usize) -> Option<Self> {
-        let buffers = Buffer::zeros((0..threads).map(|_| floats))?;
-        Some(Scratch(buffers.into_iter().map(|buffer| (AtomicBool::new(false), buffer)).collect()))
-    }
-
-    /// Calls `f` with a buffer that no other thread uses. There are as many buffers as threads, so one becomes free.
-    fn with<T>(&self, f: impl FnOnce(&mut [f32]) -> T) -> T {
-        loop {
-            for (taken, buffer) in &self.0 {
-                if taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    // SAFETY: this thread has set the flag, so no other thread uses the buffer.
-                    let result = f(unsafe { buffer.write() });
-                    taken.store(false, Ordering::Release);
-                    return result;
-                }
-            }
-            std::hint::spin_loop();
-        }
-    }
 }
 
 impl Layer {
@@ -345,7 +323,7 @@ impl Cpu {
             nodes: &self.layers[step.node].inputs,
             gains,
             #[cfg(feature = "train")]
-            dropout: self.learning.as_ref().and_then(backward::Learning::dropout),
+            dropout: self.learning.as_ref().and_then(learning::Learning::dropout),
         };
         let out = buffers[step.writes.buffer].out(step.writes);
         // SAFETY: guaranteed by the caller.

@@ -115,7 +115,7 @@ pub struct Engine {
     gradients: bool,
     /// The backward plan in force.
     #[cfg(feature = "train")]
-    backward: Option<gradient::Backward>,
+    backward: Option<crate::plan::backward::Differentiation>,
 }
 
 enum Runner {

@@ -1,10 +1,9 @@
-//! Pieces of training that need no engine, and training itself.
+//! Training: what a training reads, how it goes on, and what it leaves.
 
 pub mod augment;
 pub mod checkpoint;
 pub mod history;
-mod numbers;
-pub mod optimiser;
 pub mod plot;
 pub mod progress;
 pub mod schedule;
+pub mod trainer;

@@ -2,6 +2,7 @@
 
 mod train;
 
+use super::common::milliseconds;
 use super::tuned;
 use googlenet::engine::{Backend, Engine, Options};
 use googlenet::gpu::Peak;
@@ -116,7 +117,9 @@ pub fn run(args: Args) -> super::common::Result {
     let mut printed = Ok(());
     for path in &args.models {
         if args.train {
-            let row = pollster::block_on(train::measure(path, &args))?;
+            let Args { backend, threads, .. } = args;
+            let settings = train::Settings { backend, threads, batch: args.batch.get(), rounds: args.rounds.get() };
+            let row = pollster::block_on(train::measure(path, &settings))?;
             printed = printed.and(row.print().map_err(Into::into));
             report.training.push(row);
             continue;
@@ -224,10 +227,6 @@ fn numbers(network: &Network, node: NodeId, batch: u64) -> u64 {
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
 }
 
 impl Row {

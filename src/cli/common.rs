@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// The result of a subcommand: its exit code, or the error that ended it.
 pub type Result<T = ExitCode> = std::result::Result<T, Box<dyn Error>>;
@@ -31,4 +32,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// Adds the file's path to an error.
 pub fn in_file(path: &Path, error: impl Error) -> Box<dyn Error> {
     format!("{}: {error}", path.display()).into()
+}
+
+/// The milliseconds since `start`.
+pub fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }

@@ -3,20 +3,22 @@
 #![allow(unsafe_code, reason = "tasks write their own part of buffers that the plan keeps apart")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use super::gradient::{Extents, Gradient, GradientCall, Job, Part, WeightGradient};
+use super::gradient::{Extents, GradientCall, Job, Part, WeightGradient};
 use super::kernel::Inputs;
-use super::memory::{Buffer, Floats};
-use super::view::{Out, View};
-use super::{Cpu, Prepared, Scratch, ops, unprepared};
+use super::learning::{Chunk, Layer, Learning, Parameters, PreparedBackward, Trained};
+use super::memory::{Buffer, Floats, Scratch};
+use super::seed::Seed;
+use super::view::View;
+use super::{Cpu, Prepared, ops, unprepared};
 use crate::error::{Error, Result};
 use crate::graph::network::NodeId;
-use crate::graph::op::{Geometry, Op};
+use crate::graph::op::Op;
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::{Model, tensor_names};
-use crate::plan::backward::{BackwardPlan, BackwardStep, Target, Term, TermKind};
+use crate::plan::Place;
+use crate::plan::backward::{BackwardPlan, BackwardStep, Term};
 use crate::plan::optimiser::{self, Kept, Role};
 use crate::plan::random::DropoutKey;
-use crate::plan::{Place, Step};
 use std::ops::Range;
 
 /// The number of values of a tensor that one task of [`Cpu::update`] changes.
@@ -45,103 +47,6 @@ unsafe fn part_mut<'a>(tensor: &'a Buffer, range: &Range<usize>) -> &'a mut [f32
     assert!(range.end <= tensor.len(), "a part beyond the tensor");
     // SAFETY: guaranteed by the caller and the assertion.
     unsafe { std::slice::from_raw_parts_mut(tensor.pointer().add(range.start), range.len()) }
-}
-
-/// The weights and biases of one layer, in the layout of [`Kernel::update`](super::kernel::Kernel::update), and what an
-/// optimiser keeps for them.
-pub(super) struct Parameters {
-    weights: Trained,
-    bias: Trained,
-}
-
-/// A tensor that is trained.
-#[derive(Default)]
-struct Trained {
-    values: Buffer,
-    /// The state of the optimiser; empty where it keeps none.
-    states: [Buffer; 2],
-    /// The moving average of the values; empty where none is kept.
-    average: Buffer,
-}
-
-impl Trained {
-    fn new(values: Floats) -> Self {
-        Trained { values: Buffer::new(values), ..Trained::default() }
-    }
-
-    fn tensor(&self, kind: Kept) -> &Buffer {
-        match kind {
-            Kept::Values => &self.values,
-            Kept::First => &self.states[0],
-            Kept::Second => &self.states[1],
-            Kept::Average => &self.average,
-        }
-    }
-
-    fn tensor_mut(&mut self, kind: Kept) -> &mut Buffer {
-        match kind {
-            Kept::Values => &mut self.values,
-            Kept::First => &mut self.states[0],
-            Kept::Second => &mut self.states[1],
-            Kept::Average => &mut self.average,
-        }
-    }
-}
-
-/// What gradients need beyond a forward run.
-pub(super) struct Learning {
-    /// The weights of each node that has some.
-    parameters: Vec<Option<Parameters>>,
-    dropout: Option<DropoutKey>,
-    prepared: Option<PreparedBackward>,
-}
-
-/// A backward plan with everything that a run needs.
-struct PreparedBackward {
-    plan: BackwardPlan,
-    buffers: Vec<Buffer>,
-    /// One for each step of the plan; `None` for seeds.
-    steps: Vec<Option<Layer>>,
-    /// One for each node whose weights' gradients are computed.
-    weights: Vec<Option<WeightGradient>>,
-    scratch: Scratch,
-    /// The parts of the trained tensors, for [`Cpu::update`].
-    chunks: Vec<Chunk>,
-    /// The nodes whose weights are trained.
-    trained: Vec<NodeId>,
-    /// The step of each node.
-    order: Vec<Option<usize>>,
-}
-
-/// A part of a tensor that is trained.
-struct Chunk {
-    node: NodeId,
-    role: Role,
-    range: Range<usize>,
-}
-
-/// One step that computes a layer's gradients.
-struct Layer {
-    node: NodeId,
-    kernel: Box<dyn Gradient>,
-    /// The step of the forward plan.
-    step: Step,
-    geometry: Option<Geometry>,
-    gradient: Place,
-    targets: Vec<Option<Target>>,
-    /// The parts of [`Job::Activation`], and the others.
-    rounds: [Vec<Part>; 2],
-}
-
-impl Learning {
-    /// Gives up the prepared backward plan, which belongs to an earlier forward plan.
-    pub(super) fn forget(&mut self) {
-        self.prepared = None;
-    }
-
-    pub(super) fn dropout(&self) -> Option<DropoutKey> {
-        self.dropout
-    }
 }
 
 /// The order of a weight tensor of a model file in the layout of [`Kernel::update`](super::kernel::Kernel::update): the
@@ -489,55 +394,5 @@ impl Cpu {
             file[file_index(op, input, outputs, i)] = *v;
         }
         file
-    }
-}
-
-/// The gradient of a term with respect to its node.
-struct Seed<'a> {
-    kind: &'a TermKind,
-    y: View<'a>,
-    out: Out<'a>,
-    add: bool,
-}
-
-impl Seed<'_> {
-    /// Writes the gradient, and returns the term's value without its weight.
-    fn run(self) -> f64 {
-        let Shape { h, w, .. } = self.y.shape;
-        let mut value = 0.0;
-        for p in 0..self.y.shape.pixels() {
-            // SAFETY: no task is running.
-            let (y, to) = (self.y.pixel(p), unsafe { self.out.pixel(p) });
-            let mut set = |c: usize, v: f32| to[c] = if self.add { to[c] + v } else { v };
-            match self.kind {
-                TermKind::Channel { channel, weight } => {
-                    (0..y.len()).for_each(|c| set(c, if c == *channel { *weight } else { 0.0 }));
-                    value += f64::from(y[*channel]);
-                }
-                TermKind::Sum { weight } => {
-                    (0..y.len()).for_each(|c| set(c, *weight));
-                    value += y.iter().map(|&v| f64::from(v)).sum::<f64>();
-                }
-                TermKind::HalfSquares { weight } => {
-                    y.iter().enumerate().for_each(|(c, v)| set(c, weight * v));
-                    value += y.iter().map(|&v| f64::from(v) * f64::from(v) / 2.0).sum::<f64>();
-                }
-                TermKind::CrossEntropy { classes, weight, smoothing } => {
-                    let class = classes.get(p / (h * w)).copied().unwrap_or(0);
-                    let most = y.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let power = |v: f32| f64::from(v - most).exp();
-                    let sum: f64 = y.iter().map(|&v| power(v)).sum();
-                    let smoothing = f64::from(*smoothing);
-                    for (c, &v) in y.iter().enumerate() {
-                        let target = smoothing / y.len() as f64 + if c == class { 1.0 - smoothing } else { 0.0 };
-                        set(c, (f64::from(*weight) * (power(v) / sum - target)) as f32);
-                        if target > 0.0 {
-                            value += target * (sum.ln() - f64::from(v - most));
-                        }
-                    }
-                }
-            }
-        }
-        value
     }
 }

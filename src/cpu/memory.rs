@@ -8,6 +8,7 @@ use crate::plan::Place;
 use bytemuck::{Pod, Zeroable};
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A cache line. Vectors at multiples of their size never span two lines.
 #[repr(C, align(64))]
@@ -108,5 +109,30 @@ impl Buffer {
         // SAFETY: this only takes a pointer and a length. The callers of the unsafe methods of `Out` avoid data races.
         let floats = unsafe { &mut *self.0.get() };
         Out::new(&mut floats[place.offset..], place.stride, place.shape)
+    }
+}
+
+/// One scratch buffer for each thread, as large as the largest task needs.
+pub struct Scratch(Vec<(AtomicBool, Buffer)>);
+
+impl Scratch {
+    pub fn new(threads: usize, floats: usize) -> Option<Self> {
+        let buffers = Buffer::zeros((0..threads).map(|_| floats))?;
+        Some(Scratch(buffers.into_iter().map(|buffer| (AtomicBool::new(false), buffer)).collect()))
+    }
+
+    /// Calls `f` with a buffer that no other thread uses. There are as many buffers as threads, so one becomes free.
+    pub fn with<T>(&self, f: impl FnOnce(&mut [f32]) -> T) -> T {
+        loop {
+            for (taken, buffer) in &self.0 {
+                if taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    // SAFETY: this thread has set the flag, so no other thread uses the buffer.
+                    let result = f(unsafe { buffer.write() });
+                    taken.store(false, Ordering::Release);
+                    return result;
+                }
+            }
+            std::hint::spin_loop();
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::graph::network::{Head, NodeId};
 use crate::graph::tensor::Tensor;
 use crate::model::tensor_names;
 use crate::plan::Input;
-use crate::plan::backward::{BackwardPlan, Wanted};
+use crate::plan::backward::{BackwardPlan, Differentiation, Wanted};
 pub use crate::plan::backward::{Term, TermKind};
 
 /// What is differentiated: a function of the network's outputs, summed over the pictures of the batch.
@@ -64,13 +64,6 @@ pub struct NamedGradient {
     /// The dimensions in a model file: OIHW for convolutions, (out, in) for dense layers.
     pub dims: Vec<usize>,
     pub data: Vec<f32>,
-}
-
-/// The backward plan in force, with what it was made for.
-pub(super) struct Backward {
-    seeds: Vec<NodeId>,
-    wanted: Wanted,
-    plan: BackwardPlan,
 }
 
 impl Engine {
@@ -155,7 +148,7 @@ impl Engine {
             Runner::Cpu(cpu) => cpu.prepare_backward(&backward)?,
             Runner::Gpu(_) => return Err(Error::Argument("gradients are computed on the CPU only".into())),
         }
-        self.backward = Some(Backward { seeds, wanted: wanted.clone(), plan: backward });
+        self.backward = Some(Differentiation { seeds, wanted: wanted.clone(), plan: backward });
         Ok(())
     }
 

@@ -213,6 +213,14 @@ fn assign(uses: &[Option<[usize; 2]>], len: impl Fn(NodeId) -> usize) -> (Vec<us
     (buffers.into_iter().map(|(len, _)| len).collect(), assigned)
 }
 
+/// A backward plan with what it was made for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Differentiation {
+    pub seeds: Vec<NodeId>,
+    pub wanted: Wanted,
+    pub plan: BackwardPlan,
+}
+
 /// A term of an objective: a function of one node's output, summed over the pictures of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Term {

@@ -409,7 +409,7 @@ mod tests {
                     sgd_in_f64(decay, exact, nesterov, 2.0, 0.25),
                     sgd_in_f64(decay, exact, nesterov, 1.0, 0.2),
                 ] {
-                    assert!(distance(&weights, &other) > 1e-3);
+                    assert!(distance(&weights, &other) > 100.0 * ROUNDING);
                 }
                 if momentum > 0.0 {
                     assert!(distance(&weights, &sgd_in_f64(decay, exact, !nesterov, 1.0, 0.25)) > 1e-3);
@@ -489,7 +489,8 @@ mod tests {
         let values = values(5, 3 * BLOCK + 100);
         let exact: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
         let sum = sum_of_squares(&values);
-        assert!((sum / exact - 1.0).abs() < 1e-14);
+        // The order of 12,388 additions in f64 changes the last bits.
+        assert!((sum / exact - 1.0).abs() < 1e-12);
         // Two threads that share the blocks.
         let mut sums = [0.0; 4];
         let (left, right) = sums.split_at_mut(1);

@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::model::preprocess::{Area, Crop, Image, Preprocess};
+use crate::plan::numbers;
 use crate::plan::random::hash;
-use crate::train::numbers;
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,7 +1,7 @@
 //! How the learning rate changes during training, and a search for a good learning rate.
 
 use crate::error::{Error, Result};
-use crate::train::numbers;
+use crate::plan::numbers;
 use std::f64::consts::PI;
 use std::fmt;
 use std::str::FromStr;

@@ -345,7 +345,9 @@ impl Trainer {
         let mut all = Vec::new();
         for kind in Kept::ALL {
             let tensors = self.engine.kept(kind).await?.into_iter();
-            all.extend(tensors.map(|tensor| KeptTensor { name: format!("{}/{}", prefix(kind), tensor.name), ..tensor }));
+            all.extend(
+                tensors.map(|tensor| KeptTensor { name: format!("{}/{}", prefix(kind), tensor.name), ..tensor }),
+            );
         }
         Ok(all)
     }
@@ -378,7 +380,8 @@ fn prefix(kind: Kept) -> &'static str {
 
 /// Loads pictures, natively on as many threads as there are cores.
 fn load_all(mut slots: Vec<(usize, u64, &mut [f32])>, samples: &dyn Samples) -> Result<()> {
-    let threads = if cfg!(target_arch = "wasm32") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let threads =
+        if cfg!(target_arch = "wasm32") { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     let load = |slots: &mut [(usize, u64, &mut [f32])]| {
         slots.iter_mut().try_for_each(|(picture, epoch, out)| samples.load(*picture, *epoch, out))
     };

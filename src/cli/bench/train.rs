@@ -1,15 +1,16 @@
 //! `googlenet bench --train`: measures the time of training steps.
 
-use super::{Args, milliseconds};
+use crate::cli::common::{self, milliseconds};
 use googlenet::engine::gradient::{Objective, Wrt};
 use googlenet::engine::training::Update;
-use googlenet::engine::{Engine, Options};
+use googlenet::engine::{Backend, Engine, Options};
 use googlenet::graph::tensor::Tensor;
 use googlenet::plan::Input;
 use googlenet::plan::optimiser::Rule;
 use googlenet::plan::random::DropoutKey;
 use serde::Serialize;
 use std::io::{Write, stdout};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
@@ -32,12 +33,21 @@ pub struct Row {
     peak_mb: Option<u64>,
 }
 
-pub async fn measure(path: &Path, args: &Args) -> super::super::common::Result<Row> {
-    let model = super::super::common::load(path)?;
+/// What is measured.
+pub struct Settings {
+    pub backend: Backend,
+    pub threads: Option<NonZeroUsize>,
+    pub batch: usize,
+    pub rounds: usize,
+}
+
+pub async fn measure(path: &Path, settings: &Settings) -> common::Result<Row> {
+    let model = common::load(path)?;
     let variant = model.spec.variant.name();
-    let options = Options { backend: args.backend, threads: args.threads, gradients: true, ..Options::default() };
-    let mut engine = Engine::with(model, options).await.map_err(|e| super::super::common::in_file(path, e))?;
-    let batch = args.batch.get();
+    let options =
+        Options { backend: settings.backend, threads: settings.threads, gradients: true, ..Options::default() };
+    let mut engine = Engine::with(model, options).await.map_err(|e| common::in_file(path, e))?;
+    let batch = settings.batch;
     let network = &engine.model().network;
     let shape = network.inputs().next().map(|id| network.node(id).shape).ok_or("the network has no input")?;
     let shape = shape.with_batch(batch);
@@ -50,7 +60,7 @@ pub async fn measure(path: &Path, args: &Args) -> super::super::common::Result<R
     let classes: Vec<usize> = (0..batch).map(|i| i % engine.model().spec.classes).collect();
     let loss = Objective::Loss { classes: &classes, heads: &heads, smoothing: 0.0 };
     let (mut forward, mut gradient, mut update, mut step) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 0..args.rounds.get() + 2 {
+    for round in 0..settings.rounds + 2 {
         let start = Instant::now();
         engine.run_input(input).await?;
         let forward_ms = milliseconds(start);
