@@ -1,11 +1,15 @@
 //! The engine: a model on one backend. It runs pictures or tensors, reads the activations of any layer, and scales or
 //! switches off branches.
 
+#[cfg(feature = "train")]
+mod gradient;
 #[cfg(feature = "gpu")]
 mod selfcheck;
 
 use crate::cpu::Cpu;
 use crate::cpu::threads::ThreadPool;
+#[cfg(feature = "train")]
+pub use crate::engine::gradient::{Gradients, NamedGradient, Objective, Wrt};
 #[cfg(feature = "gpu")]
 use crate::engine::selfcheck::SelfCheck;
 use crate::error::{Error, Result};
@@ -65,6 +69,9 @@ pub struct Options {
     /// How the branches of a module are concatenated. With [`ConcatMode::WithGains`], a changed gain never needs the layers before
     /// it to be computed again; the price is one copy of every branch in each run. Default: [`ConcatMode::InPlace`].
     pub concat: ConcatMode,
+    /// Whether what gradients need is kept, see [`Engine::gradient`]. Default: no.
+    #[cfg(feature = "train")]
+    pub gradients: bool,
     /// For tests: the kernels that a GPU runs, in place of those for its kind of adapter.
     #[doc(hidden)]
     pub kernels: Option<gpu::KernelSet>,

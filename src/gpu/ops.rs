@@ -19,7 +19,7 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
         Op::Conv { .. } => conv::lower,
         Op::MaxPool(_) | Op::AvgPool { .. } | Op::AdaptiveAvgPool { .. } => pool::lower,
         Op::Lrn { .. } => lrn::lower,
-        Op::Concat => concat::lower,
+        Op::Concat | Op::Dropout { .. } => concat::lower,
         Op::Dense { .. } => dense::lower,
         Op::Softmax => softmax::lower,
         Op::Input(_) => return Err(layer.fail("an input is no step".into())),
