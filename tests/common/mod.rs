@@ -5,11 +5,17 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "train")]
+pub mod backward;
 pub mod cases;
+#[cfg(feature = "train")]
+pub mod gradients;
 pub mod onnx;
 pub mod preprocess;
 pub mod reference;
 pub mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod strategies;
 pub mod tiles;
 
 use googlenet::engine::{Backend, Engine, Options};
@@ -27,6 +33,8 @@ pub const CPU: Options = Options {
     check: None,
     half: false,
     concat: ConcatMode::InPlace,
+    #[cfg(feature = "train")]
+    gradients: false,
     kernels: None,
 };
 /// A GPU or software adapter with the kernels for GPUs.
