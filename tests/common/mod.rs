@@ -10,6 +10,8 @@ pub mod backward;
 pub mod cases;
 #[cfg(feature = "train")]
 pub mod gradients;
+#[cfg(all(feature = "train", not(target_arch = "wasm32")))]
+pub mod keras;
 pub mod onnx;
 pub mod preprocess;
 pub mod reference;
