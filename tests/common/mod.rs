@@ -5,11 +5,19 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "train")]
+pub mod backward;
 pub mod cases;
+#[cfg(feature = "train")]
+pub mod gradients;
+#[cfg(all(feature = "train", not(target_arch = "wasm32")))]
+pub mod keras;
 pub mod onnx;
 pub mod preprocess;
 pub mod reference;
 pub mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod strategies;
 pub mod tiles;
 
 use googlenet::engine::{Backend, Engine, Options};
@@ -27,6 +35,7 @@ pub const CPU: Options = Options {
     check: None,
     half: false,
     concat: ConcatMode::InPlace,
+    #[cfg(feature = "train")]
     gradients: false,
     kernels: None,
 };
