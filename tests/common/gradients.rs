@@ -2,7 +2,8 @@
 
 use super::backward::{Function, Gradients as Exact, Point, Term};
 use super::{Case, Rng, name};
-use googlenet::engine::{Engine, Gradients, Objective, Options, Wrt};
+use googlenet::engine::gradient::{Gradients, Objective, Wrt};
+use googlenet::engine::{Engine, Options};
 use googlenet::graph::network::{Network, NodeId};
 use googlenet::graph::op::Op;
 use googlenet::graph::tensor::Tensor;
