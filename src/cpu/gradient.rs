@@ -69,11 +69,6 @@ impl Extents<'_> {
         if self.threads == 1 || values < MIN_SHARED_VALUES { 1 } else { 2 * self.threads }
     }
 
-    /// Parts by picture and block of channels: piece `n * blocks + b` has the channels from `b * CHANNELS` on of picture n.
-    pub fn by_channels(&self, job: Job) -> Vec<Part> {
-        Part::divide(job, self.x.n * channel_blocks(self.x.c), self.shares(self.x.len()))
-    }
-
     /// Parts by pixels of the output, which are counted over the batch.
     pub fn by_pixels(&self, job: Job) -> Vec<Part> {
         Part::divide(job, self.y.pixels(), self.shares(self.y.len()))

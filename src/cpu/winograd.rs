@@ -6,6 +6,9 @@
 #![allow(unsafe_code, reason = "kernels of vectors, and tasks that write their own tiles of one buffer")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "train")]
+pub mod gradient;
+
 use super::gemm::{Epilogue, Tiles, down, product};
 use super::memory::Floats;
 use super::simd::{Isa, Vector, Work};
@@ -422,9 +425,7 @@ impl Call<'_> {
         }
     }
 
-    /// The input of the tile whose output begins at (y, x): a pointer, the number of floats between rows, and the
-    /// number of floats between columns. A tile that crosses the edge of the input is copied to `patch` and padded with
-    /// zeros.
+    /// The input of the tile whose output begins at (y, x), see [`patch_of`].
     #[inline(always)]
     fn input_tile<const SIDE: usize>(
         &self,
@@ -433,34 +434,47 @@ impl Call<'_> {
         x: usize,
         patch: &mut [f32],
     ) -> (*const f32, usize, usize) {
-        let Source { view: View { data, stride, shape }, image, origin: [top, left] } = self.x;
-        let n = n - image;
-        if y >= top && x >= left && y - top + SIDE <= shape.h && x - left + SIDE <= shape.w {
-            let first = (n * shape.h + y - top) * shape.w + x - left;
-            return (data[first * stride..].as_ptr(), shape.w * stride, stride);
-        }
-        let c = shape.c;
-        let patch = &mut patch[..SIDE * SIDE * c];
-        patch.fill(0.0);
-        // The columns of the tile that are inside the input.
-        let start = left.saturating_sub(x).min(SIDE);
-        let end = (shape.w + left).saturating_sub(x).min(SIDE);
-        for (i, row) in patch.chunks_exact_mut(SIDE * c).enumerate() {
-            let y = (y + i).wrapping_sub(top);
-            if y >= shape.h || start >= end {
-                continue;
-            }
-            let first = (n * shape.h + y) * shape.w + x + start - left;
-            if stride == c {
-                row[start * c..end * c].copy_from_slice(&data[first * c..][..(end - start) * c]);
-            } else {
-                for (i, pixel) in row[start * c..end * c].chunks_exact_mut(c).enumerate() {
-                    pixel.copy_from_slice(self.x.view.pixel(first + i));
-                }
-            }
-        }
-        (patch.as_ptr(), SIDE * c, c)
+        let Source { view, image, origin } = self.x;
+        patch_of::<SIDE>(view, n - image, [y, x], origin, patch)
     }
+}
+
+/// The input of the tile whose output begins at (y, x) of picture `n`: a pointer, the number of floats between rows, and
+/// the number of floats between columns. The input begins at row `top` and column `left` of the output. A tile that
+/// crosses the edge of the input is copied to `patch` and padded with zeros.
+#[inline(always)]
+fn patch_of<const SIDE: usize>(
+    View { data, stride, shape }: View<'_>,
+    n: usize,
+    [y, x]: [usize; 2],
+    [top, left]: [usize; 2],
+    patch: &mut [f32],
+) -> (*const f32, usize, usize) {
+    if y >= top && x >= left && y - top + SIDE <= shape.h && x - left + SIDE <= shape.w {
+        let first = (n * shape.h + y - top) * shape.w + x - left;
+        return (data[first * stride..].as_ptr(), shape.w * stride, stride);
+    }
+    let c = shape.c;
+    let patch = &mut patch[..SIDE * SIDE * c];
+    patch.fill(0.0);
+    // The columns of the tile that are inside the input.
+    let start = left.saturating_sub(x).min(SIDE);
+    let end = (shape.w + left).saturating_sub(x).min(SIDE);
+    for (i, row) in patch.chunks_exact_mut(SIDE * c).enumerate() {
+        let y = (y + i).wrapping_sub(top);
+        if y >= shape.h || start >= end {
+            continue;
+        }
+        let first = (n * shape.h + y) * shape.w + x + start - left;
+        if stride == c {
+            row[start * c..end * c].copy_from_slice(&data[first * c..][..(end - start) * c]);
+        } else {
+            for (i, pixel) in row[start * c..end * c].chunks_exact_mut(c).enumerate() {
+                pixel.copy_from_slice(&data[(first + i) * stride..][..c]);
+            }
+        }
+    }
+    (patch.as_ptr(), SIDE * c, c)
 }
 
 /// The filter transform G g G' for tiles of side 6, for every channel and vector of a panel that is `width` floats

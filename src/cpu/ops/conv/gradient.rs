@@ -13,8 +13,10 @@ use crate::cpu::outer::{self, Pixels};
 use crate::cpu::schedule::{self, Extent};
 use crate::cpu::simd::Isa;
 use crate::cpu::view::{Out, RowsMut, View};
+use crate::cpu::winograd::gradient::{self as winograd, Sources};
 use crate::graph::op::{Activation, Geometry, Window};
 use crate::graph::tensor::Shape;
+use crate::plan::winograd::Tiling;
 
 /// The gradients of one convolution.
 pub struct ConvGradient {
@@ -61,6 +63,12 @@ impl ConvGradient {
         self.window.kernel == [1, 1] && self.window.stride == [1, 1] && (x.h, x.w) == (y.h, y.w)
     }
 
+    /// How the weights' gradient is computed by the Winograd algorithm; `None` where it is the direct sum.
+    fn tiling(&self, x: Shape) -> Option<Tiling> {
+        let [height, width] = self.window.kernel;
+        if height == width && self.window.stride == [1, 1] && x.c >= 4 { winograd::tiling(height) } else { None }
+    }
+
     /// The number of output lines whose windows are copied at a time.
     fn lines(y: Shape) -> usize {
         (outer::BLOCK / y.w).clamp(1, y.h)
@@ -78,6 +86,13 @@ impl ConvGradient {
         // SAFETY: guaranteed by the caller.
         let (x, dy) = unsafe { (call.inputs.view(0), call.dy()) };
         let (c, segments) = (weights.weights.pointer(), g.kernel[0]);
+        if let Some(tiling) = self.tiling(x.shape) {
+            let Part { pieces, .. } = call.part;
+            let channels = pieces.start * STRIP..(pieces.end * STRIP).min(x.shape.c);
+            let sources = Sources { tiling, x, pad: g.pad, dy };
+            // SAFETY: guaranteed by the caller.
+            return unsafe { winograd::run(self.isa, sources, channels, c, call.fresh, call.scratch) };
+        }
         let rows = g.kernel[1] * x.shape.c;
         // Pieces are strips of rows, counted over the segments.
         let strips = rows.div_ceil(STRIP);
@@ -151,7 +166,11 @@ impl Gradient for ConvGradient {
         if extents.weights {
             let shares = if cost < schedule::MIN_SHARED_COST { 1 } else { extents.threads * 2 };
             let shares = if threads == 1 { 1 } else { shares };
-            parts.extend(Part::divide(Job::Weights, height * (width * x.c).div_ceil(STRIP), shares));
+            parts.extend(match self.tiling(x) {
+                // Each part transforms the output's gradient again.
+                Some(_) => Part::divide(Job::Weights, x.c.div_ceil(STRIP), shares.min(threads)),
+                None => Part::divide(Job::Weights, height * (width * x.c).div_ceil(STRIP), shares),
+            });
         }
         match &self.input {
             Some(InputGradient::Convolution(conv)) if extents.input => {
@@ -171,6 +190,9 @@ impl Gradient for ConvGradient {
         let Extents { x, y, geometry: Some(g), .. } = *extents else { return 0 };
         match (part.job, &self.input) {
             (Job::Activation, _) => activation::scratch(extents),
+            (Job::Weights, _) if let Some(tiling) = self.tiling(x) => {
+                winograd::scratch(self.isa, tiling, y, part.pieces.len() * STRIP)
+            }
             (Job::Weights, _) if self.pointwise(x, y) => outer::scratch(self.isa, outer::BLOCK),
             (Job::Weights, _) => {
                 let lines = Self::lines(y);

@@ -4,14 +4,14 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 use super::{Area, AvgPool, MaxPool, adaptive_area, average_area, inside};
-use crate::cpu::gradient::{Extents, Gradient, GradientCall, Job, Part, channel_block, channel_blocks};
+use crate::cpu::gradient::{Extents, Gradient, GradientCall, Job, Part};
 use crate::cpu::simd::{Vector, Work};
 use crate::cpu::view::{Out, View};
 use crate::graph::tensor::Shape;
 
 impl Gradient for MaxPool {
     fn parts(&self, extents: &Extents<'_>) -> Vec<Part> {
-        if extents.input { extents.by_channels(Job::Input) } else { Vec::new() }
+        parts(extents)
     }
 
     /// The gradient of each window goes to its first maximum, in the order of rows and columns.
@@ -25,7 +25,7 @@ impl Gradient for MaxPool {
 
 impl Gradient for AvgPool {
     fn parts(&self, extents: &Extents<'_>) -> Vec<Part> {
-        if extents.input { extents.by_channels(Job::Input) } else { Vec::new() }
+        parts(extents)
     }
 
     unsafe fn run(&self, call: GradientCall<'_>) {
@@ -38,7 +38,7 @@ impl Gradient for AvgPool {
 
 impl Gradient for super::AdaptiveAvgPool {
     fn parts(&self, extents: &Extents<'_>) -> Vec<Part> {
-        if extents.input { extents.by_channels(Job::Input) } else { Vec::new() }
+        parts(extents)
     }
 
     unsafe fn run(&self, call: GradientCall<'_>) {
@@ -47,6 +47,18 @@ impl Gradient for super::AdaptiveAvgPool {
         // SAFETY: guaranteed by the caller.
         unsafe { each_block(call, |block| self.isa.run(Means { block, areas: &areas })) }
     }
+}
+
+/// The number of channels of a block.
+const CHANNELS: usize = 64;
+
+/// The parts of the work: piece `n * blocks + b` has block b of the channels of picture n.
+fn parts(extents: &Extents<'_>) -> Vec<Part> {
+    if !extents.input {
+        return Vec::new();
+    }
+    let pieces = extents.x.n * extents.x.c.div_ceil(CHANNELS);
+    Part::divide(Job::Input, pieces, extents.shares(extents.x.len()))
 }
 
 /// Some channels of one picture: the input, the output, and their gradients.
@@ -68,25 +80,53 @@ unsafe fn each_block(call: GradientCall<'_>, f: impl Fn(Block<'_>)) {
     let Some((dx, add)) = call.dx(0) else { return };
     // SAFETY: guaranteed by the caller.
     let (x, dy) = unsafe { (call.inputs.view(0), call.dy()) };
-    let blocks = channel_blocks(dx.shape.c);
+    let Shape { h, w, c, .. } = dx.shape;
+    let blocks = c.div_ceil(CHANNELS);
     for piece in call.part.pieces.clone() {
-        let (picture, channels) = (piece / blocks, channel_block(piece % blocks, dx.shape.c));
+        let (picture, first) = (piece / blocks, piece % blocks * CHANNELS);
+        let count = CHANNELS.min(c - first);
         if !add {
-            for p in 0..dx.shape.h * dx.shape.w {
-                // SAFETY: guaranteed by the caller.
-                let to = dx.at(picture * dx.shape.h * dx.shape.w + p, channels.start, channels.len());
-                unsafe { std::slice::from_raw_parts_mut(to, channels.len()) }.fill(0.0);
+            for p in 0..h * w {
+                // SAFETY: guaranteed by the caller; `at` checks the bounds.
+                unsafe { std::slice::from_raw_parts_mut(dx.at(picture * h * w + p, first, count), count) }.fill(0.0);
             }
         }
-        f(Block { x, y: call.y, dy, dx, picture, first: channels.start, count: channels.len() });
+        f(Block { x, y: call.y, dy, dx, picture, first, count });
+    }
+}
+
+/// The channels of a block in a picture of one buffer.
+#[derive(Clone, Copy)]
+struct Picture<T> {
+    /// Points to the first channel of the first pixel.
+    pointer: T,
+    stride: usize,
+    width: usize,
+}
+
+impl<T: Copy> Picture<T> {
+    /// The offset of a pixel's first channel.
+    #[inline(always)]
+    fn at(self, y: usize, x: usize) -> usize {
+        (y * self.width + x) * self.stride
     }
 }
 
 impl Block<'_> {
-    /// The index of a pixel of the input, counted over the batch.
     #[inline(always)]
-    fn input(&self, y: usize, x: usize) -> usize {
-        (self.picture * self.dx.shape.h + y) * self.dx.shape.w + x
+    fn reads(&self, view: View<'_>) -> Picture<*const f32> {
+        let Shape { h, w, .. } = view.shape;
+        let first = self.picture * h * w * view.stride + self.first;
+        assert!(first + (h * w - 1) * view.stride + self.count <= view.data.len(), "a picture beyond the buffer");
+        Picture { pointer: view.data[first..].as_ptr(), stride: view.stride, width: w }
+    }
+
+    #[inline(always)]
+    fn writes(&self) -> Picture<*mut f32> {
+        let Shape { h, w, .. } = self.dx.shape;
+        let first = self.picture * h * w;
+        self.dx.at(first + h * w - 1, self.first, self.count);
+        Picture { pointer: self.dx.at(first, self.first, self.count), stride: self.dx.stride, width: w }
     }
 }
 
@@ -101,29 +141,27 @@ impl<F: Fn([usize; 2], [usize; 2]) -> Area> Work for Maxima<'_, F> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Block { x, y, dy, dx, picture, first, count } = self.block;
-        let Shape { h, w, .. } = y.shape;
+        let Block { x, y, dy, count, .. } = self.block;
+        let (from, most, gradient) = (self.block.reads(x), self.block.reads(y), self.block.reads(dy));
+        let to = self.block.writes();
         let zero = V::splat(0.0);
-        for oy in 0..h {
-            for ox in 0..w {
+        for oy in 0..y.shape.h {
+            for ox in 0..y.shape.w {
                 let [rows, columns] = (self.windows)([oy, ox], [x.shape.h, x.shape.w]);
-                let pixel = (picture * h + oy) * w + ox;
-                let [most, from] = [y, dy].map(|view| view.pixel(pixel)[first..].as_ptr());
                 for at in (0..count).step_by(V::LANES) {
                     let left = count - at;
                     // SAFETY: all pixels have these channels, and no other thread accesses them in `dx`.
                     unsafe {
-                        let most = V::load_first(most.add(at), left);
-                        let mut rest = V::load_first(from.add(at), left);
+                        let maximum = V::load_first(most.pointer.add(most.at(oy, ox) + at), left);
+                        let mut rest = V::load_first(gradient.pointer.add(gradient.at(oy, ox) + at), left);
                         for iy in rows.clone() {
                             for ix in columns.clone() {
-                                let p = self.block.input(iy, ix);
-                                let value = V::load_first(x.pixel(p)[first..].as_ptr().add(at), left);
-                                let to = dx.at(p, first + at, left.min(V::LANES));
-                                let share = value.select_equal(most, rest, zero);
+                                let value = V::load_first(from.pointer.add(from.at(iy, ix) + at), left);
+                                let to = to.pointer.add(to.at(iy, ix) + at);
+                                let share = value.select_equal(maximum, rest, zero);
                                 V::load_first(to, left).add(share).store_first(to, left);
                                 // What a maximum has got is no longer there for the next.
-                                rest = value.select_equal(most, zero, rest);
+                                rest = value.select_equal(maximum, zero, rest);
                             }
                         }
                     }
@@ -145,20 +183,20 @@ impl<F: Fn([usize; 2], [usize; 2]) -> (Area, f32)> Work for Means<'_, F> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Block { dy, dx, picture, first, count, .. } = self.block;
-        let Shape { h, w, .. } = dy.shape;
-        for oy in 0..h {
-            for ox in 0..w {
-                let ([rows, columns], scale) = (self.areas)([oy, ox], [dx.shape.h, dx.shape.w]);
-                let from = dy.pixel((picture * h + oy) * w + ox)[first..].as_ptr();
+        let Block { x, dy, count, .. } = self.block;
+        let (gradient, to) = (self.block.reads(dy), self.block.writes());
+        for oy in 0..dy.shape.h {
+            for ox in 0..dy.shape.w {
+                let ([rows, columns], scale) = (self.areas)([oy, ox], [x.shape.h, x.shape.w]);
                 for at in (0..count).step_by(V::LANES) {
                     let left = count - at;
                     // SAFETY: all pixels have these channels, and no other thread accesses them in `dx`.
                     unsafe {
-                        let share = V::load_first(from.add(at), left).mul(V::splat(scale));
+                        let share = V::load_first(gradient.pointer.add(gradient.at(oy, ox) + at), left);
+                        let share = share.mul(V::splat(scale));
                         for iy in rows.clone() {
                             for ix in columns.clone() {
-                                let to = dx.at(self.block.input(iy, ix), first + at, left.min(V::LANES));
+                                let to = to.pointer.add(to.at(iy, ix) + at);
                                 V::load_first(to, left).add(share).store_first(to, left);
                             }
                         }
