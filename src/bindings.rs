@@ -4,10 +4,17 @@
 //! one, a `detail`: the layer, tensor or key that the error is about. A panic, which is a bug in this crate, is thrown
 //! as an `Error` with the code `internal`; after it the WebAssembly module must be loaded again.
 
-#[cfg(any(feature = "cpu", feature = "gpu"))]
+// A module for learning has the learner in place of the engine, so that it is smaller.
+#[cfg(all(any(feature = "cpu", feature = "gpu"), not(feature = "train")))]
 mod engine;
-#[cfg(feature = "gpu")]
+#[cfg(all(feature = "cpu", target_feature = "atomics"))]
+mod helper;
+#[cfg(all(any(feature = "cpu", feature = "gpu"), feature = "train"))]
+mod learner;
+#[cfg(all(feature = "gpu", not(feature = "train")))]
 mod prepared;
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+mod values;
 
 use crate::error::Error;
 use js_sys::Reflect;

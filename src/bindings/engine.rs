@@ -2,9 +2,8 @@
 
 #[cfg(feature = "gpu")]
 use super::prepared::PreparedGpu;
-use super::{js_error, report_panics, thrown};
-#[cfg(all(feature = "cpu", target_feature = "atomics"))]
-use crate::cpu::threads;
+use super::values::{floats, object, set};
+use super::{report_panics, thrown};
 use crate::engine::{self, Algorithm, Backend, HeadOutput, Options, Output};
 use crate::error::{Error, Result};
 use crate::explain::{Ablation, Classifier};
@@ -16,7 +15,7 @@ use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::model::preprocess::Image;
 use crate::plan::{ConcatMode, Input, StepTime};
-use js_sys::{Array, Float32Array, JSON, Object, Reflect, Uint8ClampedArray};
+use js_sys::{Array, Object, Uint8ClampedArray};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 #[cfg(feature = "cpu")]
@@ -478,32 +477,6 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// A helper worker: it waits for runs of an engine in another worker, and computes a part of their steps.
-#[cfg(all(feature = "cpu", target_feature = "atomics"))]
-#[wasm_bindgen]
-pub struct Helper(threads::Helper);
-
-#[cfg(all(feature = "cpu", target_feature = "atomics"))]
-#[wasm_bindgen]
-impl Helper {
-    /// Makes this worker available to the next engine whose number of threads is set. `work` must be called next.
-    pub fn arrive() -> Helper {
-        report_panics();
-        Helper(threads::Helper::arrive())
-    }
-
-    /// Works for the engine, and blocks until the engine is freed or its number of threads is set again. If it throws,
-    /// `fail` must be called next.
-    pub fn work(&self) {
-        self.0.work();
-    }
-
-    /// Tells the engine, which may be waiting, that this worker has failed.
-    pub fn fail(&self) {
-        self.0.fail();
-    }
-}
-
 /// An engine that is borrowed for one call. Dropping this puts it back.
 struct Borrowed<'a> {
     loaded: Option<Box<Loaded>>,
@@ -528,18 +501,4 @@ impl std::ops::DerefMut for Borrowed<'_> {
     fn deref_mut(&mut self) -> &mut Loaded {
         self.loaded.as_deref_mut().expect("present until dropped")
     }
-}
-
-/// The value as a plain JavaScript object.
-fn object(value: &impl Serialize) -> Result<JsValue, JsValue> {
-    let json = serde_json::to_string(value).map_err(|e| js_error("internal", None, &e.to_string()))?;
-    JSON::parse(&json)
-}
-
-fn set(object: &Object, key: &str, value: &JsValue) -> Result<(), JsValue> {
-    Reflect::set(object, &key.into(), value).map(drop)
-}
-
-fn floats(values: &[f32]) -> Float32Array {
-    Float32Array::from(values)
 }

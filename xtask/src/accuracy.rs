@@ -52,7 +52,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     let browsers = browsers::ensure()?;
     wasm::build(wasm::Build::Release)?;
-    wasm::build_tests()?;
+    wasm::build_tests(wasm::Build::Release)?;
     page::build()?;
     page::build_tests()?;
     let mut command = Command::new("node");

@@ -6,6 +6,7 @@
 mod accuracy;
 mod ahead;
 mod bench;
+mod bench_train;
 mod browsers;
 mod budgets;
 mod bundled;
@@ -70,6 +71,8 @@ enum Bench {
     Cpu(bench::Options),
     /// The GPU engine in Firefox and Chromium, compared with all WebGPU runtimes
     Gpu(bench::GpuOptions),
+    /// Training steps, natively in turn with PyTorch, and in Chromium
+    Train(bench_train::Options),
 }
 
 #[derive(Subcommand)]
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Bench(Bench::Cpu(options)) => bench::cpu(&options),
         Command::Bench(Bench::Gpu(options)) => bench::gpu(&options),
+        Command::Bench(Bench::Train(options)) => bench_train::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Licences => licences::run(),
     };

@@ -269,8 +269,9 @@ fn imagenet_model(_: &Machine) -> Result<()> {
 }
 
 fn modules(machine: &Machine) -> Result<()> {
-    wasm::build(if machine.tier == Tier::Full { Build::Release } else { Build::Fast })?;
-    wasm::build_tests()
+    let build = if machine.tier == Tier::Full { Build::Release } else { Build::Fast };
+    wasm::build(build)?;
+    wasm::build_tests(build)
 }
 
 fn pages(machine: &Machine) -> Result<()> {
@@ -288,19 +289,28 @@ fn pages(machine: &Machine) -> Result<()> {
     tests.run()
 }
 
+/// Makes a model file of the reference's Keras weights.
+pub fn make_keras_model() -> Result<()> {
+    let reference =
+        repo::reference().context("the Keras weights are in the reference data: set GOOGLENET_REFERENCE")?;
+    let h5 = reference.join("keras/googlenet_keras3.weights.h5");
+    let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
+    Job::run(import.arg(h5).arg("-o").arg(keras_model()).args(["--mean", "0,0,0"]))
+}
+
 /// The path of the Keras weights as a model file.
-fn keras_model() -> PathBuf {
+pub fn keras_model() -> PathBuf {
     repo::target().join("keras.safetensors")
 }
 
 /// Makes the references of the page's tests: the Keras weights as a model file, and the layers of the BVLC network in
 /// f64.
 fn page_references() -> Result<()> {
-    let Some(reference) = repo::reference() else { return Ok(()) };
+    if repo::reference().is_none() {
+        return Ok(());
+    }
     compile_native()?;
-    let h5 = reference.join("keras/googlenet_keras3.weights.h5");
-    let mut import = cargo(&["run", "--quiet", "--package=googlenet-web", "--", "import"]);
-    Job::run(import.arg(h5).arg("-o").arg(keras_model()).args(["--mean", "0,0,0"]))?;
+    make_keras_model()?;
     let mut exact = cargo(&["test", "--quiet", "--test=golden", "bvlc_against_exact_arithmetic"]);
     Job::run(exact.env("GOOGLENET_EXACT", repo::target().join("exact.safetensors")))
 }

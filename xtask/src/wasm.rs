@@ -55,6 +55,15 @@ const CPUS: [Module; 4] = [
 
 const GPU: Module = Module { name: "googlenet_gpu", features: &["gpu"], ..CPU };
 
+/// The learner on the CPU, which the page fetches only when something is to be learnt.
+const LEARNING: Module = Module {
+    name: "googlenet_learning_cpu_relaxed_threads",
+    features: &["cpu", "train"],
+    relaxed: true,
+    threads: true,
+    ..CPU
+};
+
 /// The importers, which the page fetches only when a file of another framework is opened.
 const IMPORTERS: Module =
     Module { name: "importers", package: "googlenet-importers", features: &[], compiled: "googlenet_importers", ..CPU };
@@ -123,9 +132,10 @@ pub fn npm(jobs: &mut Jobs) {
 }
 
 /// Builds what the tests' own page needs besides.
-pub fn build_tests() -> Result<()> {
+pub fn build_tests(build: Build) -> Result<()> {
     let mut jobs = Jobs::default();
     jobs.add("the team of threads", || build_all([&TEAM], Build::Fast));
+    jobs.add("the module for learning", move || build_all([&LEARNING], build));
     jobs.run()
 }
 

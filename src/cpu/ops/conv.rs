@@ -8,6 +8,7 @@ pub mod gradient;
 use crate::cpu::gemm::{CHAIN, Epilogue, Packed, Rows};
 use crate::cpu::kernel::{Call, Kernel, Layer};
 use crate::cpu::schedule::Extent;
+#[cfg(feature = "train")]
 use crate::cpu::simd::Isa;
 use crate::cpu::view::{Out, View};
 use crate::cpu::winograd::{Source, Winograd};

@@ -14,6 +14,7 @@ use crate::{
 
 /// Sets a random `ratio` of the values to zero in training runs, and multiplies the others by `1 / (1 - ratio)`.
 pub struct Dropout {
+    #[cfg_attr(not(feature = "train"), expect(dead_code, reason = "only training runs drop values"))]
     pub ratio: f32,
 }
 
