@@ -154,24 +154,34 @@ impl Cpu {
                 (0..len).step_by(CHUNK).map(move |first| Chunk { node, role, range: first..(first + CHUNK).min(len) })
             })
         });
-        let chunks = chunks.collect();
+        let chunks: Vec<Chunk> = chunks.collect();
         let mut order = vec![None; nodes.len()];
         for (i, layer) in steps.iter().enumerate() {
             if let Some(Layer { node, .. }) = layer {
                 order[*node] = Some(i);
             }
         }
-        let plan = backward.clone();
-        learning.prepared = Some(PreparedBackward { plan, buffers, steps, weights, scratch, chunks, trained, order });
+        let (plan, sums) = (backward.clone(), vec![0.0; chunks.len()]);
+        let made = PreparedBackward { plan, buffers, steps, weights, scratch, chunks, sums, trained, order };
+        learning.prepared = Some(made);
         Ok(())
     }
 
     /// The sum of the squares of all gradients for weights and biases, in an order that does not depend on threads.
-    pub fn gradient_squares(&self) -> Result<f64> {
-        let backward = self.learning.as_ref().and_then(|learning| learning.prepared.as_ref()).ok_or_else(unprepared)?;
-        // SAFETY: no task is running.
-        let tensors = backward.weights.iter().flatten().flat_map(|g| unsafe { [g.weights.read(), g.bias.read()] });
-        Ok(tensors.map(optimiser::sum_of_squares).sum())
+    pub fn gradient_squares(&mut self) -> Result<f64> {
+        let learning = self.learning.as_mut().ok_or_else(unprepared)?;
+        let PreparedBackward { chunks, weights, sums, .. } = learning.prepared.as_mut().ok_or_else(unprepared)?;
+        let (chunks, weights, to) = (&*chunks, &*weights, Shared(sums.as_mut_ptr()));
+        self.pool.run(chunks.len(), &|i| {
+            let Chunk { node, role, range } = &chunks[i];
+            let Some(gradient) = &weights[*node] else { return };
+            // SAFETY: each chunk has a sum of its own, and nothing writes gradients.
+            unsafe {
+                let tensor = if *role == Role::Weight { &gradient.weights } else { &gradient.bias };
+                *to.at(i) = optimiser::sum_of_squares(&tensor.read()[range.clone()]);
+            }
+        });
+        Ok(sums.iter().sum())
     }
 
     /// Changes all weights and biases whose gradients [`Cpu::backward`] has computed, by one step of an optimiser, and
@@ -360,6 +370,7 @@ impl Cpu {
                 gradient: layer.gradient,
                 targets: &layer.targets,
                 buffers: &backward.buffers,
+                parameters: learning.parameters[layer.node].as_ref().map(|p| p.weights.values.read()),
                 weights: backward.weights[layer.node].as_ref(),
                 fresh,
                 geometry: layer.geometry.as_ref(),

@@ -124,6 +124,8 @@ pub struct GradientCall<'a> {
     pub targets: &'a [Option<Target>],
     /// The gradient buffers.
     pub buffers: &'a [Buffer],
+    /// The layer's weights, in the layout of [`Kernel::update`](super::kernel::Kernel::update), if it has some.
+    pub parameters: Option<&'a [f32]>,
     /// Where the gradients for weights and biases are written, if they are computed.
     pub weights: Option<&'a WeightGradient>,
     /// Whether the gradients for weights and biases replace those of an earlier run, instead of being added to them.

@@ -70,6 +70,8 @@ pub struct PreparedBackward {
     pub scratch: Scratch,
     /// The parts of the trained tensors, for [`Cpu::update`](super::Cpu::update).
     pub chunks: Vec<Chunk>,
+    /// The sum of the squares of each chunk's gradients.
+    pub sums: Vec<f64>,
     /// The nodes whose weights are trained.
     pub trained: Vec<NodeId>,
     /// The step of each node.

@@ -46,7 +46,7 @@ pub fn gradient(op: &Op, isa: Isa, [x, y]: [Shape; 2], input: bool) -> Option<Bo
         Op::AdaptiveAvgPool { .. } => Box::new(pool::AdaptiveAvgPool { isa }),
         Op::Lrn { size, alpha, beta, k } => Box::new(lrn::Lrn { isa, size, alpha, beta, k }),
         Op::Concat => Box::new(concat::Concat),
-        Op::Dense { activation, .. } => Box::new(dense::gradient::DenseGradient::new(isa, activation, [x, y], input)),
+        Op::Dense { activation, .. } => Box::new(dense::gradient::DenseGradient::new(isa, activation, y)),
         Op::Softmax => Box::new(softmax::Softmax { isa }),
         Op::Dropout { ratio } => Box::new(dropout::Dropout { ratio }),
     })

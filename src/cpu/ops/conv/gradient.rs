@@ -260,7 +260,7 @@ impl Gradient for ConvGradient {
 }
 
 /// Transposes a matrix with rows of `columns` values, in squares that fit into the first-level cache.
-pub fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     const SIDE: usize = 16;
     let rows = from.len() / columns;
     for top in (0..rows).step_by(SIDE) {

@@ -5,28 +5,70 @@
 
 use crate::cpu::gemm::{CHAIN, Epilogue, Packed, Rows};
 use crate::cpu::gradient::{Extents, Gradient, GradientCall, Job, Part};
-use crate::cpu::ops::{activation, conv::gradient::transpose};
+use crate::cpu::ops::activation;
 use crate::cpu::outer::{self, Pixels};
 use crate::cpu::simd::Isa;
 use crate::cpu::view::{RowsMut, View};
 use crate::graph::op::Activation;
 use crate::graph::tensor::Shape;
+use std::sync::{Mutex, PoisonError};
 
 pub struct DenseGradient {
     isa: Isa,
     relu: bool,
-    /// (outputs, inputs); `None` where the input's gradient is never needed.
-    input: Option<Packed>,
-    transposed: Vec<f32>,
+    /// The number of pictures, and of outputs.
+    pictures: usize,
+    outputs: usize,
+    /// Memory for the output's gradient as a matrix (outputs, pictures), of which each thread takes one.
+    packed: Mutex<Vec<Packed>>,
 }
 
+/// The number of inputs in a piece of the input's gradient: a multiple of the height of every register tile.
+const STRIP: usize = 24;
+
 impl DenseGradient {
-    /// The gradients of a layer between these shapes, with weights of zero until [`Gradient::update`]. `input` says whether
-    /// the input's gradient is needed.
-    pub fn new(isa: Isa, activation: Activation, [x, y]: [Shape; 2], input: bool) -> Self {
-        let input = input.then(|| Packed::zeros(isa, y.c, x.per_image()));
-        let transposed = if input.is_some() { vec![0.0; x.per_image() * y.c] } else { Vec::new() };
-        DenseGradient { isa, relu: activation == Activation::Relu, input, transposed }
+    /// The gradients of a layer between these shapes.
+    pub fn new(isa: Isa, activation: Activation, y: Shape) -> Self {
+        let relu = activation == Activation::Relu;
+        DenseGradient { isa, relu, pictures: y.n, outputs: y.c, packed: Mutex::new(Vec::new()) }
+    }
+
+    /// The product of these rows of the weights, (inputs, outputs), and the output's gradient.
+    ///
+    /// # Safety
+    /// The same as for [`Gradient::run`].
+    unsafe fn input(&self, call: GradientCall<'_>) {
+        let (Some((out, add)), Some(weights)) = (call.dx(0), call.parameters) else { return };
+        let (pictures, outputs) = (self.pictures, self.outputs);
+        // SAFETY: guaranteed by the caller.
+        let dy = unsafe { call.dy() };
+        let (across, rest) = call.scratch.split_at_mut(outputs * pictures);
+        for picture in 0..pictures {
+            across[picture..].iter_mut().step_by(pictures).zip(dy.pixel(picture)).for_each(|(to, v)| *to = *v);
+        }
+        let free = || self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = free().pop();
+        let mut packed = taken.unwrap_or_else(|| Packed::zeros(self.isa, outputs, pictures));
+        packed.update(across, &[]);
+        let Shape { h, w, c, .. } = out.shape;
+        let first = call.part.pieces.start * STRIP;
+        let count = (call.part.pieces.end * STRIP).min(h * w * c) - first;
+        let rows = Rows::matrix(&weights[first * outputs..], outputs, outputs, count);
+        let products = &mut rest[..count * pictures];
+        let to = RowsMut { data: products.as_mut_ptr(), stride: pictures };
+        // SAFETY: there is room for the products.
+        unsafe { packed.run(&rows, 0..count, to, 0..packed.panels(), Epilogue::default(), CHAIN) };
+        free().push(packed);
+        for (i, products) in products.chunks_exact(pictures).enumerate() {
+            let (pixel, channel) = ((first + i) / c, (first + i) % c);
+            for (picture, product) in products.iter().enumerate() {
+                // SAFETY: no other thread accesses these values.
+                unsafe {
+                    let to = out.at(picture * h * w + pixel, channel, 1);
+                    *to = if add { *to + product } else { *product };
+                }
+            }
+        }
     }
 }
 
@@ -45,8 +87,8 @@ impl Gradient for DenseGradient {
         if extents.weights {
             parts.extend(Part::divide(Job::Weights, extents.x.per_image(), extents.shares(values)));
         }
-        if let Some(packed) = self.input.as_ref().filter(|_| extents.input) {
-            parts.extend(Part::divide(Job::Input, packed.panels(), extents.shares(values)));
+        if extents.input {
+            parts.extend(Part::divide(Job::Input, extents.x.per_image().div_ceil(STRIP), extents.shares(values)));
         }
         parts
     }
@@ -55,14 +97,8 @@ impl Gradient for DenseGradient {
         match part.job {
             Job::Activation => activation::scratch(extents),
             Job::Weights => outer::scratch(self.isa, outer::BLOCK.min(extents.x.n)),
-            Job::Input => 0,
+            Job::Input => self.pictures * (self.outputs + part.pieces.len() * STRIP),
         }
-    }
-
-    fn update(&mut self, weights: &[f32]) {
-        let Some(packed) = &mut self.input else { return };
-        transpose(weights, packed.depth(), &mut self.transposed);
-        packed.update(&self.transposed, &[]);
     }
 
     unsafe fn run(&self, call: GradientCall<'_>) {
@@ -92,14 +128,7 @@ impl Gradient for DenseGradient {
                         outer::outer(self.isa, &pixels, pieces.clone(), c, fresh, call.scratch);
                     }
                 }
-                Job::Input => {
-                    let (Some(packed), Some((out, add))) = (&self.input, call.dx(0)) else { return };
-                    let dy = call.dy();
-                    let rows = Rows::matrix(dy.data, dy.stride, dy.shape.c, dy.shape.n);
-                    // The pixels of a picture are a row.
-                    let to = RowsMut { stride: out.stride * out.shape.h * out.shape.w, ..out.rows(0) };
-                    packed.run(&rows, 0..rows.count, to, pieces, Epilogue { relu: false, add }, CHAIN);
-                }
+                Job::Input => self.input(call),
             }
         }
     }
