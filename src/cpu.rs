@@ -10,7 +10,7 @@ mod kernel;
 mod memory;
 mod ops;
 mod schedule;
-mod simd;
+pub(crate) mod simd;
 mod statistics;
 pub mod threads;
 mod view;

@@ -14,7 +14,7 @@ const ROOMS: [&[&str]; 8] = [
     &["plan"],
     &["cpu", "gpu"],
     &["engine"],
-    &["explain"],
+    &["explain", "train"],
     &["bindings", "cli"],
 ];
 

@@ -6,8 +6,7 @@
 
 use crate::error::{Dims, Error, Result};
 use half::f16;
-use safetensors::tensor::{Dtype, TensorView, serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 pub(crate) mod header;
@@ -132,16 +131,7 @@ impl Weights {
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>) -> Result<Self> {
         let mut weights = Weights::default();
         for (name, dims, values) in tensors {
-            if dims.iter().product::<usize>() != values.len() {
-                return Err(Error::Argument(format!(
-                    "the tensor \"{name}\" of shape {} cannot hold {} values",
-                    Dims(dims),
-                    values.len()
-                )));
-            }
-            let at = weights.bytes.len();
-            weights.bytes.extend_from_slice(bytemuck::cast_slice(&values));
-            weights.tensors.insert(name, Entry { dims, storage: Storage::F32, bytes: at..weights.bytes.len() });
+            weights.set(&name, dims, &values)?;
         }
         Ok(weights)
     }
@@ -177,36 +167,54 @@ impl Weights {
         self.tensors.retain(wanted);
     }
 
+    /// Replaces a tensor, or adds one; it is stored in f32. Fails with [`Error::Argument`] where the number of values does
+    /// not fit the dimensions.
+    pub fn set(&mut self, name: &str, dims: Vec<usize>, values: &[f32]) -> Result<()> {
+        if dims.iter().product::<usize>() != values.len() {
+            let (dims, count) = (Dims(dims), values.len());
+            return Err(Error::Argument(format!("the tensor \"{name}\" of shape {dims} cannot hold {count} values")));
+        }
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(bytemuck::cast_slice(values));
+        self.tensors.insert(name.to_owned(), Entry { dims, storage: Storage::F32, bytes: at..self.bytes.len() });
+        Ok(())
+    }
+
     /// Returns the tensors as a safetensors file, with values in f16 if `half` is set, otherwise in f32. int8 tensors
-    /// stay int8.
+    /// stay int8. The same tensors and metadata always give the same bytes.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
-        // The safetensors crate would write a header that is not JSON.
+        self.write(metadata, |_| half)
+    }
+
+    /// Like [`Weights::to_bytes`], with each tensor in the element type in which it is stored here.
+    pub fn to_bytes_as_stored(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+        self.write(metadata, |entry| entry.storage == Storage::F16)
+    }
+
+    fn write(&self, metadata: &BTreeMap<String, String>, half: impl Fn(&Entry) -> bool) -> Result<Vec<u8>> {
         if self.tensors.is_empty() {
             return Err(Error::Format("there are no tensors to write".into()));
         }
-        let mut encoded = Vec::new();
+        let mut parts = Vec::new();
+        let mut add = |name: &str, dtype, dims: &[usize], bytes| {
+            parts.push(header::Part { name: name.to_owned(), dtype, dims: dims.to_vec(), bytes });
+        };
+        let single = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
         for (name, entry) in self.tensors.iter() {
             if let Storage::Int8(scales) = &entry.storage {
-                encoded.push((name.clone(), Dtype::I8, entry.dims.clone(), self.bytes[entry.bytes.clone()].to_vec()));
-                let scale = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
-                encoded.push((scale_name(name), Dtype::F32, vec![scales.len()], scale));
+                add(name, "I8", &entry.dims, self.bytes[entry.bytes.clone()].to_vec());
+                add(&scale_name(name), "F32", &[scales.len()], single(scales));
                 continue;
             }
             let values = self.values(entry);
-            let (dtype, data) = if half {
-                (Dtype::F16, values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
+            if half(entry) {
+                let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+                add(name, "F16", &entry.dims, bytes);
             } else {
-                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-            };
-            encoded.push((name.clone(), dtype, entry.dims.clone(), data));
+                add(name, "F32", &entry.dims, single(&values));
+            }
         }
-        let views = encoded
-            .iter()
-            .map(|(name, dtype, dims, data)| TensorView::new(*dtype, dims.clone(), data).map(|view| (name, view)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| Error::Format(e.to_string()))?;
-        let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        serialize(views, Some(metadata)).map_err(|e| Error::Format(e.to_string()))
+        header::write(parts, metadata)
     }
 
     pub fn metadata(&self) -> &BTreeMap<String, String> {
@@ -288,6 +296,7 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::{Dtype, TensorView, serialize};
 
     fn two() -> Weights {
         Weights::from_tensors([
@@ -307,6 +316,35 @@ mod tests {
             let (_, b) = back.get("b").unwrap();
             assert!((b[2] - 1e-3).abs() < if half { 1e-6 } else { 1e-12 });
         }
+    }
+
+    #[test]
+    fn a_written_file_is_the_same_every_time_and_others_can_read_it() {
+        let metadata: BTreeMap<String, String> = (0..20).map(|i| (format!("key {i}"), format!("\"{i}\""))).collect();
+        let file = two().to_bytes(&metadata, false).unwrap();
+        for _ in 0..5 {
+            assert_eq!(file, two().to_bytes(&metadata.clone(), false).unwrap());
+        }
+        assert_ne!(file, two().to_bytes(&BTreeMap::new(), false).unwrap());
+        let other = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let b = other.tensor("b").unwrap();
+        let values: &[u8] = bytemuck::cast_slice(&[0.5f32, 0.25, 1e-3]);
+        assert_eq!((b.shape(), b.data()), (&[3][..], values));
+        let (_, header) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+        assert_eq!(header.metadata().as_ref().unwrap()["key 7"], "\"7\"");
+    }
+
+    #[test]
+    fn a_replaced_tensor_leaves_the_others_as_they_are_stored() {
+        let half = Weights::parse(two().to_bytes(&BTreeMap::new(), true).unwrap()).unwrap();
+        let mut changed = half.clone();
+        changed.set("b", vec![2, 1], &[1e-3, 7.0]).unwrap();
+        assert!(changed.set("b", vec![3], &[1.0]).is_err());
+        let back = Weights::parse(changed.to_bytes_as_stored(&BTreeMap::new()).unwrap()).unwrap();
+        assert_eq!(back.get("b").unwrap(), (&[2, 1][..], vec![1e-3, 7.0]));
+        assert_eq!(back.get("a").unwrap(), half.get("a").unwrap());
+        let types: Vec<_> = back.tensors.iter().map(|(_, entry)| entry.storage.clone()).collect();
+        assert_eq!(types, [Storage::F16, Storage::F32]);
     }
 
     #[test]

@@ -5,8 +5,8 @@
 
 use super::named::Named;
 use crate::error::{Dims, Error, Result};
-use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -73,6 +73,46 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(Named<Stored>, BTreeMap<String, Stri
     }
     let twice = |name| Error::Format(format!("its header has two tensors named \"{name}\""));
     Ok((Named::new(stored).map_err(twice)?, metadata))
+}
+
+/// A tensor that is to be written.
+pub(crate) struct Part {
+    pub name: String,
+    /// The element type as in [`Stored::dtype`].
+    pub dtype: &'static str,
+    pub dims: Vec<usize>,
+    /// The values, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+/// Returns a file of these tensors. Those with larger elements come first, so that every tensor is aligned; the header is
+/// sorted by name. The same tensors and metadata always give the same bytes, which the `safetensors` crate, where the order
+/// of metadata is random, does not promise.
+pub(crate) fn write(mut parts: Vec<Part>, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Entry<'a> {
+        Metadata(&'a BTreeMap<String, String>),
+        Tensor { dtype: &'a str, shape: &'a [usize], data_offsets: [usize; 2] },
+    }
+    parts.sort_by(|a, b| size(b.dtype).cmp(&size(a.dtype)).then_with(|| a.name.cmp(&b.name)));
+    let mut entries = BTreeMap::from([("__metadata__", Entry::Metadata(metadata))]);
+    let mut end = 0;
+    for Part { name, dtype, dims, bytes } in &parts {
+        let from = end;
+        end += bytes.len();
+        entries.insert(name, Entry::Tensor { dtype, shape: dims, data_offsets: [from, end] });
+    }
+    let mut header = serde_json::to_vec(&entries).map_err(|e| Error::Format(e.to_string()))?;
+    // The values begin at a multiple of eight bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = Vec::with_capacity(8 + header.len() + end);
+    file.extend((header.len() as u64).to_le_bytes());
+    file.append(&mut header);
+    for mut part in parts {
+        file.append(&mut part.bytes);
+    }
+    Ok(file)
 }
 
 /// The number of bytes of one element. `None` for unknown types.
