@@ -164,13 +164,15 @@ impl Model {
         Ok(self)
     }
 
-    /// Changes the height and width of the input in pixels, to which pictures are resized. Fails with [`Error::Shape`] where
-    /// a layer's input becomes too small; models with auxiliary heads need 224.
+    /// Changes the height and width of the input in pixels, to which pictures are resized. Fails with
+    /// [`Error::Argument`] where that is 0 or more than 4096, and with another error where the network cannot have inputs of
+    /// this size; models with auxiliary heads need 224.
     #[cfg(feature = "train")]
     pub fn with_size(mut self, size: usize) -> Result<Self> {
         self.spec.size = size;
         self.preprocess.size = size;
-        self.preprocess.check()?;
+        let wrong = |_| Error::Argument(format!("the input cannot have {size} by {size} pixels; 1 to 4096 are possible"));
+        self.preprocess.check().map_err(wrong)?;
         self.network = self.spec.build()?;
         check_tensors(&self.network, &self.weights, self.spec.variant.name())?;
         Ok(self)
