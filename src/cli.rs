@@ -9,6 +9,8 @@ mod import;
 mod plan;
 mod summary;
 mod trace;
+#[cfg(feature = "train")]
+mod train;
 mod tuned;
 
 use clap::Parser;
@@ -27,6 +29,8 @@ enum Command {
     Import(import::Args),
     Convert(convert::Args),
     Bench(bench::Args),
+    #[cfg(feature = "train")]
+    Train(Box<train::Args>),
     #[command(hide = true)]
     Accuracy(accuracy::Args),
 }
@@ -43,6 +47,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::run(*args),
         Command::Accuracy(args) => accuracy::run(args),
     };
     result.unwrap_or_else(|e| {

@@ -20,7 +20,7 @@ mod outer;
 mod schedule;
 #[cfg(feature = "train")]
 mod seed;
-mod simd;
+pub(crate) mod simd;
 mod statistics;
 pub mod threads;
 mod view;

@@ -26,7 +26,7 @@
 //! - [`plan`]: what runs in which order, and where each layer's output is written
 //! - [`cpu`] and [`gpu`]: two ways to run a plan, which do not know each other
 //! - [`engine`]: runs a plan on either, reads any layer, measures each step
-//! - [`explain`]: class activation maps, contributions and ablation; [`train`]: training
+//! - [`explain`]: class activation maps, contributions and ablation; [`train`]: training a classifier on pictures
 //! - `bindings`, the only module that knows JavaScript, and the command line in `src/cli`
 //!
 //! The features `cpu` and `gpu` choose the engines that are built in. A native program has both. A WebAssembly module has
@@ -56,7 +56,7 @@ pub mod graph;
 pub mod inspect;
 pub mod model;
 pub mod plan;
-#[cfg(feature = "train")]
+#[cfg(all(feature = "train", any(feature = "cpu", feature = "gpu")))]
 pub mod train;
 
 pub use error::{Error, Result};

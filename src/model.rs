@@ -30,6 +30,8 @@ pub mod key {
     pub const NAME: &str = "name";
     pub const SOURCE: &str = "source";
     pub const LICENSE: &str = "license";
+    /// How the model was trained, as JSON.
+    pub const TRAINING: &str = "training";
 }
 
 /// Everything that is needed to classify a picture. The names, shapes and values of all tensors have been checked.
@@ -44,6 +46,8 @@ pub struct Model {
     pub preprocess: Preprocess,
     pub source: Option<String>,
     pub license: Option<String>,
+    /// How the model was trained, as JSON: what `googlenet train` wrote.
+    pub training: Option<String>,
     /// Assumptions about what the file does not say, each as a sentence.
     pub notes: Vec<String>,
 }
@@ -118,11 +122,12 @@ impl Model {
             return Err(metadata_error(key::LABELS, reason));
         }
         let name = entry(key::NAME).or(entry("model")).map_or_else(|| format!("GoogLeNet ({variant})"), str::to_owned);
-        let (source, license) = (entry(key::SOURCE).map(str::to_owned), entry(key::LICENSE).map(str::to_owned));
+        let [source, license, training] =
+            [key::SOURCE, key::LICENSE, key::TRAINING].map(|key| entry(key).map(str::to_owned));
 
         let network = spec.build()?;
         check_tensors(&network, &weights, variant.name())?;
-        Ok(Model { name, spec, network, weights, labels, preprocess, source, license, notes })
+        Ok(Model { name, spec, network, weights, labels, preprocess, source, license, training, notes })
     }
 
     /// Removes the auxiliary heads and their weights, which are about half of the parameters of a model with heads.
@@ -137,6 +142,42 @@ impl Model {
         Ok(self)
     }
 
+    /// Replaces the main classifier by one for other classes. `weights` are (classes, 1024), `bias` is (classes). Fails where
+    /// the model has auxiliary heads, which would still be for the old classes, where the sizes do not fit together, or where
+    /// a value is not finite.
+    #[cfg(feature = "train")]
+    pub fn with_classifier(mut self, labels: Vec<String>, weights: &[f32], bias: &[f32]) -> Result<Self> {
+        if self.network.heads().len() != 1 {
+            let reason = "the classifier of a model with auxiliary heads cannot be replaced; remove the heads first";
+            return Err(Error::Argument(reason.into()));
+        }
+        let logits = self.network.heads().iter().map(|head| self.network.node(head.logits).name.clone());
+        let [weight_name, bias_name] = tensor_names(&logits.collect::<String>());
+        let classes = labels.len();
+        let width = weights.len() / classes.max(1);
+        self.weights.set(&weight_name, vec![classes, width], weights)?;
+        self.weights.set(&bias_name, vec![classes], bias)?;
+        self.spec.classes = classes;
+        self.network = self.spec.build()?;
+        self.labels = labels;
+        check_tensors(&self.network, &self.weights, self.spec.variant.name())?;
+        Ok(self)
+    }
+
+    /// Changes the height and width of the input in pixels, to which pictures are resized. Fails with
+    /// [`Error::Argument`] where that is 0 or more than 4096, and with another error where the network cannot have inputs of
+    /// this size; models with auxiliary heads need 224.
+    #[cfg(feature = "train")]
+    pub fn with_size(mut self, size: usize) -> Result<Self> {
+        self.spec.size = size;
+        self.preprocess.size = size;
+        let wrong = |_| Error::Argument(format!("the input cannot have {size} by {size} pixels; 1 to 4096 are possible"));
+        self.preprocess.check().map_err(wrong)?;
+        self.network = self.spec.build()?;
+        check_tensors(&self.network, &self.weights, self.spec.variant.name())?;
+        Ok(self)
+    }
+
     /// The metadata of a model file that describes this model completely.
     pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
         let json = |key: &str, value: serde_json::Result<String>| value.map_err(|e| metadata_error(key, e));
@@ -146,7 +187,8 @@ impl Model {
             (key::LABELS.to_owned(), json(key::LABELS, serde_json::to_string(&self.labels))?),
             (key::NAME.to_owned(), self.name.clone()),
         ]);
-        for (key, value) in [(key::SOURCE, &self.source), (key::LICENSE, &self.license)] {
+        let optional = [(key::SOURCE, &self.source), (key::LICENSE, &self.license), (key::TRAINING, &self.training)];
+        for (key, value) in optional {
             metadata.extend(value.clone().map(|value| (key.to_owned(), value)));
         }
         Ok(metadata)
@@ -167,6 +209,7 @@ impl Model {
             weights,
             source: None,
             license: None,
+            training: None,
             notes: Vec::new(),
         })
     }
@@ -335,9 +378,27 @@ mod tests {
         let preprocessing = (key::PREPROCESSING, r#"{"size":224}"#);
         let full = load(tensors(&three), &[(key::VARIANT, "keras"), preprocessing]).unwrap();
         let params = full.network.total_params();
+        let with_heads = full.clone();
         let lean = full.without_heads().unwrap();
         assert_eq!((lean.spec.heads, lean.network.heads().len()), (false, 1));
         assert!(lean.network.total_params() < params && !lean.weights.names().any(|n| n.starts_with("loss1/")));
+        // Nor can a classifier be replaced while others are for the old classes.
+        #[cfg(feature = "train")]
+        {
+            let four = ["a", "b", "c", "d"].map(String::from).to_vec();
+            let new = |model: &Model, width: usize| {
+                model.clone().with_classifier(four.clone(), &vec![0.5; 4 * width], &[1.0, 2.0, 3.0, 4.0])
+            };
+            assert!(new(&with_heads, 1024).is_err());
+            assert_eq!(new(&lean, 1000).unwrap_err().code(), "tensor-shape");
+            let other = new(&lean, 1024).unwrap().with_size(160).unwrap();
+            assert_eq!((other.spec.classes, other.spec.size, &other.labels), (4, 160, &four));
+            let file = other.weights.to_bytes_as_stored(&other.metadata().unwrap()).unwrap();
+            let back = Model::from_bytes(file).unwrap();
+            assert_eq!((back.spec, &back.labels, back.preprocess), (other.spec, &four, other.preprocess));
+            assert_eq!(back.weights.get("loss3/classifier.bias").unwrap().1, [1.0, 2.0, 3.0, 4.0]);
+            assert!(lean.clone().with_size(0).is_err() && with_heads.with_size(100).is_err());
+        }
         // The file that it writes is a complete model with the same metadata.
         let back = Model::from_bytes(lean.weights.to_bytes(&lean.metadata().unwrap(), true).unwrap()).unwrap();
         assert_eq!((back.spec, &back.labels, &back.name), (lean.spec, &lean.labels, &lean.name));

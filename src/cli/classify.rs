@@ -7,7 +7,6 @@ use googlenet::model::preprocess::{Crop, Image};
 use googlenet::plan::Input;
 use googlenet::{Error, Result};
 use serde::Serialize;
-use std::env;
 use std::fs;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -53,7 +52,7 @@ pub struct Args {
 pub fn run(args: Args) -> super::common::Result {
     let path = match args.model {
         Some(path) => path,
-        None => default_model()?,
+        None => super::common::default_model()?,
     };
     // The file is created first, so that a wrong path fails before anything runs.
     let into = match &args.trace {
@@ -103,26 +102,6 @@ pub fn run(args: Args) -> super::common::Result {
         }
     }
     Ok(code)
-}
-
-/// The error where there is no model, with what to do.
-const NO_MODEL: &str = "there is no model: name one with --model, or set GOOGLENET_MODEL. BVLC's model of ImageNet's \
-                        classes is at http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel, and `googlenet \
-                        import bvlc_googlenet.caffemodel -o googlenet.safetensors` makes it a model file";
-
-/// The default model: the one that `GOOGLENET_MODEL` names, otherwise the bundled one if it exists, otherwise BVLC's
-/// model in the reference data if it exists.
-fn default_model() -> super::common::Result<PathBuf> {
-    let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
-    let reference =
-        env::var_os("GOOGLENET_REFERENCE").map(|dir| Path::new(&dir).join("imagenet/bvlc_googlenet.safetensors"));
-    let path = chosen.or_else(|| [bundled, reference].into_iter().flatten().find(|path| path.is_file()));
-    let Some(path) = path else {
-        return Err(NO_MODEL.into());
-    };
-    eprintln!("note: using the model {}", path.display());
-    Ok(path)
 }
 
 fn classify(engine: &mut Engine, path: &Path, crop: Crop) -> Result<Output> {

@@ -1,9 +1,10 @@
 //! What the subcommands share: their result, reading files, and messages for people.
 
 use googlenet::model::Model;
+use std::env;
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -37,4 +38,24 @@ pub fn in_file(path: &Path, error: impl Error) -> Box<dyn Error> {
 /// The milliseconds since `start`.
 pub fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
+}
+
+/// The error where there is no model, with what to do.
+const NO_MODEL: &str = "there is no model: name one with --model, or set GOOGLENET_MODEL. BVLC's model of ImageNet's \
+                        classes is at http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel, and `googlenet \
+                        import bvlc_googlenet.caffemodel -o googlenet.safetensors` makes it a model file";
+
+/// The default model: the one that `GOOGLENET_MODEL` names, otherwise the bundled one if it exists, otherwise BVLC's
+/// model in the reference data if it exists.
+pub fn default_model() -> Result<PathBuf> {
+    let chosen = env::var_os("GOOGLENET_MODEL").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let bundled = Some(PathBuf::from("www/models/cifar10.safetensors"));
+    let reference =
+        env::var_os("GOOGLENET_REFERENCE").map(|dir| Path::new(&dir).join("imagenet/bvlc_googlenet.safetensors"));
+    let path = chosen.or_else(|| [bundled, reference].into_iter().flatten().find(|path| path.is_file()));
+    let Some(path) = path else {
+        return Err(NO_MODEL.into());
+    };
+    eprintln!("note: using the model {}", path.display());
+    Ok(path)
 }

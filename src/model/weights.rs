@@ -132,16 +132,7 @@ impl Weights {
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>) -> Result<Self> {
         let mut weights = Weights::default();
         for (name, dims, values) in tensors {
-            if dims.iter().product::<usize>() != values.len() {
-                return Err(Error::Argument(format!(
-                    "the tensor \"{name}\" of shape {} cannot hold {} values",
-                    Dims(dims),
-                    values.len()
-                )));
-            }
-            let at = weights.bytes.len();
-            weights.bytes.extend_from_slice(bytemuck::cast_slice(&values));
-            weights.tensors.insert(name, Entry { dims, storage: Storage::F32, bytes: at..weights.bytes.len() });
+            weights.set(&name, dims, &values)?;
         }
         Ok(weights)
     }
@@ -177,9 +168,31 @@ impl Weights {
         self.tensors.retain(wanted);
     }
 
+    /// Replaces a tensor, or adds one; it is stored in f32. Fails with [`Error::Argument`] where the number of values does
+    /// not fit the dimensions.
+    pub fn set(&mut self, name: &str, dims: Vec<usize>, values: &[f32]) -> Result<()> {
+        if dims.iter().product::<usize>() != values.len() {
+            let (dims, count) = (Dims(dims), values.len());
+            return Err(Error::Argument(format!("the tensor \"{name}\" of shape {dims} cannot hold {count} values")));
+        }
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(bytemuck::cast_slice(values));
+        self.tensors.insert(name.to_owned(), Entry { dims, storage: Storage::F32, bytes: at..self.bytes.len() });
+        Ok(())
+    }
+
     /// Returns the tensors as a safetensors file, with values in f16 if `half` is set, otherwise in f32. int8 tensors
-    /// stay int8. The same tensors and metadata give the same bytes.
+    /// stay int8. The same tensors and metadata always give the same bytes.
     pub fn to_bytes(&self, metadata: &BTreeMap<String, String>, half: bool) -> Result<Vec<u8>> {
+        self.write(metadata, |_| half)
+    }
+
+    /// Like [`Weights::to_bytes`], with each tensor in the element type in which it is stored here.
+    pub fn to_bytes_as_stored(&self, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+        self.write(metadata, |entry| entry.storage == Storage::F16)
+    }
+
+    fn write(&self, metadata: &BTreeMap<String, String>, half: impl Fn(&Entry) -> bool) -> Result<Vec<u8>> {
         if self.tensors.is_empty() {
             return Err(Error::Format("there are no tensors to write".into()));
         }
@@ -192,9 +205,9 @@ impl Weights {
                     parts.push((scale_name(name), "F32", vec![scales.len()], Cow::Owned(scale)));
                     ("I8", Cow::Borrowed(stored))
                 }
-                Storage::F32 if !half => ("F32", Cow::Borrowed(stored)),
-                Storage::F16 if half => ("F16", Cow::Borrowed(stored)),
-                _ if half => ("F16", self.values(entry).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
+                Storage::F32 if !half(entry) => ("F32", Cow::Borrowed(stored)),
+                Storage::F16 if half(entry) => ("F16", Cow::Borrowed(stored)),
+                _ if half(entry) => ("F16", self.values(entry).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
                 _ => ("F32", self.values(entry).iter().flat_map(|v| v.to_le_bytes()).collect()),
             };
             parts.push((name.clone(), dtype, entry.dims.clone(), data));
@@ -326,6 +339,19 @@ mod tests {
         let twice = header::write(&[("a", "F32", &[1]), ("a", "F32", &[1])], &metadata);
         assert!(twice.unwrap_err().to_string().contains("two entries named \"a\""));
         assert_eq!(header::write(&[("a", "F7", &[1])], &metadata).unwrap_err().code(), "tensor-type");
+    }
+
+    #[test]
+    fn a_replaced_tensor_leaves_the_others_as_they_are_stored() {
+        let half = Weights::parse(two().to_bytes(&BTreeMap::new(), true).unwrap()).unwrap();
+        let mut changed = half.clone();
+        changed.set("b", vec![2, 1], &[1e-3, 7.0]).unwrap();
+        assert!(changed.set("b", vec![3], &[1.0]).is_err());
+        let back = Weights::parse(changed.to_bytes_as_stored(&BTreeMap::new()).unwrap()).unwrap();
+        assert_eq!(back.get("b").unwrap(), (&[2, 1][..], vec![1e-3, 7.0]));
+        assert_eq!(back.get("a").unwrap(), half.get("a").unwrap());
+        let types: Vec<_> = back.tensors.iter().map(|(_, entry)| entry.storage.clone()).collect();
+        assert_eq!(types, [Storage::F16, Storage::F32]);
     }
 
     #[test]
