@@ -5,6 +5,7 @@ mod bench;
 mod classify;
 mod common;
 mod convert;
+mod gradient;
 mod import;
 mod plan;
 mod summary;
@@ -28,6 +29,7 @@ enum Command {
     Plan(plan::Args),
     Import(import::Args),
     Convert(convert::Args),
+    Gradient(gradient::Args),
     Bench(bench::Args),
     #[cfg(feature = "train")]
     Train(Box<train::Args>),
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Import(args) => import::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Gradient(args) => gradient::run(args),
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(*args),

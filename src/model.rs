@@ -171,7 +171,8 @@ impl Model {
     pub fn with_size(mut self, size: usize) -> Result<Self> {
         self.spec.size = size;
         self.preprocess.size = size;
-        let wrong = |_| Error::Argument(format!("the input cannot have {size} by {size} pixels; 1 to 4096 are possible"));
+        let wrong =
+            |_| Error::Argument(format!("the input cannot have {size} by {size} pixels; 1 to 4096 are possible"));
         self.preprocess.check().map_err(wrong)?;
         self.network = self.spec.build()?;
         check_tensors(&self.network, &self.weights, self.spec.variant.name())?;

@@ -6,6 +6,7 @@ mod deep;
 mod features;
 mod head;
 mod output;
+mod pictures;
 mod progress;
 mod report;
 

@@ -207,7 +207,9 @@ impl Weights {
                 }
                 Storage::F32 if !half(entry) => ("F32", Cow::Borrowed(stored)),
                 Storage::F16 if half(entry) => ("F16", Cow::Borrowed(stored)),
-                _ if half(entry) => ("F16", self.values(entry).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()),
+                _ if half(entry) => {
+                    ("F16", self.values(entry).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect())
+                }
                 _ => ("F32", self.values(entry).iter().flat_map(|v| v.to_le_bytes()).collect()),
             };
             parts.push((name.clone(), dtype, entry.dims.clone(), data));

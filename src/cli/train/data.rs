@@ -29,6 +29,13 @@ impl Data {
         }
         Ok(Data { training, validation })
     }
+
+    /// The name of the folder of the training's pictures.
+    pub fn name(&self) -> String {
+        // The folder may be named `.` or `..`.
+        let root = self.training.root.canonicalize().unwrap_or_else(|_| self.training.root.clone());
+        root.file_name().map_or("pictures".into(), |name| name.to_string_lossy().into_owned())
+    }
 }
 
 /// A sentence about files that are left out.

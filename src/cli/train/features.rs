@@ -76,7 +76,7 @@ pub fn extract(engine: &mut Engine, folder: &Folder, threads: NonZeroUsize, leas
     batch.run(engine, &mut all.features)?;
     all.seconds = progress.finish();
     report(&all.skipped);
-    check(folder, &all, least)?;
+    check(folder, &all.files, least)?;
     Ok(all)
 }
 
@@ -112,7 +112,7 @@ impl Batch {
 }
 
 /// Names the pictures that were skipped.
-fn report(skipped: &[Skipped]) {
+pub fn report(skipped: &[Skipped]) {
     const MOST: usize = 20;
     for Skipped { image, reason } in skipped.iter().take(MOST) {
         eprintln!("note: {image} is skipped: {reason}");
@@ -123,9 +123,9 @@ fn report(skipped: &[Skipped]) {
 }
 
 /// Checks that enough pictures of each class could be read.
-fn check(folder: &Folder, all: &Extracted, least: usize) -> Result<()> {
+pub fn check(folder: &Folder, files: &[File], least: usize) -> Result<()> {
     let mut counts = vec![0; folder.classes.len()];
-    all.files.iter().for_each(|file| counts[file.class] += 1);
+    files.iter().for_each(|file| counts[file.class] += 1);
     let few = folder.classes.iter().zip(counts).find(|(_, count)| *count < least);
     let Some((name, count)) = few else { return Ok(()) };
     let root = folder.root.display();

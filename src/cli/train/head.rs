@@ -81,7 +81,7 @@ pub fn run(args: &Args, data: &Data, into: &Target, json: Option<&Target>) -> co
         held_out_accuracy: evaluation.accuracy,
         seed: args.seed,
     };
-    let (bytes, name) = model_file(&base, &head, &data.training, &training)?;
+    let (bytes, name) = model_file(&base, &head, data, &training)?;
     into.write(&bytes)?;
 
     let seconds = Seconds {
@@ -295,17 +295,9 @@ struct Training<'a> {
 }
 
 /// The model file, and the model's name.
-fn model_file(
-    base: &Model,
-    head: &Head,
-    folder: &Folder,
-    training: &Training<'_>,
-) -> common::Result<(Vec<u8>, String)> {
-    let mut model = base.clone().with_classifier(folder.classes.clone(), &head.weights, &head.bias)?;
-    // The folder may be named `.` or `..`.
-    let root = folder.root.canonicalize().unwrap_or_else(|_| folder.root.clone());
-    let folder = root.file_name().map_or("pictures".into(), |name| name.to_string_lossy());
-    model.name = format!("GoogLeNet for {folder}");
+fn model_file(base: &Model, head: &Head, data: &Data, training: &Training<'_>) -> common::Result<(Vec<u8>, String)> {
+    let mut model = base.clone().with_classifier(data.training.classes.clone(), &head.weights, &head.bias)?;
+    model.name = format!("GoogLeNet for {}", data.name());
     let origin = base.source.as_ref().map_or(String::new(), |source| format!(" {source}"));
     model.source = Some(format!(
         "The classifier was fitted by `googlenet train` to {} pictures of {} classes. All other layers are those of \

@@ -3,6 +3,7 @@
 use super::features::Skipped;
 use googlenet::train::dataset::File;
 use googlenet::train::head::Candidate;
+use googlenet::train::history::Epoch;
 use googlenet::train::metrics::{ClassMetrics, Evaluation, predicted};
 use serde::Serialize;
 use std::fmt::Write;
@@ -31,6 +32,24 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Pictures that are the same in several files, the first of them first.
     pub copies: Vec<Vec<String>>,
+}
+
+/// The results of a training with epochs as JSON.
+#[derive(Serialize)]
+pub struct DeepReport {
+    pub model: String,
+    /// The model that the training began with; `None` where it began with random weights.
+    pub base: Option<String>,
+    pub depth: String,
+    pub backend: &'static str,
+    pub adapter: String,
+    pub seed: u32,
+    /// The number of pictures that the model was trained on.
+    pub pictures: usize,
+    pub held_out: HeldOut,
+    pub seconds: Seconds,
+    pub epochs: Vec<Epoch>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// How pictures were predicted that the model, or the fold's classifier, was not trained on.
