@@ -5,6 +5,7 @@
 
 mod common;
 
+use common::strategies::{channels, shapes, windows};
 use common::{CPU, Case, ENGINES, HARDWARE, SOFTWARE, Tolerance, cases, check, name};
 use googlenet::engine::{Engine, Options};
 use googlenet::graph::op::{Activation, Op, Padding, Window};
@@ -27,7 +28,7 @@ fn check_all(cases: &[Case]) {
 /// Checks random operations on random shapes, which are the same in every run. Combinations that do not fit are
 /// skipped.
 fn check_random(ops: impl Strategy<Value = Op>, channels: impl Strategy<Value = usize>) {
-    let one = (ops, shapes(channels), any::<u16>());
+    let one = (ops, shapes(13, channels), any::<u16>());
     for (options, cases) in RANDOM {
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
@@ -39,42 +40,6 @@ fn check_random(ops: impl Strategy<Value = Op>, channels: impl Strategy<Value = 
         };
         runner.run(&one, test).unwrap_or_else(|e| panic!("{e}"));
     }
-}
-
-fn shapes(channels: impl Strategy<Value = usize>) -> impl Strategy<Value = Shape> {
-    (1..=3usize, 1..=13usize, 1..=13usize, channels).prop_map(|(n, h, w, c)| Shape::new(n, h, w, c))
-}
-
-fn channels() -> impl Strategy<Value = usize> {
-    prop::sample::select(vec![1, 3, 4, 5, 16, 17, 24])
-}
-
-fn windows() -> impl Strategy<Value = Window> {
-    let size = || prop::sample::select(vec![1usize, 3, 5, 7]);
-    let kernels = prop_oneof![3 => size().prop_map(|k| [k, k]), 1 => [1..=7usize, 1..=7usize]];
-    let windows = (kernels, [1..=3usize, 1..=3usize]);
-    windows.prop_flat_map(|(kernel, stride)| {
-        let explicit = ([0..kernel[0], 0..kernel[1], 0..kernel[0], 0..kernel[1]], any::<bool>());
-        let paddings = prop_oneof![
-            Just(Padding::Valid),
-            Just(Padding::Same),
-            Just(Padding::Explicit {
-                top: kernel[0] / 2,
-                left: kernel[1] / 2,
-                bottom: kernel[0] / 2,
-                right: kernel[1] / 2,
-                ceil: true
-            }),
-            explicit.prop_map(|([top, left, bottom, right], ceil)| Padding::Explicit {
-                top,
-                left,
-                bottom,
-                right,
-                ceil
-            }),
-        ];
-        paddings.prop_map(move |padding| Window { kernel, stride, padding })
-    })
 }
 
 mod conv {

@@ -158,6 +158,9 @@ pub enum Op {
     Dense { out: usize, activation: Activation },
     /// Softmax over channels.
     Softmax,
+    /// Dropout as in PyTorch: in training runs, each value becomes 0 with the probability `ratio`, and the others are
+    /// multiplied by 1/(1-ratio). In all other runs it is the identity.
+    Dropout { ratio: f32 },
 }
 
 impl Op {
@@ -172,6 +175,7 @@ impl Op {
             Op::Concat => "concat",
             Op::Dense { .. } => "dense",
             Op::Softmax => "softmax",
+            Op::Dropout { .. } => "dropout",
         }
     }
 
@@ -201,7 +205,7 @@ impl Op {
             Op::AdaptiveAvgPool { out: [h, w] } if *h == 0 || *w == 0 => Err("an average pool needs an output".into()),
             Op::AdaptiveAvgPool { out: [h, w] } => Ok(Shape::new(x.n, *h, *w, x.c)),
             Op::Lrn { size, .. } if *size == 0 => Err("normalisation needs at least one channel".into()),
-            Op::Lrn { .. } | Op::Softmax => Ok(x),
+            Op::Lrn { .. } | Op::Softmax | Op::Dropout { .. } => Ok(x),
             Op::Concat => {
                 if let Some(odd) = inputs.iter().find(|s| (s.n, s.h, s.w) != (x.n, x.h, x.w)) {
                     return Err(format!("{odd} cannot be concatenated with {x}: only the channels may differ"));
@@ -257,7 +261,7 @@ impl Op {
                 ([0, 1].map(|a| map[a] - (out[a] - 1) * stride[a]), stride, [0; 2])
             }
             Op::Dense { .. } => (map, [1; 2], [0; 2]),
-            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax => return input,
+            Op::Input(_) | Op::Lrn { .. } | Op::Concat | Op::Softmax | Op::Dropout { .. } => return input,
         };
         let mut field = input;
         for a in [0, 1] {

@@ -2,7 +2,7 @@
 
 use super::{Case, Named, Rng, Tolerance};
 use googlenet::graph::googlenet::{Row, Variant, module_network};
-use googlenet::graph::network::Network;
+use googlenet::graph::network::{Branch, Network, NodeId};
 use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
 
@@ -250,4 +250,83 @@ pub fn fused() -> Vec<Case> {
             ],
         ),
     ]
+}
+
+/// A small GoogLeNet for `batch` pictures of 19x17 pixels: a stem with normalisation, two inception modules of odd numbers
+/// of channels, two auxiliary heads with five classes, and dropout in front of every classifier.
+pub fn miniature(batch: usize, seed: u64) -> Case {
+    let input = Shape::new(batch, 19, 17, 3);
+    let network = miniature_network(input).expect("the layers fit the input");
+    let mut rng = Rng::new(seed);
+    let weights = weights(&network, &mut rng);
+    let inputs = vec![rng.tensor(input)];
+    Case::new(&format!("a small GoogLeNet on {input}, seed {seed}"), network, weights, inputs).within(Tolerance::LAYERS)
+}
+
+fn miniature_network(input: Shape) -> googlenet::Result<Network> {
+    const CLASSES: usize = 5;
+    let relu = |kernel, stride, out| Op::Conv {
+        window: Window::square(kernel, stride, Padding::Same),
+        out,
+        activation: Activation::Relu,
+    };
+    let dense = |out, relu| Op::Dense { out, activation: Activation::from(relu) };
+    let mut net = Network::new();
+    let module = |net: &mut Network, row: &Row, x: NodeId| -> googlenet::Result<NodeId> {
+        let module = row.module();
+        let branches = [
+            (Branch::Conv1x1, vec![("1x1", relu(1, 1, row.conv1x1))]),
+            (Branch::Conv3x3, vec![("3x3_reduce", relu(1, 1, row.reduce3x3)), ("3x3", relu(3, 1, row.conv3x3))]),
+            (Branch::Conv5x5, vec![("5x5_reduce", relu(1, 1, row.reduce5x5)), ("5x5", relu(5, 1, row.conv5x5))]),
+            (
+                Branch::Pool,
+                vec![
+                    ("pool", Op::MaxPool(Window::square(3, 1, Padding::symmetric_ceil(1)))),
+                    ("pool_proj", relu(1, 1, row.pool_proj)),
+                ],
+            ),
+        ];
+        let mut ends = Vec::new();
+        for (branch, layers) in branches {
+            net.enter(Some(&module), Some(branch));
+            let mut last = x;
+            for (layer, op) in layers {
+                last = net.add(&format!("{module}/{layer}"), op, &[last])?;
+            }
+            ends.push(last);
+        }
+        net.enter(Some(&module), None);
+        net.add(&format!("{module}/output"), Op::Concat, &ends)
+    };
+    let head = |net: &mut Network, head: &str, x: NodeId| -> googlenet::Result<()> {
+        net.enter(Some(head), None);
+        let name = |layer: &str| format!("{head}/{layer}");
+        let window = Window::square(3, 2, Padding::symmetric(1));
+        let x = net.add(&name("ave_pool"), Op::AvgPool { window, count_padding: false }, &[x])?;
+        let x = net.add(&name("conv"), relu(1, 1, 7), &[x])?;
+        let x = net.add(&name("fc"), dense(11, true), &[x])?;
+        let x = net.add(&name("drop_fc"), Op::Dropout { ratio: 0.7 }, &[x])?;
+        let logits = net.add(&name("classifier"), dense(CLASSES, false), &[x])?;
+        let prob = net.add(&name("prob"), Op::Softmax, &[logits])?;
+        net.add_head(head, logits, prob);
+        Ok(())
+    };
+    let x = net.input("data", input)?;
+    let x = net.add("conv1", relu(5, 2, 9), &[x])?;
+    let x = net.add("pool1", Op::MaxPool(Window::square(3, 2, Padding::symmetric_ceil(0))), &[x])?;
+    let x = net.add("norm1", Op::Lrn { size: 5, alpha: 0.5, beta: 0.75, k: 1.0 }, &[x])?;
+    let x = module(&mut net, &ODD, x)?;
+    head(&mut net, "loss1", x)?;
+    net.enter(None, None);
+    let x = net.add("pool3", Op::MaxPool(Window::square(3, 2, Padding::Same)), &[x])?;
+    let second = Row { name: "4a", conv1x1: 3, reduce3x3: 5, conv3x3: 9, reduce5x5: 3, conv5x5: 5, pool_proj: 4 };
+    let x = module(&mut net, &second, x)?;
+    head(&mut net, "loss2", x)?;
+    net.enter(None, None);
+    let x = net.add("pool5", Op::AdaptiveAvgPool { out: [1, 1] }, &[x])?;
+    let x = net.add("drop5", Op::Dropout { ratio: 0.4 }, &[x])?;
+    let logits = net.add("loss3/classifier", dense(CLASSES, false), &[x])?;
+    let prob = net.add("prob", Op::Softmax, &[logits])?;
+    net.add_head("loss3", logits, prob);
+    Ok(net)
 }

@@ -163,6 +163,7 @@ pub fn onnx_of(network: &Network, values: bool) -> Vec<u8> {
                 node("Gemm", &[&before, &weight, &bias], name, &[attribute("transB", |a| a.int(3, 1))]),
             ],
             Op::Softmax => one("Softmax", &[]),
+            Op::Dropout { .. } => one("Dropout", &[]),
             Op::AvgPool { .. } => panic!("only the heads average so"),
         };
         graph = nodes.into_iter().fold(graph, |graph, node| graph.bytes(1, node));

@@ -5,11 +5,17 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "train")]
+pub mod backward;
 pub mod cases;
+#[cfg(all(feature = "train", not(target_arch = "wasm32")))]
+pub mod gpu_gradients;
 pub mod onnx;
 pub mod preprocess;
 pub mod reference;
 pub mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod strategies;
 pub mod tiles;
 
 use googlenet::engine::{Backend, Engine, Options};

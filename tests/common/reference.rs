@@ -2,9 +2,11 @@
 //! padding and output sizes.
 
 use super::Named;
-use googlenet::graph::network::Network;
+use googlenet::graph::network::{Network, NodeId};
 use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::{Shape, Tensor};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// An NHWC tensor in f64.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +16,11 @@ pub struct Values {
 }
 
 impl Values {
-    fn from_fn(shape: Shape, mut value: impl FnMut([usize; 4]) -> f64) -> Self {
+    pub fn zeros(shape: Shape) -> Self {
+        Values { shape, data: vec![0.0; shape.len()] }
+    }
+
+    pub fn from_fn(shape: Shape, mut value: impl FnMut([usize; 4]) -> f64) -> Self {
         let mut data = Vec::with_capacity(shape.len());
         for n in 0..shape.n {
             for y in 0..shape.h {
@@ -28,9 +34,18 @@ impl Values {
         Values { shape, data }
     }
 
-    fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
+    pub fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
+        self.data[self.index(n, y, x, c)]
+    }
+
+    pub fn add(&mut self, [n, y, x, c]: [usize; 4], value: f64) {
+        let i = self.index(n, y, x, c);
+        self.data[i] += value;
+    }
+
+    fn index(&self, n: usize, y: usize, x: usize, c: usize) -> usize {
         let s = self.shape;
-        self.data[((n * s.h + y) * s.w + x) * s.c + c]
+        ((n * s.h + y) * s.w + x) * s.c + c
     }
 }
 
@@ -40,6 +55,18 @@ impl From<&Tensor> for Values {
     }
 }
 
+/// Weights and biases in f64, by the names of a model file.
+pub type ExactWeights = BTreeMap<String, Vec<f64>>;
+
+pub fn exact(weights: &[Named]) -> ExactWeights {
+    let exact = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect();
+    weights.iter().map(|(name, _, values)| (name.clone(), exact(values))).collect()
+}
+
+/// For nodes with dropout, which values are kept. A node that is not here keeps all, as dropout does outside of
+/// training.
+pub type Masks = BTreeMap<NodeId, Vec<bool>>;
+
 /// The output of every node except the inputs.
 pub fn evaluate(
     network: &Network,
@@ -47,38 +74,55 @@ pub fn evaluate(
     inputs: &[Tensor],
     gains: &[(String, f32)],
 ) -> Vec<(String, Values)> {
-    let tensor = |name: String| -> &[f32] { &weights.iter().find(|w| w.0 == name).expect("the tensor is there").2 };
-    let mut inputs = inputs.iter();
-    let mut values: Vec<Values> = Vec::new();
-    for node in network.nodes() {
-        let read: Vec<&Values> = node.inputs.iter().map(|&i| &values[i]).collect();
-        let weight = || tensor(format!("{}.weight", node.name));
-        let bias = || tensor(format!("{}.bias", node.name));
-        let out = match &node.op {
-            Op::Input(_) => inputs.next().expect("one tensor an input").into(),
-            Op::Conv { window, out, activation } => conv(read[0], window, *out, *activation, weight(), bias()),
-            Op::MaxPool(window) => max_pool(read[0], window),
-            Op::AvgPool { window, count_padding } => average_pool(read[0], window, *count_padding),
-            Op::AdaptiveAvgPool { out } => adaptive_average_pool(read[0], *out),
-            Op::Lrn { size, alpha, beta, k } => lrn(read[0], *size, [*alpha, *beta, *k].map(f64::from)),
-            Op::Concat => {
-                let gain = |&i: &usize| {
-                    let name = &network.node(i).name;
-                    gains.iter().find(|g| g.0 == *name).map_or(1.0, |g| g.1 as f64)
-                };
-                concat(&read, &node.inputs.iter().map(gain).collect::<Vec<_>>())
-            }
-            Op::Dense { out, activation } => dense(read[0], *out, *activation, weight(), bias()),
-            Op::Softmax => softmax(read[0]),
-        };
-        values.push(out);
-    }
+    let inputs: Vec<Values> = inputs.iter().map(Values::from).collect();
+    let values = forward(network, &exact(weights), &inputs, &gains_of(network, gains), &Masks::new());
     let nodes = network.nodes().iter().zip(values);
     nodes.filter(|(node, _)| !matches!(node.op, Op::Input(_))).map(|(node, v)| (node.name.clone(), v)).collect()
 }
 
+/// The gain of each node.
+pub fn gains_of(network: &Network, gains: &[(String, f32)]) -> Vec<f64> {
+    let gain = |name: &str| gains.iter().find(|gain| gain.0 == name).map_or(1.0, |gain| f64::from(gain.1));
+    network.nodes().iter().map(|node| gain(&node.name)).collect()
+}
+
+/// The output of every node, the inputs included.
+pub fn forward(
+    network: &Network,
+    weights: &ExactWeights,
+    inputs: &[Values],
+    gains: &[f64],
+    masks: &Masks,
+) -> Vec<Values> {
+    let mut inputs = inputs.iter();
+    let mut values: Vec<Values> = Vec::new();
+    for (id, node) in network.nodes().iter().enumerate() {
+        let read: Vec<&Values> = node.inputs.iter().map(|&i| &values[i]).collect();
+        let [weight, bias] = layer(weights, &node.name);
+        let out = match &node.op {
+            Op::Input(_) => inputs.next().expect("one tensor an input").clone(),
+            Op::Conv { window, out, activation } => conv(read[0], window, *out, *activation, weight, bias),
+            Op::MaxPool(window) => max_pool(read[0], window),
+            Op::AvgPool { window, count_padding } => average_pool(read[0], window, *count_padding),
+            Op::AdaptiveAvgPool { out } => adaptive_average_pool(read[0], *out),
+            Op::Lrn { size, alpha, beta, k } => lrn(read[0], *size, [*alpha, *beta, *k].map(f64::from)),
+            Op::Concat => concat(&read, &node.inputs.iter().map(|&i| gains[i]).collect::<Vec<_>>()),
+            Op::Dense { out, activation } => dense(read[0], *out, *activation, weight, bias),
+            Op::Softmax => softmax(read[0]),
+            Op::Dropout { ratio } => dropout(read[0], masks.get(&id).map(Vec::as_slice), f64::from(*ratio)),
+        };
+        values.push(out);
+    }
+    values
+}
+
+/// The weights and the biases of a node; empty where it has none.
+pub fn layer<'a>(weights: &'a ExactWeights, node: &str) -> [&'a [f64]; 2] {
+    ["weight", "bias"].map(|kind| weights.get(&format!("{node}.{kind}")).map_or(&[][..], Vec::as_slice))
+}
+
 /// The start of each window along an axis, and the end of the padding after the input.
-fn starts(window: &Window, axis: usize, size: usize) -> (Vec<i64>, i64) {
+pub fn starts(window: &Window, axis: usize, size: usize) -> (Vec<i64>, i64) {
     let (size, kernel, stride) = (size as i64, window.kernel[axis] as i64, window.stride[axis] as i64);
     let (before, after, ceil) = match window.padding {
         Padding::Valid => (0, 0, false),
@@ -105,8 +149,8 @@ fn starts(window: &Window, axis: usize, size: usize) -> (Vec<i64>, i64) {
     (starts, size + after)
 }
 
-/// Computes each output cell with `value`, from the positions (row, column) in its window. These may be outside the
-/// input. `ends` is the end of the padding on each axis.
+/// Computes each output cell with `value`, from the positions (row, column) in its window, in the order of rows, then
+/// columns. These may be outside the input. The last argument is the end of the padding on each axis.
 fn slide(
     x: &Values,
     window: &Window,
@@ -115,18 +159,21 @@ fn slide(
 ) -> Values {
     let ((ys, bottom), (xs, right)) = (starts(window, 0, x.shape.h), starts(window, 1, x.shape.w));
     let shape = Shape::new(x.shape.n, ys.len(), xs.len(), channels);
-    Values::from_fn(shape, |[n, oy, ox, c]| {
-        let mut places = Vec::new();
-        for ky in 0..window.kernel[0] as i64 {
-            for kx in 0..window.kernel[1] as i64 {
-                places.push((ys[oy] + ky, xs[ox] + kx));
-            }
-        }
-        value(n, c, &places, [bottom, right])
-    })
+    Values::from_fn(shape, |[n, oy, ox, c]| value(n, c, &places(window, ys[oy], xs[ox]), [bottom, right]))
 }
 
-fn is_inside(x: &Values, (y, column): (i64, i64)) -> bool {
+/// The positions in a window that starts at this row and column.
+pub fn places(window: &Window, y: i64, x: i64) -> Vec<(i64, i64)> {
+    let mut places = Vec::new();
+    for ky in 0..window.kernel[0] as i64 {
+        for kx in 0..window.kernel[1] as i64 {
+            places.push((y + ky, x + kx));
+        }
+    }
+    places
+}
+
+pub fn is_inside(x: &Values, (y, column): (i64, i64)) -> bool {
     (0..x.shape.h as i64).contains(&y) && (0..x.shape.w as i64).contains(&column)
 }
 
@@ -137,14 +184,14 @@ fn activate(v: f64, activation: Activation) -> f64 {
     }
 }
 
-fn conv(x: &Values, window: &Window, out: usize, activation: Activation, weight: &[f32], bias: &[f32]) -> Values {
+pub fn conv(x: &Values, window: &Window, out: usize, activation: Activation, weight: &[f64], bias: &[f64]) -> Values {
     let (inputs, area) = (x.shape.c, window.kernel[0] * window.kernel[1]);
     slide(x, window, out, |n, o, places, _| {
-        let mut sum = bias[o] as f64;
+        let mut sum = bias[o];
         for (tap, &(y, column)) in places.iter().enumerate() {
             if is_inside(x, (y, column)) {
                 for i in 0..inputs {
-                    sum += weight[(o * inputs + i) * area + tap] as f64 * x.at(n, y as usize, column as usize, i);
+                    sum += weight[(o * inputs + i) * area + tap] * x.at(n, y as usize, column as usize, i);
                 }
             }
         }
@@ -152,7 +199,7 @@ fn conv(x: &Values, window: &Window, out: usize, activation: Activation, weight:
     })
 }
 
-fn max_pool(x: &Values, window: &Window) -> Values {
+pub fn max_pool(x: &Values, window: &Window) -> Values {
     slide(x, window, x.shape.c, |n, c, places, _| {
         let inside = places.iter().filter(|&&p| is_inside(x, p));
         inside.map(|&(y, column)| x.at(n, y as usize, column as usize, c)).fold(f64::NEG_INFINITY, f64::max)
@@ -162,37 +209,46 @@ fn max_pool(x: &Values, window: &Window) -> Values {
 fn average_pool(x: &Values, window: &Window, count_padding: bool) -> Values {
     slide(x, window, x.shape.c, |n, c, places, [bottom, right]| {
         let inside = places.iter().filter(|&&p| is_inside(x, p));
-        let counted = if count_padding {
-            places.iter().filter(|p| p.0 < bottom && p.1 < right).count()
-        } else {
-            inside.clone().count()
-        };
+        let counted = counted(x, places, count_padding, [bottom, right]);
         inside.map(|&(y, column)| x.at(n, y as usize, column as usize, c)).sum::<f64>() / counted as f64
     })
 }
 
+/// The number by which an average pool divides the sum of a window.
+pub fn counted(x: &Values, places: &[(i64, i64)], count_padding: bool, [bottom, right]: [i64; 2]) -> usize {
+    if count_padding {
+        places.iter().filter(|p| p.0 < bottom && p.1 < right).count()
+    } else {
+        places.iter().filter(|&&p| is_inside(x, p)).count()
+    }
+}
+
 fn adaptive_average_pool(x: &Values, [h, w]: [usize; 2]) -> Values {
-    let range = |i: usize, size: usize, out: usize| {
-        let step = size as f64 / out as f64;
-        let end = ((i + 1) as f64 * step - 1e-9).ceil() as usize;
-        (i as f64 * step + 1e-9).floor() as usize..end
-    };
     Values::from_fn(Shape { h, w, ..x.shape }, |[n, oy, ox, c]| {
-        let (ys, xs) = (range(oy, x.shape.h, h), range(ox, x.shape.w, w));
+        let (ys, xs) = (region(oy, x.shape.h, h), region(ox, x.shape.w, w));
         let count = ys.len() * xs.len();
         let cells = ys.flat_map(|y| xs.clone().map(move |column| (y, column)));
         cells.map(|(y, column)| x.at(n, y, column, c)).sum::<f64>() / count as f64
     })
 }
 
+/// The inputs along an axis that an output of an adaptive average pool covers.
+pub fn region(i: usize, size: usize, out: usize) -> Range<usize> {
+    let step = size as f64 / out as f64;
+    (i as f64 * step + 1e-9).floor() as usize..((i + 1) as f64 * step - 1e-9).ceil() as usize
+}
+
 fn lrn(x: &Values, size: usize, [alpha, beta, k]: [f64; 3]) -> Values {
     Values::from_fn(x.shape, |[n, y, column, c]| {
-        // The first channel of the window. A window of even size has one more channel above than below.
-        let first = c as i64 - (size as i64 - 1) / 2;
-        let channels = (first..first + size as i64).filter(|i| (0..x.shape.c as i64).contains(i));
-        let sum: f64 = channels.map(|i| x.at(n, y, column, i as usize).powi(2)).sum();
+        let sum: f64 = neighbours(x, size, c).map(|i| x.at(n, y, column, i).powi(2)).sum();
         x.at(n, y, column, c) / (k + alpha / size as f64 * sum).powf(beta)
     })
+}
+
+/// The channels whose squares normalise a channel. A window of even size has one more channel above than below.
+pub fn neighbours(x: &Values, size: usize, c: usize) -> impl Iterator<Item = usize> + use<> {
+    let (first, channels) = (c as i64 - (size as i64 - 1) / 2, x.shape.c as i64);
+    (first..first + size as i64).filter(move |i| (0..channels).contains(i)).map(|i| i as usize)
 }
 
 fn concat(branches: &[&Values], gains: &[f64]) -> Values {
@@ -208,11 +264,11 @@ fn concat(branches: &[&Values], gains: &[f64]) -> Values {
     })
 }
 
-fn dense(x: &Values, out: usize, activation: Activation, weight: &[f32], bias: &[f32]) -> Values {
+pub fn dense(x: &Values, out: usize, activation: Activation, weight: &[f64], bias: &[f64]) -> Values {
     let inputs = x.shape.per_image();
     Values::from_fn(Shape::new(x.shape.n, 1, 1, out), |[n, _, _, o]| {
-        let products = (0..inputs).map(|i| weight[o * inputs + i] as f64 * x.data[n * inputs + i]);
-        activate(products.sum::<f64>() + bias[o] as f64, activation)
+        let products = (0..inputs).map(|i| weight[o * inputs + i] * x.data[n * inputs + i]);
+        activate(products.sum::<f64>() + bias[o], activation)
     })
 }
 
@@ -222,4 +278,11 @@ fn softmax(x: &Values) -> Values {
         let own = x.at(n, y, column, c);
         1.0 / (0..x.shape.c).map(|i| (x.at(n, y, column, i) - own).exp()).sum::<f64>()
     })
+}
+
+/// `mask` says which values are kept; without it, dropout is the identity.
+fn dropout(x: &Values, mask: Option<&[bool]>, ratio: f64) -> Values {
+    let Some(mask) = mask else { return x.clone() };
+    let kept = x.data.iter().zip(mask).map(|(v, &kept)| if kept { v / (1.0 - ratio) } else { 0.0 });
+    Values { shape: x.shape, data: kept.collect() }
 }
