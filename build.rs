@@ -1,5 +1,5 @@
-//! Prepares the shaders for the build: writes `$OUT_DIR/shaders.rs`, with a `Shader` for each file in `shaders` and
-//! `shaders/software`. Comments and unnecessary spaces are removed, because every page downloads the text of the
+//! Prepares the shaders for the build: writes `$OUT_DIR/shaders.rs`, with a `Shader` for each file in `shaders`,
+//! `shaders/software` and, with the feature `train`, `shaders/backward`. Comments and unnecessary spaces are removed, because every page downloads the text of the
 //! shaders.
 //!
 //! A line `//#include shared/texture.wgsl` includes a piece that several shaders share. A piece is stored once, and put
@@ -18,7 +18,11 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=shaders");
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
     let mut shaders = BTreeMap::new();
-    for folder in ["shaders", "shaders/software", "shaders/shared"] {
+    let mut folders = vec!["shaders", "shaders/software", "shaders/shared"];
+    if env::var_os("CARGO_FEATURE_TRAIN").is_some() {
+        folders.push("shaders/backward");
+    }
+    for folder in folders {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             if path.is_file() {
@@ -27,8 +31,13 @@ fn main() -> io::Result<()> {
             }
         }
     }
+    // Without the feature `train`, some pieces are not included by any shader.
+    let included: BTreeSet<&str> =
+        shaders.values().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix(INCLUDE)).collect();
+    let is_precision = |name: &str| name.starts_with("shared/precision");
+    let is_used = |name: &str| !name.starts_with("shared/") || is_precision(name) || included.contains(name);
     let mut rust = String::new();
-    for (name, text) in &shaders {
+    for (name, text) in shaders.iter().filter(|(name, _)| is_used(name)) {
         // WGSL has no string literals, so `//` always begins a comment.
         let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
         let code: String = text.lines().map(code).collect::<Vec<_>>().join(" ");

@@ -328,7 +328,7 @@ fn store_any(pixel: u32, vec4_channel: u32, sum: vec4f) {
     if (pixel < p.pixels) & (vec4_channel < p.vec4_channels) {
         for (var i = 0u; i < min(4u, to.channels - first); i++) {
             switch which {
-                case 0u: { y0[at + i] = real(value[i]); }
+                case 0u: { y0[at + i] = real(select(value[i], value[i] + f32(y0[at + i]), ADD)); }
                 case 1u: { y1[at + i] = real(value[i]); }
                 default: { y2[at + i] = real(value[i]); }
             }

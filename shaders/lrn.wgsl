@@ -4,6 +4,7 @@
 // CPU twin: src/cpu/ops/lrn.rs.
 
 //#include shared/invocation.wgsl
+//#include shared/lrn_sum.wgsl
 //#include shared/lrn_window.wgsl
 
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)

@@ -4,6 +4,7 @@
 
 //#include shared/invocation.wgsl
 //#include shared/limits.wgsl
+//#include shared/pool_span.wgsl
 //#include shared/pool_window.wgsl
 
 @group(0) @binding(1) var<storage, read> x: array<real>; // (N, H, W, x_stride)

@@ -3,6 +3,7 @@
 // CPU twin: src/cpu/ops/softmax.rs.
 
 //#include shared/limits.wgsl
+//#include shared/total.wgsl
 
 struct Params {
     pixels: u32, // N * H * W
@@ -19,39 +20,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<real>; // (N, H, W, y_stride)
 @group(0) @binding(3) var<storage, read_write> head_outputs: array<f32>; // (N, H, W, channels) of each head
 
-const THREADS = 256u;
-
-var<workgroup> part: array<f32, 256>;
-
-fn greatest(thread: u32, value: f32) -> f32 {
-    part[thread] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            part[thread] = max(part[thread], part[thread + half]);
-        }
-        workgroupBarrier();
-    }
-    let most = part[0];
-    workgroupBarrier();
-    return most;
-}
-
-fn total(thread: u32, value: f32) -> f32 {
-    part[thread] = value;
-    workgroupBarrier();
-    for (var half = THREADS / 2u; half > 0u; half /= 2u) {
-        if thread < half {
-            part[thread] += part[thread + half];
-        }
-        workgroupBarrier();
-    }
-    let sum = part[0];
-    workgroupBarrier();
-    return sum;
-}
-
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(GROUP)
 fn softmax(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
@@ -63,17 +32,17 @@ fn softmax(
     }
     let start = pixel * p.x_stride + p.x_offset;
     var most = LOWEST;
-    for (var c = thread; c < p.channels; c += THREADS) {
+    for (var c = thread; c < p.channels; c += GROUP) {
         most = max(most, f32(x[start + c]));
     }
     most = greatest(thread, most);
     var sum = 0.0;
-    for (var c = thread; c < p.channels; c += THREADS) {
+    for (var c = thread; c < p.channels; c += GROUP) {
         sum += exp(f32(x[start + c]) - most);
     }
     sum = total(thread, sum);
     let to = pixel * p.y_stride + p.y_offset;
-    for (var c = thread; c < p.channels; c += THREADS) {
+    for (var c = thread; c < p.channels; c += GROUP) {
         let value = exp(f32(x[start + c]) - most) / sum;
         y[to + c] = real(value);
         head_outputs[p.first + pixel * p.channels + c] = value;

@@ -151,7 +151,14 @@ impl Engine {
             }
             other => other,
         };
-        model.weights = Weights::default();
+        // Gradients on a GPU need the weights as they are in the file.
+        #[cfg(feature = "train")]
+        let kept = options.gradients && matches!(runner, Runner::Gpu(_));
+        #[cfg(not(feature = "train"))]
+        let kept = false;
+        if !kept {
+            model.weights = Weights::default();
+        }
         let (backend, adapter, threads, f16) = match &runner {
             Runner::Cpu(cpu) => ("cpu", cpu.adapter(), cpu.threads(), false),
             Runner::Gpu(gpu) => ("gpu", gpu.adapter(), 1, gpu.is_half()),

@@ -7,6 +7,8 @@
 //! by [`ops`] (or by [`software`] on adapters that compute on the CPU), [`recording`] makes the buffers and bind groups,
 //! and each run encodes them again.
 
+#[cfg(feature = "train")]
+mod backward;
 mod contact_sheet;
 mod device;
 mod fusion;
@@ -28,6 +30,8 @@ mod tune;
 mod vec_map;
 mod weights;
 
+#[cfg(feature = "train")]
+use self::backward::Backward;
 use crate::error::{Error, Result};
 use crate::graph::googlenet::Spec;
 use crate::graph::network::{Network, NodeId};
@@ -37,6 +41,10 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::preprocess::{Crop, Image, Preprocess};
 use crate::model::{Model, tensor_name};
+#[cfg(feature = "train")]
+use crate::plan::backward::{BackwardPlan, Term};
+#[cfg(feature = "train")]
+use crate::plan::random::DropoutKey;
 use crate::plan::{ConcatMode, Input, Output, PendingRun, Place, Plan, StepTime, Work};
 pub use contact_sheet::Drawn;
 pub use device::{Counts, KernelSet};
@@ -97,6 +105,10 @@ pub fn outline(network: &Network, plan: &Plan) -> Result<Vec<Outline>> {
     Ok(lowered.spans.iter().flat_map(of_span).collect())
 }
 
+/// A run and its gradients in progress: the run's output, and the value of each term.
+#[cfg(feature = "train")]
+pub type PendingPass = std::pin::Pin<Box<dyn Future<Output = Result<(Output, Vec<f64>)>>>>;
+
 /// A model on a GPU.
 pub struct Gpu {
     device: Rc<Device>,
@@ -110,6 +122,9 @@ pub struct Gpu {
     /// One for each place of the batch that was used so far.
     pictures: Vec<Picture>,
     recording: Option<Recording>,
+    /// The backward plan of the current plan, if one was prepared.
+    #[cfg(feature = "train")]
+    backward: Option<Backward>,
     /// The errors of the last [`Gpu::prepare`], unless they were asked for.
     prepared: Option<ErrorScope>,
 }
@@ -240,6 +255,8 @@ impl Gpu {
             tuning: Tuning::default(),
             pictures: Vec::new(),
             recording: None,
+            #[cfg(feature = "train")]
+            backward: None,
             prepared: None,
         })
     }
@@ -320,6 +337,10 @@ impl Gpu {
     /// compile its shaders. Fails with [`Error::Argument`] where a buffer is larger than the device allows.
     pub fn prepare(&mut self, plan: &Plan) -> Result<()> {
         (self.recording, self.prepared) = (None, None);
+        #[cfg(feature = "train")]
+        {
+            self.backward = None;
+        }
         self.pictures.truncate(plan.batch);
         self.pictures.iter_mut().for_each(Picture::unbind);
         let Gpu { device, kernels, packed, network, tuning, .. } = self;
@@ -355,8 +376,20 @@ impl Gpu {
     /// Starts what [`Gpu::run`] does, and returns when the GPU has all that it needs. A second run may be started before
     /// the first has finished; a third fails with [`Error::Argument`]. [`Gpu::read`] reads the last run's activations.
     pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<PendingRun> {
-        let start = Instant::now();
         self.ready().await?;
+        let run = self.submit(work, gains, timed, &mut |_, _| Ok(()))?;
+        Ok(Box::pin(run.finish()))
+    }
+
+    /// Submits a run in one command buffer with what `then` encodes after it.
+    fn submit(
+        &mut self,
+        work: Work<'_>,
+        gains: &[f32],
+        timed: bool,
+        then: &mut dyn FnMut(&Device, &mut CommandEncoder) -> Result<()>,
+    ) -> Result<Submitted> {
+        let start = Instant::now();
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
         let device = &self.device;
         device.check()?;
@@ -394,14 +427,15 @@ impl Gpu {
             device.count(|counts| counts.dispatches += dispatches);
             let times = if timed { 0 } else { due.len() }..due.len() + usize::from(resize_timed);
             recording.collect(&mut encoder, times.clone(), &staging);
+            then(device, &mut encoder)?;
             device.submit(encoder);
-            times.len()
+            Ok::<_, Error>(times.len())
         });
+        let noted = noted?;
         let parts = if timed { recording.parts(&due) } else { Vec::new() };
         let timed = if timed { due.len() } else { 0 };
         let device = device.clone();
-        let run = Submitted { device, staging, results, errors, noted, timed, parts, start, uploaded_ms };
-        Ok(Box::pin(run.finish()))
+        Ok(Submitted { device, staging, results, errors, noted, timed, parts, start, uploaded_ms })
     }
 
     /// The activations in a place of the current plan.
@@ -411,6 +445,111 @@ impl Gpu {
         let place = recording.place(place);
         let values = self.device.values(recording.buffer(place)).await?;
         Ok(recording.tensor(&self.device, place, values))
+    }
+
+    /// Makes the buffers and bind groups of a backward plan of the current plan, whose gradients are computed from now on.
+    /// The weights are those of `model`. Fails with [`Error::Argument`] where a buffer is larger than the device allows,
+    /// or where the engine computes in f16.
+    #[cfg(feature = "train")]
+    pub fn prepare_backward(&mut self, plan: &Plan, backward: &BackwardPlan, model: &Model) -> Result<()> {
+        self.backward = None;
+        let Gpu { device, kernels, tuning, recording, .. } = self;
+        let recording = recording.as_ref().ok_or_else(unprepared)?;
+        let config = |key| tuning.config(key, device.set);
+        self.backward = Some(Backward::new((device, kernels, recording), plan, backward, model, &config)?);
+        Ok(())
+    }
+
+    /// Computes the gradients of the current backward plan, from the activations of the last run, which must have been a
+    /// run of all steps with the same gains. With `add`, the gradients for weights are added to those of the passes
+    /// before. Returns the value of each term. Fails with [`Error::Argument`] where no backward plan has been prepared,
+    /// or where it is not for these terms.
+    #[cfg(feature = "train")]
+    pub async fn backward(&mut self, terms: &[Term], gains: &[f32], add: bool) -> Result<Vec<f64>> {
+        self.ready_backward(terms).await?;
+        let Gpu { device, recording, backward, .. } = self;
+        let recording = recording.as_mut().ok_or_else(unprepared)?;
+        let backward = backward.as_ref().ok_or_else(unprepared)?;
+        device.check()?;
+        let (values, errors) = device.scoped(|| {
+            recording.set_gains(device, gains);
+            let mut encoder = device.encoder();
+            let (dispatches, values) = backward.encode(device, &mut encoder, terms, add)?;
+            device.count(|counts| counts.dispatches += dispatches);
+            device.submit(encoder);
+            Ok::<_, Error>(values)
+        });
+        let values = values?.finish(device).await;
+        errors.result().await?;
+        values
+    }
+
+    /// Does a run of all steps and [`Gpu::backward`] in one submit. Returns when the GPU has all that it needs, with a
+    /// future of the run's output and the value of each term. A second pass may be started before the first has
+    /// finished; a third fails with [`Error::Argument`].
+    #[cfg(feature = "train")]
+    pub async fn start_pass(
+        &mut self,
+        input: Input<'_>,
+        terms: &[Term],
+        gains: &[f32],
+        add: bool,
+    ) -> Result<PendingPass> {
+        self.ready().await?;
+        self.ready_backward(terms).await?;
+        let backward = self.backward.take().ok_or_else(unprepared)?;
+        let mut values = None;
+        let run = self.submit(Work::All(input), gains, false, &mut |device, encoder| {
+            let (dispatches, pending) = backward.encode(device, encoder, terms, add)?;
+            device.count(|counts| counts.dispatches += dispatches);
+            values = Some(pending);
+            Ok(())
+        });
+        self.backward = Some(backward);
+        let (run, values, device) = (run?, values.ok_or_else(unprepared)?, self.device.clone());
+        Ok(Box::pin(async move {
+            let output = run.finish().await?;
+            Ok((output, values.finish(&device).await?))
+        }))
+    }
+
+    #[cfg(feature = "train")]
+    async fn ready_backward(&mut self, terms: &[Term]) -> Result<()> {
+        let Some(backward) = &mut self.backward else {
+            return Err(Error::Argument("no backward plan has been prepared".into()));
+        };
+        let result = backward.ready().await;
+        if result.is_err() {
+            self.backward = None;
+            return result;
+        }
+        backward.check(&self.network, terms)
+    }
+
+    /// Makes the runs from now on training runs, whose dropout has this key; or with `None`, other runs, in which dropout
+    /// is the identity, as it is at first. Fails with [`Error::Argument`] where no plan has been prepared.
+    #[cfg(feature = "train")]
+    pub fn set_dropout(&mut self, key: Option<DropoutKey>) -> Result<()> {
+        let recording = self.recording.as_ref().ok_or_else(unprepared)?;
+        recording.set_dropout(&self.device, key);
+        Ok(())
+    }
+
+    /// The gradient at a place of the current backward plan, after a pass.
+    #[cfg(feature = "train")]
+    pub async fn read_gradient(&self, place: Place) -> Result<Tensor> {
+        let backward = self.backward.as_ref().ok_or_else(unprepared)?;
+        self.device.check()?;
+        backward.gradient(&self.device, place).await
+    }
+
+    /// The gradients for the weights of a layer, in the order (kh, kw, in, out), or (in, out) of a dense layer, and those
+    /// for its biases. Fails with [`Error::Argument`] where the current backward plan does not compute them.
+    #[cfg(feature = "train")]
+    pub async fn weight_gradient(&self, node: NodeId) -> Result<[Vec<f32>; 2]> {
+        let backward = self.backward.as_ref().ok_or_else(unprepared)?;
+        self.device.check()?;
+        backward.weight_gradient(&self.device, node).await
     }
 
     /// A contact sheet of the activations in a place; its size is [`Sheet::size`]. With `stay`, a browser's sheet stays on
@@ -477,7 +616,7 @@ mod tests {
     #[test]
     fn parameters_are_laid_out_as_in_the_shaders() {
         type Fields = &'static [(&'static str, usize)];
-        let all: [(&shaders::Shader, Fields, usize); 14] = [
+        let mut all: Vec<(&shaders::Shader, Fields, usize)> = vec![
             (&shaders::CONCAT, ops::concat::Params::FIELDS, size_of::<ops::concat::Params>()),
             (&shaders::CONTACT_SHEET, contact_sheet::Params::FIELDS, size_of::<contact_sheet::Params>()),
             (&shaders::CONV, ops::conv::Params::FIELDS, size_of::<ops::conv::Params>()),
@@ -493,9 +632,58 @@ mod tests {
             (&shaders::SOFTWARE_WINOGRAD, software::WinogradParams::FIELDS, size_of::<software::WinogradParams>()),
             (&shaders::STATISTICS, statistics::Params::FIELDS, size_of::<statistics::Params>()),
         ];
+        #[cfg(feature = "train")]
+        {
+            use ops::{concat, conv, dropout, lrn, pool, relu, softmax, term};
+            all.splice(
+                ..0,
+                [
+                    (
+                        &shaders::BACKWARD_CONCAT,
+                        concat::gradient::GradientParams::FIELDS,
+                        size_of::<concat::gradient::GradientParams>(),
+                    ),
+                    (
+                        &shaders::BACKWARD_CONV_INPUT,
+                        conv::gradient::InputParams::FIELDS,
+                        size_of::<conv::gradient::InputParams>(),
+                    ),
+                    (
+                        &shaders::BACKWARD_CONV_WEIGHTS,
+                        conv::gradient::WeightsParams::FIELDS,
+                        size_of::<conv::gradient::WeightsParams>(),
+                    ),
+                    (&shaders::BACKWARD_DROPOUT, dropout::Params::FIELDS, size_of::<dropout::Params>()),
+                    (
+                        &shaders::BACKWARD_LRN,
+                        lrn::gradient::GradientParams::FIELDS,
+                        size_of::<lrn::gradient::GradientParams>(),
+                    ),
+                    (
+                        &shaders::BACKWARD_POOL,
+                        pool::gradient::GradientParams::FIELDS,
+                        size_of::<pool::gradient::GradientParams>(),
+                    ),
+                    (&shaders::BACKWARD_RELU, relu::Params::FIELDS, size_of::<relu::Params>()),
+                    (
+                        &shaders::BACKWARD_SOFTMAX,
+                        softmax::gradient::GradientParams::FIELDS,
+                        size_of::<softmax::gradient::GradientParams>(),
+                    ),
+                    (
+                        &shaders::BACKWARD_SUM_PARTS,
+                        conv::gradient::SumParams::FIELDS,
+                        size_of::<conv::gradient::SumParams>(),
+                    ),
+                    (&shaders::BACKWARD_TERM, term::Params::FIELDS, size_of::<term::Params>()),
+                ],
+            );
+        }
+        let names =
+            |all: &[(&shaders::Shader, Fields, usize)]| all.iter().map(|(shader, ..)| shader.name).collect::<Vec<_>>();
         assert_eq!(
-            all.map(|(shader, ..)| shader.name),
-            shaders::ALL.map(|shader| shader.name),
+            names(&all),
+            shaders::ALL.iter().map(|shader| shader.name).collect::<Vec<_>>(),
             "no shader is left out"
         );
         for (shader, fields, size) in all {

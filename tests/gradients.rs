@@ -42,7 +42,6 @@ macro_rules! on_both_engines {
 
         mod gpu {
             $(#[test]
-            #[ignore = "the GPU computes no gradients yet"]
             fn $name() {
                 super::$name(&[super::HARDWARE, super::SOFTWARE]);
             })*

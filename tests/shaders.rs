@@ -26,7 +26,9 @@ fn stored() -> Vec<(String, String)> {
 fn files() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut all = BTreeSet::new();
-    for folder in ["", "software"] {
+    for folder in
+        ["", "software", "backward"].into_iter().filter(|&folder| folder != "backward" || cfg!(feature = "train"))
+    {
         for entry in fs::read_dir(root.join(folder)).expect("a folder of shaders") {
             let path = entry.expect("an entry").path();
             if path.extension().is_some_and(|extension| extension == "wgsl") {

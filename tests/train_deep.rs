@@ -156,7 +156,8 @@ fn what_cannot_be_trained_is_one_line() {
 #[test]
 fn a_gradient_is_a_numpy_array() {
     let scratch = Scratch::new("gradient", 1);
-    let [picture, score, probability] = ["pets/red/00.png", "score.npy", "probability.npy"].map(|name| scratch.path(name));
+    let [picture, score, probability] =
+        ["pets/red/00.png", "score.npy", "probability.npy"].map(|name| scratch.path(name));
     let base = ["gradient", &picture, "--model", BASE, "--backend", "cpu", "--class"];
     succeed(&[&base[..], &["cat", "-o", &score]].concat());
     let text = succeed(&[&base[..], &["3", "--of", "probability", "-o", &probability]].concat());

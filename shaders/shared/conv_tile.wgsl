@@ -48,6 +48,8 @@ struct Params {
 override LANES = 8u;
 override ROWS = 8u;
 override SLICES = 1u;
+// Whether the output is added to what is there, as gradients are.
+override ADD = false;
 
 fn product(w: weight4x4, x: mat4x4f) -> mat4x4f {
     return mat4x4f(w * weight4x4(x));
@@ -64,13 +66,18 @@ fn finished(sum: vec4f, vec4_channel: u32) -> vec4f {
 }
 
 fn store(pixel: u32, vec4_channel: u32, sum: vec4f) {
-    let value = finished(sum, vec4_channel);
+    var value = finished(sum, vec4_channel);
     let which = layer(vec4_channel);
     let to = p.to[which];
     let at = (pixel * to.stride + to.offset) / 4u + vec4_channel - to.first;
     if (pixel < p.pixels) & (vec4_channel < p.vec4_channels) {
         switch which {
-            case 0u: { y0q[at] = real4(value); }
+            case 0u: {
+                if ADD {
+                    value += vec4f(y0q[at]);
+                }
+                y0q[at] = real4(value);
+            }
             case 1u: { y1q[at] = real4(value); }
             default: { y2q[at] = real4(value); }
         }

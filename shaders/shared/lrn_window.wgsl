@@ -1,4 +1,5 @@
-// Local response normalisation of four channels whose neighbours have been loaded, and its parameters.
+// Local response normalisation of four channels whose neighbours have been loaded, and its parameters. Requires
+// shared/lrn_sum.wgsl to be included first.
 
 struct Params {
     count: u32, // N * H * W * C, or C/4
@@ -16,41 +17,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 
-// The beta of the BVLC GoogLeNet, for which square roots are enough.
-const USUAL_POWER = 0.75;
-
 // Normalises four channels. `left` and `right` are the four channels on either side.
 fn normalised(left: vec4f, here: vec4f, right: vec4f) -> vec4f {
-    let a = left * left;
-    let b = here * here;
-    let c = right * right;
-    // Each shift is written out, because vectors that are indexed by a variable are kept in memory.
-    var sum = b;
-    if p.before > 0u {
-        sum += vec4f(a.w, b.xyz);
-    }
-    if p.before > 1u {
-        sum += vec4f(a.zw, b.xy);
-    }
-    if p.before > 2u {
-        sum += vec4f(a.yzw, b.x);
-    }
-    if p.after > 0u {
-        sum += vec4f(b.yzw, c.x);
-    }
-    if p.after > 1u {
-        sum += vec4f(b.zw, c.xy);
-    }
-    if p.after > 2u {
-        sum += vec4f(b.w, c.xyz);
-    }
-    if p.after > 3u {
-        sum += c;
-    }
-    let base = p.k + p.scale * sum;
-    var power = inverseSqrt(base * sqrt(base));
-    if p.beta != USUAL_POWER {
-        power = pow(base, vec4f(-p.beta));
-    }
-    return here * power;
+    let sum = neighbours(left * left, here * here, right * right, p.before, p.after);
+    return here * powered(p.k + p.scale * sum, p.beta);
 }

@@ -3,6 +3,7 @@
 
 //#include shared/invocation.wgsl
 //#include shared/texture.wgsl
+//#include shared/lrn_sum.wgsl
 //#include shared/lrn_window.wgsl
 
 @group(0) @binding(2) var<storage, read_write> y4: array<real4>; // (N, H, W, y_stride/4)

@@ -4,6 +4,7 @@
 //#include shared/invocation.wgsl
 //#include shared/limits.wgsl
 //#include shared/texture.wgsl
+//#include shared/pool_span.wgsl
 //#include shared/pool_window.wgsl
 
 @group(0) @binding(2) var<storage, read_write> y4: array<real4>; // (N, Ho, Wo, y_stride/4)

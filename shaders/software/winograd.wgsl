@@ -35,6 +35,9 @@ struct Params {
 @group(0) @binding(4) var yt: texture_storage_2d<rgba32float, write>; // (36, plane, vec4_channels)
 @group(0) @binding(5) var xt: texture_2d<f32>; // (36, plane, vec4_channels), for `winograd_output`
 
+// Whether the output is added to what is there, as gradients are.
+override ADD = false;
+
 const A = 0.7071067811865476f;
 const B = 1.4142135623730951f; // 2 * A; a factor that is a power of two does not round
 
@@ -212,10 +215,14 @@ fn products(t: Part, row: u32) -> Four {
 fn store(t: Part, row: u32, column: u32, sum: vec4f) {
     let oy = t.y * p.outputs + row;
     let ox = t.x * p.outputs + column;
-    let value = sum + b[t.vec4_channel];
-    let at = (t.image * p.height + oy) * p.width + ox;
+    var value = sum + b[t.vec4_channel];
+    value = select(value, max(value, vec4f()), p.relu != 0u);
+    let at = (((t.image * p.height + oy) * p.width + ox) * p.stride + p.offset) / 4u + t.vec4_channel;
     if (oy < p.height) & (ox < p.width) & (row < p.outputs) & (column < p.outputs) {
-        y[(at * p.stride + p.offset) / 4u + t.vec4_channel] = real4(select(value, max(value, vec4f()), p.relu != 0u));
+        if ADD {
+            value += vec4f(y[at]);
+        }
+        y[at] = real4(value);
     }
 }
 

@@ -8,6 +8,12 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::plan::{Algorithm, Output, Place, Plan, Work};
+#[cfg(feature = "train")]
+use crate::plan::{
+    backward::{BackwardPlan, Term},
+    optimiser::{Kept, Step},
+    random::DropoutKey,
+};
 use threads::ThreadPool;
 
 /// The CPU engine, which this build does not have.
@@ -70,5 +76,56 @@ pub mod threads {
         pub fn of(_: Option<NonZeroUsize>) -> Self {
             ThreadPool
         }
+    }
+}
+
+#[cfg(feature = "train")]
+impl Cpu {
+    pub fn keep_parameters(&mut self, _: &Model) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn set_dropout(&mut self, _: Option<DropoutKey>) {
+        match *self {}
+    }
+
+    pub fn prepare_backward(&mut self, _: &BackwardPlan) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn backward(&mut self, _: &[Term], _: &[f32], _: bool) -> Result<Vec<f64>> {
+        match *self {}
+    }
+
+    pub fn read_gradient(&self, _: Place) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub fn weight_gradient(&self, _: NodeId) -> Option<[Vec<f32>; 2]> {
+        match *self {}
+    }
+
+    pub fn gradient_squares(&mut self) -> Result<f64> {
+        match *self {}
+    }
+
+    pub fn update(&mut self, _: &Step, _: &Step, _: Option<f64>) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn kept(&self, _: NodeId, _: Kept) -> Option<[Vec<f32>; 2]> {
+        match *self {}
+    }
+
+    pub fn set_kept(&mut self, _: NodeId, _: Kept, _: [&[f32]; 2]) {
+        match *self {}
+    }
+
+    pub fn repack(&mut self) {
+        match *self {}
+    }
+
+    pub fn swap_averages(&mut self) {
+        match *self {}
     }
 }

@@ -12,11 +12,10 @@ use super::view::View;
 use super::{Cpu, Prepared, ops, unprepared};
 use crate::error::{Error, Result};
 use crate::graph::network::NodeId;
-use crate::graph::op::Op;
-use crate::graph::tensor::{Shape, Tensor};
+use crate::graph::tensor::Tensor;
 use crate::model::{Model, tensor_names};
 use crate::plan::Place;
-use crate::plan::backward::{BackwardPlan, BackwardStep, Term};
+use crate::plan::backward::{BackwardPlan, BackwardStep, Term, file_index, to_file};
 use crate::plan::optimiser::{self, Kept, Role};
 use crate::plan::random::DropoutKey;
 use std::ops::Range;
@@ -47,19 +46,6 @@ unsafe fn part_mut<'a>(tensor: &'a Buffer, range: &Range<usize>) -> &'a mut [f32
     assert!(range.end <= tensor.len(), "a part beyond the tensor");
     // SAFETY: guaranteed by the caller and the assertion.
     unsafe { std::slice::from_raw_parts_mut(tensor.pointer().add(range.start), range.len()) }
-}
-
-/// The order of a weight tensor of a model file in the layout of [`Kernel::update`](super::kernel::Kernel::update): the
-/// element (ky, kx, c, o) or (i, o) of the result is element `index(i)` of the file.
-fn file_index(op: &Op, input: Shape, outputs: usize, i: usize) -> usize {
-    let (o, rest) = (i % outputs, i / outputs);
-    match op {
-        Op::Conv { window, .. } => {
-            let area = window.kernel[0] * window.kernel[1];
-            (o * input.c + rest % input.c) * area + rest / input.c
-        }
-        _ => o * input.per_image() + rest,
-    }
 }
 
 impl Cpu {
@@ -398,12 +384,6 @@ impl Cpu {
 
     /// Reorders weights into the layout of a model file.
     fn to_file(&self, node: NodeId, weights: &[f32]) -> Vec<f32> {
-        let (op, input) = (&self.network.node(node).op, self.network.input_shape(node));
-        let outputs = self.network.node(node).shape.c;
-        let mut file = vec![0.0; weights.len()];
-        for (i, v) in weights.iter().enumerate() {
-            file[file_index(op, input, outputs, i)] = *v;
-        }
-        file
+        to_file(&self.network.node(node).op, self.network.input_shape(node), weights)
     }
 }

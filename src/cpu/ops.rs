@@ -25,6 +25,7 @@ pub fn kernel(op: &Op, layer: &Layer<'_>) -> Result<Option<Box<dyn Kernel>>> {
         Op::AvgPool { window, count_padding } => Box::new(pool::AvgPool { isa: layer.isa, window, count_padding }),
         Op::AdaptiveAvgPool { .. } => Box::new(pool::AdaptiveAvgPool { isa: layer.isa }),
         Op::Lrn { size, alpha, beta, k } => Box::new(lrn::Lrn { isa: layer.isa, size, alpha, beta, k }),
+        // Outside of training, dropout copies its input, as a concatenation of one input does.
         Op::Concat => Box::new(concat::Concat),
         Op::Dense { activation, .. } => Box::new(dense::Dense::new(layer, activation)?),
         Op::Softmax => Box::new(softmax::Softmax { isa: layer.isa }),

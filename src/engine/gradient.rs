@@ -7,7 +7,7 @@ use crate::graph::network::{Head, NodeId};
 use crate::graph::tensor::Tensor;
 use crate::model::tensor_names;
 use crate::plan::Input;
-use crate::plan::backward::{BackwardPlan, Differentiation, Wanted};
+use crate::plan::backward::{BackwardPlan, Differentiation, Wanted, to_file};
 pub use crate::plan::backward::{Term, TermKind};
 
 /// What is differentiated: a function of the network's outputs, summed over the pictures of the batch.
@@ -112,24 +112,31 @@ impl Engine {
         if let (Some(backward), [_]) = (&self.backward, &wanted.nodes[..]) {
             gradients.layer = match &self.runner {
                 Runner::Cpu(cpu) => Some(cpu.read_gradient(backward.plan.wanted[0])?),
-                Runner::Gpu(_) => None,
+                Runner::Gpu(gpu) => Some(gpu.read_gradient(backward.plan.wanted[0]).await?),
             };
         }
         for id in (0..self.model.network.nodes().len()).filter(|&id| wanted.weights.get(id) == Some(&true)) {
-            gradients.weights.extend(self.weight_gradient(id));
+            gradients.weights.extend(self.weight_gradient(id).await?);
         }
         Ok(gradients)
     }
 
     /// The gradients for a node's weight and bias; none where they were not computed.
-    fn weight_gradient(&self, id: NodeId) -> Vec<NamedGradient> {
-        let Runner::Cpu(cpu) = &self.runner else { return Vec::new() };
-        let Some(gradients) = cpu.weight_gradient(id) else { return Vec::new() };
+    async fn weight_gradient(&self, id: NodeId) -> Result<Vec<NamedGradient>> {
         let network = &self.model.network;
-        let tensors = network.node(id).op.tensors(network.input_shape(id));
-        let names = tensor_names(&network.node(id).name);
-        let all = names.into_iter().zip(tensors).zip(gradients);
-        all.map(|((name, tensor), data)| NamedGradient { name, dims: tensor.dims, data }).collect()
+        let (node, input) = (network.node(id), network.input_shape(id));
+        let gradients = match &self.runner {
+            Runner::Cpu(cpu) => cpu.weight_gradient(id),
+            // Where the objective does not depend on a layer, the plan has no step for it.
+            Runner::Gpu(gpu) if self.backward.as_ref().is_some_and(|made| made.plan.computes(id)) => {
+                let [weights, bias] = gpu.weight_gradient(id).await?;
+                Some([to_file(&node.op, input, &weights), bias])
+            }
+            Runner::Gpu(_) => None,
+        };
+        let Some(gradients) = gradients else { return Ok(Vec::new()) };
+        let all = tensor_names(&node.name).into_iter().zip(node.op.tensors(input)).zip(gradients);
+        Ok(all.map(|((name, tensor), data)| NamedGradient { name, dims: tensor.dims, data }).collect())
     }
 
     /// Makes and prepares the backward plan for these terms, unless it is in force.
@@ -146,7 +153,7 @@ impl Engine {
         let backward = BackwardPlan::new(&self.model.network, plan, &seeds, wanted)?;
         match &mut self.runner {
             Runner::Cpu(cpu) => cpu.prepare_backward(&backward)?,
-            Runner::Gpu(_) => return Err(Error::Argument("gradients are computed on the CPU only".into())),
+            Runner::Gpu(gpu) => gpu.prepare_backward(plan, &backward, &self.model)?,
         }
         self.backward = Some(Differentiation { seeds, wanted: wanted.clone(), plan: backward });
         Ok(())
@@ -156,7 +163,7 @@ impl Engine {
     pub(super) async fn backward(&mut self, terms: &[Term], fresh: bool) -> Result<Vec<f64>> {
         match &mut self.runner {
             Runner::Cpu(cpu) => cpu.backward(terms, &self.gains, fresh),
-            Runner::Gpu(_) => Err(Error::Argument("gradients are computed on the CPU only".into())),
+            Runner::Gpu(gpu) => gpu.backward(terms, &self.gains, !fresh).await,
         }
     }
 

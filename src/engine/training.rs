@@ -51,12 +51,12 @@ impl Engine {
         let wanted = self.wanted(wrt)?;
         self.ready_for(&input)?;
         self.prepare_backward(&terms, &wanted)?;
-        self.set_dropout(Some(dropout));
+        self.set_dropout(Some(dropout))?;
         let values = match self.execute(Work::All(input)).await {
             Ok(_) => self.backward(&terms, fresh).await,
             Err(e) => Err(e),
         };
-        self.set_dropout(None);
+        self.set_dropout(None)?;
         let mut values = values?;
         if let Objective::Loss { .. } = objective {
             values.iter_mut().for_each(|value| *value /= batch as f64);
@@ -124,13 +124,17 @@ impl Engine {
         Ok(())
     }
 
-    fn set_dropout(&mut self, key: Option<DropoutKey>) {
-        if let Runner::Cpu(cpu) = &mut self.runner {
-            cpu.set_dropout(key);
+    fn set_dropout(&mut self, key: Option<DropoutKey>) -> Result<()> {
+        match &mut self.runner {
+            Runner::Cpu(cpu) => {
+                cpu.set_dropout(key);
+                Ok(())
+            }
+            Runner::Gpu(gpu) => gpu.set_dropout(key),
         }
     }
 }
 
 fn cpu_only() -> Error {
-    Error::Argument("training runs on the CPU only".into())
+    Error::Argument("weights are trained on the CPU only, for now: choose the backend cpu".into())
 }

@@ -7,6 +7,11 @@ use crate::inspect::contact_sheet::Sheet;
 use crate::inspect::statistics::Stats;
 use crate::model::Model;
 use crate::plan::{PendingRun, Place, Plan, Work};
+#[cfg(feature = "train")]
+use crate::plan::{
+    backward::{BackwardPlan, Term},
+    random::DropoutKey,
+};
 
 /// The GPU engine, which this build does not have.
 pub enum Gpu {}
@@ -106,6 +111,29 @@ impl Gpu {
     }
 
     pub async fn stats(&self, _: Place, _: usize, _: Stats) -> Result<Vec<f32>> {
+        match *self {}
+    }
+}
+
+#[cfg(feature = "train")]
+impl Gpu {
+    pub fn prepare_backward(&mut self, _: &Plan, _: &BackwardPlan, _: &Model) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn backward(&mut self, _: &[Term], _: &[f32], _: bool) -> Result<Vec<f64>> {
+        match *self {}
+    }
+
+    pub fn set_dropout(&mut self, _: Option<DropoutKey>) -> Result<()> {
+        match *self {}
+    }
+
+    pub async fn read_gradient(&self, _: Place) -> Result<Tensor> {
+        match *self {}
+    }
+
+    pub async fn weight_gradient(&self, _: crate::graph::network::NodeId) -> Result<[Vec<f32>; 2]> {
         match *self {}
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -256,10 +257,16 @@ impl Device {
 
     /// Reads a buffer of f32 after all submitted work has run. The buffer needs the usage `COPY_SRC`.
     pub async fn values(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+        self.values_at(buffer, 0..buffer.size()).await
+    }
+
+    /// Like [`Device::values`], for these bytes of the buffer.
+    pub async fn values_at(&self, buffer: &Buffer, bytes: Range<u64>) -> Result<Vec<f32>> {
+        let size = bytes.end - bytes.start;
         let (staging, errors) = self.scoped(|| {
-            let staging = self.buffer("values", buffer.size(), BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+            let staging = self.buffer("values", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
             let mut encoder = self.encoder();
-            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            encoder.copy_buffer_to_buffer(buffer, bytes.start, &staging, 0, size);
             self.submit(encoder);
             staging
         });

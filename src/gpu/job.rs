@@ -38,6 +38,24 @@ pub enum Bind {
     Gains,
     /// A placeholder for an output that the dispatch does not have.
     Unused(usize),
+    /// The key of dropout's random numbers.
+    #[cfg(feature = "train")]
+    DropoutKey,
+    /// A buffer of gradients of a backward plan, by its index.
+    #[cfg(feature = "train")]
+    Gradient(usize),
+    /// The weights of a layer, arranged for the gradient for its input.
+    #[cfg(feature = "train")]
+    Transposed(NodeId),
+    /// As many zeros as such a layer has biases.
+    #[cfg(feature = "train")]
+    NoBias(NodeId),
+    /// The gradients for the weights and biases of all layers.
+    #[cfg(feature = "train")]
+    WeightGradients,
+    /// Sums over the parts of a batch's pixels.
+    #[cfg(feature = "train")]
+    Parts,
 }
 
 impl Job {
@@ -80,6 +98,8 @@ pub struct Layer<'a> {
     pub layout_plan: &'a Plan,
     /// Returns the launch configuration of a convolution.
     pub config: &'a dyn Fn(ConvKey) -> LaunchConfig,
+    /// Whether a convolution adds its output to what is there. Otherwise it replaces it.
+    pub add: bool,
 }
 
 impl<'a> Layer<'a> {
@@ -117,6 +137,14 @@ impl<'a> Layer<'a> {
     pub fn geometry(&self, window: &Window) -> Result<Geometry> {
         let shape = self.from()?.shape;
         window.on([shape.h, shape.w]).map_err(|reason| self.fail(reason))
+    }
+
+    /// The kernel of a convolution, which adds if the layer does.
+    pub fn adding(&self, mut kernel: KernelId) -> KernelId {
+        if self.add {
+            kernel.overrides.push(("ADD", 1));
+        }
+        kernel
     }
 
     #[inline(never)]

@@ -1,9 +1,11 @@
-//! The layout of activations in the GPU's buffers: NHWC, in vectors of four channels where possible.
+//! The layout of activations and weights in the GPU's memory: activations are NHWC, in vectors of four channels where
+//! possible.
 
 use crate::error::Result;
 use crate::graph::network::{Network, NodeId};
 use crate::graph::op::Op;
 use crate::graph::tensor::Tensor;
+use crate::plan::winograd::Tiling;
 use crate::plan::{ConcatMode, Place, Plan};
 use half::f16;
 use std::borrow::Cow;
@@ -59,6 +61,15 @@ pub fn to_buffer<'a>(place: Place, values: &'a [f32]) -> Cow<'a, [f32]> {
         to[..from.len()].copy_from_slice(from);
     }
     Cow::Owned(spread)
+}
+
+/// How the weights of a dispatch are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightLayout {
+    Buffer,
+    Texture,
+    /// As a texture of the filters after Winograd's filter transform.
+    Winograd(Tiling),
 }
 
 /// Converts values to f16, as their bits.

@@ -31,7 +31,7 @@ pub fn lower(
     for group in groups(network, &lowered.plan, &layout) {
         let from = lowered.jobs.len();
         let steps: Vec<Step> = group.iter().map(|&i| lowered.plan.steps[i].clone()).collect();
-        let layer = Layer { network, steps: &steps, layout_plan: &layout, config };
+        let layer = Layer { network, steps: &steps, layout_plan: &layout, config, add: false };
         match set {
             KernelSet::Hardware => ops::lower(&layer, &mut lowered)?,
             KernelSet::Software => software.lower(&layer, &mut lowered)?,

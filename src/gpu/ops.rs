@@ -4,9 +4,15 @@
 pub mod concat;
 pub mod conv;
 pub mod dense;
+#[cfg(feature = "train")]
+pub mod dropout;
 pub mod lrn;
 pub mod pool;
+#[cfg(feature = "train")]
+pub mod relu;
 pub mod softmax;
+#[cfg(feature = "train")]
+pub mod term;
 
 use super::job::{Layer, Lowered};
 use crate::error::Result;
@@ -22,7 +28,10 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
         Op::Concat => concat::lower,
         Op::Dense { .. } => dense::lower,
         Op::Softmax => softmax::lower,
-        Op::Dropout { .. } => return Err(layer.fail("dropout cannot be computed on a GPU yet".into())),
+        #[cfg(feature = "train")]
+        Op::Dropout { .. } => dropout::lower,
+        #[cfg(not(feature = "train"))]
+        Op::Dropout { .. } => return Err(layer.fail("this build has no training, and so no dropout".into())),
         Op::Input(_) => return Err(layer.fail("an input is no step".into())),
     };
     lower(layer, lowered)

@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 use crate::graph::network::{Network, NodeId};
 use crate::graph::tensor::{Shape, Tensor};
 use crate::model::weights::f16_to_f32;
+#[cfg(feature = "train")]
+use crate::plan::random::DropoutKey;
 use crate::plan::{HeadOutput, Place, StepTime, Work};
 use half::f16;
 use std::ops::Range;
 use std::rc::Rc;
-use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder};
+use wgpu::{BindGroup, BindingResource, Buffer, BufferUsages, CommandEncoder, ComputePass};
 
 /// The largest number of runs in progress: while the results of one are read back, the GPU computes the next.
 const MAX_PENDING: usize = 2;
@@ -37,6 +39,9 @@ pub struct Recording {
     /// One gain for each node.
     gains: Buffer,
     gains_written: Vec<f32>,
+    /// Whether this is a training run, the seed, and the number of the first picture.
+    #[cfg(feature = "train")]
+    dropout: Buffer,
     dispatches: Vec<Dispatch>,
     spans: Vec<Span>,
 }
@@ -52,10 +57,33 @@ pub struct Results {
 }
 
 /// A dispatch that is ready to be encoded.
-struct Dispatch {
+pub struct Dispatch {
     kernel: Kernel,
     bound: BindGroup,
     grid: [u32; 3],
+}
+
+impl Dispatch {
+    /// Makes the dispatches of these jobs. `resource` returns what a binding stands for.
+    pub fn all<'a>(
+        device: &Device,
+        kernels: &Kernels,
+        jobs: &[Job],
+        resource: impl Fn(&Bind) -> Result<BindingResource<'a>>,
+    ) -> Result<Vec<Self>> {
+        let params: Vec<u8> = jobs.iter().flat_map(|job| job.params).collect();
+        let uniforms = device.filled("parameters", &params, BufferUsages::UNIFORM);
+        let dispatch = |(at, job): (usize, &Job)| {
+            let kernel = kernels.get(device, job.kernel.clone());
+            let bound: Vec<_> = job.binds.iter().map(&resource).collect::<Result<_>>()?;
+            Ok(Dispatch { bound: kernel.bind_all(device, &uniforms, at, bound.into_iter()), kernel, grid: job.grid })
+        };
+        jobs.iter().enumerate().map(dispatch).collect()
+    }
+
+    pub fn encode(&self, pass: &mut ComputePass<'_>) {
+        self.kernel.dispatch(pass, &self.bound, self.grid);
+    }
 }
 
 impl Recording {
@@ -91,8 +119,9 @@ impl Recording {
         let gains_written = vec![1.0; network.nodes().len()];
         let gains = device.filled("gains", &gains_written, BufferUsages::STORAGE);
 
-        let params: Vec<u8> = jobs.iter().flat_map(|job| job.params).collect();
-        let uniforms = device.filled("parameters", &params, BufferUsages::UNIFORM);
+        #[cfg(feature = "train")]
+        let dropout = device.filled("dropout key", &[0u32; 3], BufferUsages::STORAGE);
+
         let weights = |node: NodeId| {
             let layer = network.node(node).name.clone();
             packed.get(&node).ok_or(Error::Shape { layer, reason: "it has no weights".into() })
@@ -102,19 +131,18 @@ impl Recording {
                 Bind::Activations(at) => &buffers[at],
                 Bind::Weight(node) => return Ok(weights(node)?.weight.binding()),
                 Bind::Bias(node) => &weights(node)?.bias,
-                Bind::Texture(at) => return Ok(wgpu::BindingResource::TextureView(&textures[at])),
+                Bind::Texture(at) => return Ok(BindingResource::TextureView(&textures[at])),
                 Bind::HeadOutputs => &head_outputs,
                 Bind::Gains => &gains,
                 Bind::Unused(at) => &kernels.unused[at],
+                #[cfg(feature = "train")]
+                Bind::DropoutKey => &dropout,
+                #[cfg(feature = "train")]
+                _ => return Err(Error::Argument("a forward run has no gradients".into())),
             };
             Ok(buffer.as_entire_binding())
         };
-        let dispatch = |(at, job): (usize, &Job)| {
-            let kernel = kernels.get(device, job.kernel.clone());
-            let bound: Vec<_> = job.binds.iter().map(resource).collect::<Result<_>>()?;
-            Ok(Dispatch { bound: kernel.bind_all(device, &uniforms, at, bound.into_iter()), kernel, grid: job.grid })
-        };
-        let dispatches = jobs.iter().enumerate().map(dispatch).collect::<Result<_>>()?;
+        let dispatches = Dispatch::all(device, kernels, &jobs, resource)?;
 
         let heads = network
             .heads()
@@ -142,6 +170,8 @@ impl Recording {
             timer,
             gains,
             gains_written,
+            #[cfg(feature = "train")]
+            dropout,
             dispatches,
             spans,
         })
@@ -192,6 +222,19 @@ impl Recording {
         self.spans.len()
     }
 
+    /// The buffers that gradients need, too: the gains, and the key of dropout.
+    #[cfg(feature = "train")]
+    pub fn run_state(&self) -> [&Buffer; 2] {
+        [&self.gains, &self.dropout]
+    }
+
+    /// Makes the runs from now on training runs, whose dropout has this key; or with `None`, other runs.
+    #[cfg(feature = "train")]
+    pub fn set_dropout(&self, device: &Device, key: Option<DropoutKey>) {
+        let values = key.map_or([0; 3], |key| [1, key.seed, key.first]);
+        device.queue.write_buffer(&self.dropout, 0, bytemuck::cast_slice(&values));
+    }
+
     /// Uploads the gains if they have changed.
     pub fn set_gains(&mut self, device: &Device, gains: &[f32]) {
         if gains != self.gains_written {
@@ -211,7 +254,7 @@ impl Recording {
             let timestamp_writes = timer.and_then(|timer| timer.writes(i, true, true));
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             for dispatch in spans.iter().flat_map(|&span| &self.dispatches[self.spans[span].jobs.clone()]) {
-                dispatch.kernel.dispatch(&mut pass, &dispatch.bound, dispatch.grid);
+                dispatch.encode(&mut pass);
                 dispatches += 1;
             }
         }

@@ -14,26 +14,16 @@ mod winograd;
 
 use super::job::{Bind, Layer, Lowered};
 use super::launch::{ConvKey, LaunchConfig, Tile};
-use super::layout::is_vec4;
+use super::layout::{WeightLayout, is_vec4};
 use super::ops;
 use crate::error::Result;
 use crate::graph::network::{Network, NodeId};
 use crate::graph::op::Op;
-use crate::plan::winograd::Tiling;
 use crate::plan::{Place, Plan};
 pub use conv::kernel;
 use textures::{EVEN, ODD, TEXTURES, reserve};
 #[cfg(test)]
 pub use winograd::Params as WinogradParams;
-
-/// How the weights of a dispatch are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightLayout {
-    Buffer,
-    Texture,
-    /// As a texture of the filters after Winograd's filter transform.
-    Winograd(Tiling),
-}
 
 /// How the weights of the layers of one dispatch are stored.
 pub fn weight_layout(network: &Network, layout_plan: &Plan, nodes: &[NodeId]) -> WeightLayout {

@@ -2,8 +2,8 @@
 
 use super::device::{Device, KernelSet};
 use super::fusion::groups;
-use super::layout::{f32_to_f16, layout_plan};
-use super::software::{self, WeightLayout};
+use super::layout::{WeightLayout, f32_to_f16, layout_plan};
+use super::software;
 use super::vec_map::VecMap;
 use crate::error::{Dims, Error, Result};
 use crate::graph::network::NodeId;
@@ -25,6 +25,14 @@ impl Weight {
             Weight::Texture(view) => BindingResource::TextureView(view),
         }
     }
+}
+
+/// The weights of one layer, in the order of a model file.
+pub struct LayerWeights {
+    /// (out, in, kh, kw) or (out, in).
+    pub dims: Vec<usize>,
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
 /// The weights of one dispatch on the GPU.
@@ -68,16 +76,24 @@ impl Packed {
     }
 
     fn new(device: &Device, model: &Model, layers: &[(NodeId, Vec<usize>)], layout: WeightLayout) -> Result<Self> {
-        let node = |id: NodeId| model.network.node(id);
-        let vec4_channels: usize = layers.iter().map(|(_, dims)| dims[0].div_ceil(4)).sum();
+        let tensors = |(id, dims): &(NodeId, Vec<usize>)| {
+            let [weight, bias] = tensor_names(&model.network.node(*id).name);
+            let (weight, bias) = (model.weights.get(&weight)?.1, model.weights.get(&bias)?.1);
+            Ok(LayerWeights { dims: dims.clone(), weight, bias })
+        };
+        let [name, _] = tensor_names(&model.network.node(layers[0].0).name);
+        let layers = layers.iter().map(tensors).collect::<Result<Vec<_>>>()?;
+        Self::of(device, &name, layers, layout)
+    }
+
+    /// Packs and uploads the weights of the layers of one dispatch. `name` is that of the first layer's weights.
+    pub fn of(device: &Device, name: &str, layers: Vec<LayerWeights>, layout: WeightLayout) -> Result<Self> {
+        let vec4_channels: usize = layers.iter().map(|layer| layer.dims[0].div_ceil(4)).sum();
+        let first_dims = layers.first().map_or(Vec::new(), |layer| layer.dims.clone());
         let mut bias = vec![0.0; vec4_channels * 4];
         let mut weight = Vec::new();
         let mut first = 0;
-        let [name, _] = tensor_names(&node(layers[0].0).name);
-        for (id, dims) in layers {
-            let [weight_name, bias_name] = tensor_names(&node(*id).name);
-            let (_, values) = model.weights.get(&weight_name)?;
-            let (_, offsets) = model.weights.get(&bias_name)?;
+        for LayerWeights { dims, weight: values, bias: offsets } in layers {
             let [out, mut channels] = [dims[0], dims[1]];
             let values = match layout {
                 WeightLayout::Winograd(tiling) if dims[2] == tiling.kernel => transformed(tiling, &values),
@@ -96,19 +112,19 @@ impl Packed {
         if weight.len() as u64 * 4 > device.max_binding() {
             return Err(Error::NoGpu(format!(
                 "the tensor \"{name}\" {} is larger than a buffer of \"{}\" may be",
-                Dims(layers[0].1.clone()),
+                Dims(first_dims),
                 device.name
             )));
         }
         let weight = if layout != WeightLayout::Buffer {
-            let texture = device.filled_texture(&name, &weight);
+            let texture = device.filled_texture(name, &weight);
             Weight::Texture(texture.create_view(&TextureViewDescriptor::default()))
         } else if device.is_half() {
-            Weight::Buffer(device.filled(&name, &f32_to_f16(&weight), BufferUsages::STORAGE))
+            Weight::Buffer(device.filled(name, &f32_to_f16(&weight), BufferUsages::STORAGE))
         } else {
-            Weight::Buffer(device.filled(&name, &weight, BufferUsages::STORAGE))
+            Weight::Buffer(device.filled(name, &weight, BufferUsages::STORAGE))
         };
-        Ok(Packed { weight, bias: device.filled(&name, &bias, BufferUsages::STORAGE) })
+        Ok(Packed { weight, bias: device.filled(name, &bias, BufferUsages::STORAGE) })
     }
 }
 

@@ -161,6 +161,11 @@ impl BackwardPlan {
         Ok(BackwardPlan { buffers, steps, wanted: wanted.nodes.iter().map(place).collect() })
     }
 
+    /// Whether the gradients for a node's weights are computed.
+    pub fn computes(&self, id: NodeId) -> bool {
+        self.steps.iter().any(|step| matches!(step, BackwardStep::Node { node, weights: true, .. } if *node == id))
+    }
+
     /// The total size of the gradient buffers in bytes, without those for weights.
     pub fn bytes(&self) -> u64 {
         self.buffers.iter().map(|&len| 4 * len as u64).sum()
@@ -219,6 +224,29 @@ pub struct Differentiation {
     pub seeds: Vec<NodeId>,
     pub wanted: Wanted,
     pub plan: BackwardPlan,
+}
+
+/// The layout in which engines keep weights and their gradients is (height, width, input channels, output channels), and
+/// (inputs, outputs) for dense layers. Returns where a model file has element `i` of it.
+pub fn file_index(op: &Op, input: Shape, outputs: usize, i: usize) -> usize {
+    let (o, rest) = (i % outputs, i / outputs);
+    match op {
+        Op::Conv { window, .. } => {
+            let area = window.kernel[0] * window.kernel[1];
+            (o * input.c + rest % input.c) * area + rest / input.c
+        }
+        _ => o * input.per_image() + rest,
+    }
+}
+
+/// Reorders weights from the engines' layout (see [`file_index`]) into that of a model file.
+pub fn to_file(op: &Op, input: Shape, weights: &[f32]) -> Vec<f32> {
+    let outputs = op.weight_dims(input).map_or(1, |dims| dims[0]);
+    let mut file = vec![0.0; weights.len()];
+    for (i, v) in weights.iter().enumerate() {
+        file[file_index(op, input, outputs, i)] = *v;
+    }
+    file
 }
 
 /// A term of an objective: a function of one node's output, summed over the pictures of a batch.

@@ -31,8 +31,13 @@ impl DropoutKey {
     /// `threshold` is the result of [`threshold`].
     pub fn keeps(self, node: usize, image: usize, element: usize, threshold: u32) -> bool {
         let image = self.first.wrapping_add(image as u32);
-        hash([self.seed ^ (node as u32).wrapping_mul(0x9E37_79B9), image, element as u32])[0] >= threshold
+        hash([self.seed ^ node_seed(node), image, element as u32])[0] >= threshold
     }
+}
+
+/// The number by which the seeds of the dropout nodes of a network differ.
+pub fn node_seed(node: usize) -> u32 {
+    (node as u32).wrapping_mul(0x9E37_79B9)
 }
 
 /// The number below which a random 32-bit number lies with the probability `ratio`, which is from 0 up to, but not

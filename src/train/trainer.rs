@@ -5,7 +5,7 @@
 
 use crate::engine::gradient::{Objective, Wrt};
 use crate::engine::training::{KeptTensor, Update};
-use crate::engine::{Engine, Options};
+use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
 use crate::graph::network::{Network, Node};
 use crate::graph::op::Op;
@@ -168,7 +168,9 @@ impl Trainer {
         let batch = config.batch.get();
         let micro_batch =
             (1..=config.micro_batch.get().min(batch)).rev().find(|size| batch.is_multiple_of(*size)).unwrap_or(1);
-        let engine = Engine::with(model, Options { gradients: true, ..options }).await?;
+        // The GPU computes gradients, but does not change weights yet.
+        let backend = if options.backend == Backend::Auto { Backend::Cpu } else { options.backend };
+        let engine = Engine::with(model, Options { backend, gradients: true, ..options }).await?;
         Ok(Trainer {
             engine,
             pictures,

@@ -45,3 +45,54 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     }
     Ok(())
 }
+
+/// The gradients.
+#[cfg(feature = "train")]
+pub mod gradient {
+    use super::*;
+    use crate::gpu::backward::layer::{GradientLayer, LoweredGradients};
+
+    static CONCAT_GRADIENT: EntryPoint = EntryPoint::elementwise(
+        "concat_gradient",
+        &shaders::BACKWARD_CONCAT,
+        &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (3, Access::Write)],
+    );
+
+    params! {
+        /// The `Params` of `backward/concat.wgsl`.
+        GradientParams {
+            count: u32,
+            channels: u32,
+            g_offset: u32,
+            g_stride: u32,
+            to_offset: u32,
+            to_stride: u32,
+            branch: u32,
+            add: u32,
+        }
+    }
+
+    /// Appends one dispatch for the gradient for each input that needs it.
+    pub fn lower_gradient(layer: &GradientLayer<'_>, lowered: &mut LoweredGradients) {
+        let from = layer.gradient;
+        let mut offset = from.offset;
+        for ((&branch, read), target) in layer.op_node().inputs.iter().zip(layer.reads).zip(layer.inputs) {
+            if let Some(target) = target {
+                let to = target.place;
+                let params = GradientParams {
+                    count: to.shape.len() as u32,
+                    channels: to.shape.c as u32,
+                    g_offset: offset as u32,
+                    g_stride: from.stride as u32,
+                    to_offset: to.offset as u32,
+                    to_stride: to.stride as u32,
+                    branch: branch as u32,
+                    add: u32::from(target.add),
+                };
+                let binds = vec![Bind::Gradient(from.buffer), Bind::Gains, Bind::Gradient(to.buffer)];
+                lowered.jobs.push(Job::new(&CONCAT_GRADIENT, &params, binds, to.shape.len()));
+            }
+            offset += read.shape.c;
+        }
+    }
+}

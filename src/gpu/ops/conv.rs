@@ -202,7 +202,7 @@ fn add(
     let mut binds = vec![Bind::Activations(from.buffer), Bind::Weight(weights), Bind::Bias(weights)];
     binds.extend(outputs(to.iter().chain(&fused)));
     let grid = config.grid(params.pixels, params.vec4_channels);
-    lowered.jobs.push(Job { kernel, params: slot(&params), binds, grid, conv: Some(key) });
+    lowered.jobs.push(Job { kernel: layer.adding(kernel), params: slot(&params), binds, grid, conv: Some(key) });
     Ok(())
 }
 
@@ -211,4 +211,227 @@ pub fn outputs<'a>(places: impl Iterator<Item = &'a Place>) -> Vec<Bind> {
     let mut binds: Vec<Bind> = places.map(|place| Bind::Activations(place.buffer)).collect();
     binds.extend((0..MAX_LAYERS - binds.len()).map(Bind::Unused));
     binds
+}
+
+/// The gradients.
+#[cfg(feature = "train")]
+pub mod gradient {
+    use super::*;
+    use crate::gpu::backward::layer::{GradientLayer, LoweredGradients, Transposed};
+    use crate::gpu::device::KernelSet;
+    use crate::gpu::kernel::READ_WRITE;
+    use crate::gpu::layout::WeightLayout;
+
+    const WEIGHTS: &[(u32, Access)] = &[(0, Uniform), (1, Read), (2, Read), (3, Write)];
+
+    const fn weights(name: &'static str) -> EntryPoint {
+        EntryPoint { name, shader: &shaders::BACKWARD_CONV_WEIGHTS, bindings: WEIGHTS, per_workgroup: 1 }
+    }
+
+    static WEIGHTS16X8: EntryPoint = weights("weights16x8");
+    static WEIGHTS8X8: EntryPoint = weights("weights8x8");
+    static WEIGHTS4X8: EntryPoint = weights("weights4x8");
+    static WEIGHTS_ANY: EntryPoint = weights("weights_any");
+    static SUM_PARTS: EntryPoint = EntryPoint::elementwise("sum_parts", &shaders::BACKWARD_SUM_PARTS, READ_WRITE);
+    static CONV_INPUT: EntryPoint = EntryPoint::elementwise("conv_input", &shaders::BACKWARD_CONV_INPUT, WEIGHTS);
+
+    params! {
+        /// The `Params` of `backward/conv_weights.wgsl`.
+        WeightsParams {
+            rows: u32,
+            rows_per_part: u32,
+            out_height: u32,
+            out_width: u32,
+            height: u32,
+            width: u32,
+            channels: u32,
+            x_offset: u32,
+            x_stride: u32,
+            outputs: u32,
+            g_offset: u32,
+            g_stride: u32,
+            kernel: [u32; 2],
+            step: [u32; 2],
+            pad: [u32; 2],
+            columns: u32,
+            first: u32,
+            size: u32,
+            add: u32,
+        }
+    }
+
+    params! {
+        /// The `Params` of `backward/sum_parts.wgsl`.
+        SumParams {
+            count: u32,
+            parts: u32,
+            size: u32,
+            first: u32,
+        }
+    }
+
+    params! {
+        /// The `Params` of `backward/conv_input.wgsl`.
+        InputParams {
+            count: u32,
+            phases: u32,
+            tiles: u32,
+            vec4_channels: u32,
+            height: u32,
+            width: u32,
+            channels: u32,
+            to_offset: u32,
+            to_stride: u32,
+            out_height: u32,
+            out_width: u32,
+            outputs: u32,
+            g_offset: u32,
+            g_stride: u32,
+            kernel: [u32; 2],
+            step: [u32; 2],
+            pad: [u32; 2],
+            add: u32,
+        }
+    }
+
+    /// How the gradients for the weights of a layer are divided among threads.
+    struct WeightsLaunch {
+        entry: &'static EntryPoint,
+        /// The number of threads of a workgroup along the outputs and along the channels.
+        lanes: usize,
+        rows: usize,
+        /// The number of workgroups along the outputs and along the channels.
+        groups: [usize; 2],
+        /// The number of parts of the pixels, each of which has its own sums.
+        parts: usize,
+    }
+
+    impl WeightsLaunch {
+        /// The largest number of values of all parts of one layer.
+        const MAX_PARTS: usize = 4 << 20;
+        /// The smallest number of pixels of a part.
+        const MIN_PIXELS: usize = 64;
+
+        fn new(set: KernelSet, x: Place, gradient: Place, taps: usize) -> Self {
+            let (channels, outputs) = (x.shape.c, gradient.shape.c);
+            // The stride of an input is a multiple of four even where the number of its channels is not.
+            let x_vec4 = x.offset.is_multiple_of(4) && x.stride.is_multiple_of(4);
+            let vec4 = x_vec4 && is_vec4(&gradient);
+            // A large tile takes fewer loads, of which software adapters have the cost, but on a GPU too many registers.
+            let waste = |tile: usize| channels.next_multiple_of(tile) - channels;
+            let software = set == KernelSet::Software;
+            let (entry, tile, each) = if !vec4 {
+                (&WEIGHTS_ANY, 4, 4)
+            } else if channels <= 4 || !channels.is_multiple_of(4) {
+                (&WEIGHTS4X8, 4, 8)
+            } else if software && waste(16) * 8 <= channels {
+                (&WEIGHTS16X8, 16, 8)
+            } else {
+                (&WEIGHTS8X8, 8, 8)
+            };
+            // The number of threads of a workgroup, and of a whole dispatch that uses all of a device.
+            let (group, full): (usize, usize) = if software { (8, 16 * 8) } else { (64, 32_768) };
+            let (columns, tiles) = (outputs.div_ceil(each), channels.div_ceil(tile));
+            let lanes = columns.next_power_of_two().min(8);
+            let rows = (group / lanes).min(tiles.next_power_of_two());
+            let pixels = gradient.shape.pixels();
+            let lines = gradient.shape.n * gradient.shape.h;
+            let most = (Self::MAX_PARTS / ((taps * channels + 1) * outputs)).min(pixels / Self::MIN_PIXELS).min(lines);
+            let parts = full.div_ceil(columns * tiles * taps).min(most).max(1);
+            WeightsLaunch { entry, lanes, rows, groups: [columns.div_ceil(lanes), tiles.div_ceil(rows)], parts }
+        }
+    }
+
+    /// Appends the dispatches that add the gradients for the weights and biases of a layer with this window to those from
+    /// index `first` on. The gradient of ReLU has been applied.
+    pub fn lower_weights(
+        layer: &GradientLayer<'_>,
+        geometry: &Geometry,
+        first: usize,
+        lowered: &mut LoweredGradients,
+    ) -> Result<()> {
+        let (x, gradient) = (layer.from()?, layer.gradient);
+        let [channels, outputs] = [x.shape.c, gradient.shape.c];
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        let launch = WeightsLaunch::new(layer.set, x, gradient, taps);
+        let lines = gradient.shape.n * gradient.shape.h;
+        let rows_per_part = lines.div_ceil(launch.parts);
+        let parts = lines.div_ceil(rows_per_part);
+        let count = (taps * channels + 1) * outputs;
+        let size = count.next_multiple_of(4);
+        let direct = parts == 1;
+        let params = WeightsParams {
+            rows: lines as u32,
+            rows_per_part: rows_per_part as u32,
+            out_height: gradient.shape.h as u32,
+            out_width: gradient.shape.w as u32,
+            height: x.shape.h as u32,
+            width: x.shape.w as u32,
+            channels: channels as u32,
+            x_offset: x.offset as u32,
+            x_stride: x.stride as u32,
+            outputs: outputs as u32,
+            g_offset: gradient.offset as u32,
+            g_stride: gradient.stride as u32,
+            kernel: geometry.kernel.map(|n| n as u32),
+            step: geometry.stride.map(|n| n as u32),
+            pad: geometry.pad.map(|n| n as u32),
+            columns: launch.groups[0] as u32,
+            first: if direct { first as u32 } else { 0 },
+            size: size as u32,
+            add: u32::from(direct),
+        };
+        let to = if direct { Bind::WeightGradients } else { Bind::Parts };
+        let kernel = KernelId {
+            entry: launch.entry,
+            overrides: vec![("LANES", launch.lanes as u32), ("ROWS", launch.rows as u32)],
+        };
+        let binds = vec![Bind::Activations(x.buffer), Bind::Gradient(gradient.buffer), to];
+        // One tap more, for the biases.
+        let grid = [launch.groups[0] * launch.groups[1], taps + 1, parts].map(|n| n as u32);
+        lowered.jobs.push(Job { kernel, params: slot(&params), binds, grid, conv: None });
+        if !direct {
+            lowered.parts = lowered.parts.max(parts * size);
+            let params = SumParams { count: count as u32, parts: parts as u32, size: size as u32, first: first as u32 };
+            lowered.jobs.push(Job::new(&SUM_PARTS, &params, vec![Bind::Parts, Bind::WeightGradients], size / 4));
+        }
+        Ok(())
+    }
+
+    /// Appends one dispatch for the gradient for the input of a layer with this window, of any stride.
+    pub fn lower_input(layer: &GradientLayer<'_>, geometry: &Geometry, lowered: &mut LoweredGradients) -> Result<()> {
+        let Some(target) = layer.target() else { return Ok(()) };
+        let (to, gradient) = (target.place, layer.gradient);
+        let [channels, outputs] = [to.shape.c, gradient.shape.c];
+        let vec4_channels = channels.div_ceil(4);
+        let phases = geometry.stride[1].min(to.shape.w);
+        let tiles = to.shape.w.div_ceil(geometry.stride[1]).div_ceil(4);
+        let count = to.shape.n * to.shape.h * phases * tiles * vec4_channels;
+        let params = InputParams {
+            count: count as u32,
+            phases: phases as u32,
+            tiles: tiles as u32,
+            vec4_channels: vec4_channels as u32,
+            height: to.shape.h as u32,
+            width: to.shape.w as u32,
+            channels: channels as u32,
+            to_offset: to.offset as u32,
+            to_stride: to.stride as u32,
+            out_height: gradient.shape.h as u32,
+            out_width: gradient.shape.w as u32,
+            outputs: outputs as u32,
+            g_offset: gradient.offset as u32,
+            g_stride: gradient.stride as u32,
+            kernel: geometry.kernel.map(|n| n as u32),
+            step: geometry.stride.map(|n| n as u32),
+            pad: geometry.pad.map(|n| n as u32),
+            add: u32::from(target.add),
+        };
+        let binds = vec![Bind::Gradient(gradient.buffer), Bind::Transposed(layer.node), Bind::Gradient(to.buffer)];
+        lowered.jobs.push(Job::new(&CONV_INPUT, &params, binds, count));
+        let [kh, kw] = geometry.kernel;
+        let dims = [channels, outputs, kh, kw];
+        lowered.transposed.push(Transposed { node: layer.node, dims, flipped: false, layout: WeightLayout::Buffer });
+        Ok(())
+    }
 }

@@ -83,3 +83,62 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     lowered.jobs.push(Job::new(entry, &params, binds, to.shape.len() / each));
     Ok(())
 }
+
+/// The gradients.
+#[cfg(feature = "train")]
+pub mod gradient {
+    use super::*;
+    use crate::gpu::backward::layer::{GradientLayer, LoweredGradients};
+    use crate::gpu::kernel::Access;
+
+    const GRADIENT: &[(u32, Access)] = &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (3, Access::Write)];
+
+    static LRN_GRADIENT: EntryPoint = EntryPoint::elementwise("lrn_gradient", &shaders::BACKWARD_LRN, GRADIENT);
+    static LRN_GRADIENT4: EntryPoint = EntryPoint::elementwise("lrn_gradient4", &shaders::BACKWARD_LRN, GRADIENT);
+
+    /// The largest window for which a thread computes the gradients for four channels: windows that overlap them reach at
+    /// most four channels to either side.
+    const MAX_VEC4_GRADIENT: usize = 5;
+
+    params! {
+        /// The `Params` of `backward/lrn.wgsl`.
+        GradientParams {
+            count: u32,
+            channels: u32,
+            x_offset: u32,
+            x_stride: u32,
+            g_offset: u32,
+            g_stride: u32,
+            to_offset: u32,
+            to_stride: u32,
+            add: u32,
+            norm: Normalisation,
+        }
+    }
+
+    /// Appends one dispatch for the gradient.
+    pub fn lower_gradient(layer: &GradientLayer<'_>, lowered: &mut LoweredGradients) -> Result<()> {
+        let (&Op::Lrn { size, alpha, beta, k }, Some(target)) = (&layer.op_node().op, layer.target()) else {
+            return Ok(());
+        };
+        let (from, gradient, to) = (layer.from()?, layer.gradient, target.place);
+        let vec4 = size <= MAX_VEC4_GRADIENT && [from, gradient, to].iter().all(is_vec4);
+        let (entry, each) = if vec4 { (&LRN_GRADIENT4, 4) } else { (&LRN_GRADIENT, 1) };
+        let count = to.shape.len() / each;
+        let params = GradientParams {
+            count: count as u32,
+            channels: to.shape.c as u32,
+            x_offset: from.offset as u32,
+            x_stride: from.stride as u32,
+            g_offset: gradient.offset as u32,
+            g_stride: gradient.stride as u32,
+            to_offset: to.offset as u32,
+            to_stride: to.stride as u32,
+            add: u32::from(target.add),
+            norm: Normalisation::new(size, [alpha, beta, k]),
+        };
+        let binds = vec![Bind::Activations(from.buffer), Bind::Gradient(gradient.buffer), Bind::Gradient(to.buffer)];
+        lowered.jobs.push(Job::new(entry, &params, binds, count));
+        Ok(())
+    }
+}

@@ -45,3 +45,51 @@ pub fn lower(layer: &Layer<'_>, lowered: &mut Lowered) -> Result<()> {
     lowered.jobs.push(Job::new(&SOFTMAX, &params, binds, to.shape.pixels()));
     Ok(())
 }
+
+/// The gradients.
+#[cfg(feature = "train")]
+pub mod gradient {
+    use super::*;
+    use crate::gpu::backward::layer::{GradientLayer, LoweredGradients};
+
+    static SOFTMAX_GRADIENT: EntryPoint = EntryPoint {
+        name: "softmax_gradient",
+        shader: &shaders::BACKWARD_SOFTMAX,
+        bindings: &[(0, Access::Params), (1, Access::Read), (2, Access::Read), (3, Access::Write)],
+        per_workgroup: 1,
+    };
+
+    params! {
+        /// The `Params` of `backward/softmax.wgsl`.
+        GradientParams {
+            pixels: u32,
+            channels: u32,
+            y_offset: u32,
+            y_stride: u32,
+            g_offset: u32,
+            g_stride: u32,
+            to_offset: u32,
+            to_stride: u32,
+            add: u32,
+        }
+    }
+
+    /// Appends one dispatch for the gradient, with one workgroup for each pixel.
+    pub fn lower_gradient(layer: &GradientLayer<'_>, lowered: &mut LoweredGradients) {
+        let Some(target) = layer.target() else { return };
+        let (output, gradient, to) = (layer.writes, layer.gradient, target.place);
+        let params = GradientParams {
+            pixels: to.shape.pixels() as u32,
+            channels: to.shape.c as u32,
+            y_offset: output.offset as u32,
+            y_stride: output.stride as u32,
+            g_offset: gradient.offset as u32,
+            g_stride: gradient.stride as u32,
+            to_offset: to.offset as u32,
+            to_stride: to.stride as u32,
+            add: u32::from(target.add),
+        };
+        let binds = vec![Bind::Activations(output.buffer), Bind::Gradient(gradient.buffer), Bind::Gradient(to.buffer)];
+        lowered.jobs.push(Job::new(&SOFTMAX_GRADIENT, &params, binds, to.shape.pixels()));
+    }
+}

@@ -60,6 +60,7 @@ pub fn add(tile: Tile, params: &Params, binds: Vec<Bind>, layer: &Layer<'_>, low
     let config = (layer.config)(key);
     let Some(kernel) = kernel(config) else { return Err(layer.fail("it has no kernel".into())) };
     let grid = config.grid(params.pixels, params.vec4_channels);
+    let kernel = if tile == Tile::Texture { layer.adding(kernel) } else { kernel };
     lowered.jobs.push(Job { kernel, params: slot(params), binds, grid, conv: Some(key) });
     Ok(())
 }

@@ -123,7 +123,8 @@ pub fn lower(tiling: Tiling, layer: &Layer<'_>, lowered: &mut Lowered) -> Result
         let binds = vec![transformed, Bind::Weight(node), multiplied];
         conv::add(Tile::Winograd, &product, binds, layer, lowered)?;
         let binds = vec![multiplied, Bind::Bias(node), Bind::Activations(to.buffer)];
-        lowered.jobs.push(job(&OUTPUT, to, to.shape.c, binds));
+        let output = job(&OUTPUT, to, to.shape.c, binds);
+        lowered.jobs.push(Job { kernel: layer.adding(output.kernel), ..output });
     }
     Ok(())
 }
