@@ -47,7 +47,7 @@ pub enum Wrt<'a> {
 pub struct Gradients {
     /// The objective's value.
     pub value: f64,
-    /// The value of each term. For [`Objective::Loss`], the cross-entropy of each head, averaged over the pictures and
+    /// The value of each term, with its weight. For [`Objective::Loss`], the cross-entropy of each head, averaged over the pictures and
     /// without the head's weight.
     pub terms: Vec<f64>,
     /// The gradient with respect to the input or the layer, (n, h, w, c); `None` where weights were asked for.
@@ -98,16 +98,11 @@ impl Engine {
         self.prepare_backward(&terms, &wanted)?;
         self.execute(crate::plan::Work::All(input)).await?;
         let values = self.backward(&terms, true).await?;
-        let mut gradients = Gradients {
-            value: terms.iter().zip(&values).map(|(term, value)| f64::from(term.kind.weight()) * value).sum(),
-            terms: values,
-            ..Gradients::default()
-        };
+        let weighted: Vec<f64> =
+            terms.iter().zip(&values).map(|(term, value)| f64::from(term.kind.weight()) * value).collect();
+        let mut gradients = Gradients { value: weighted.iter().sum(), terms: weighted, ..Gradients::default() };
         if let Objective::Loss { .. } = objective {
-            gradients.terms.iter_mut().for_each(|value| *value /= batch as f64);
-        }
-        if let Objective::Mean { .. } = objective {
-            gradients.terms = vec![gradients.value];
+            gradients.terms = values.iter().map(|value| value / batch as f64).collect();
         }
         if let (Some(backward), [_]) = (&self.backward, &wanted.nodes[..]) {
             gradients.layer = match &self.runner {
