@@ -39,6 +39,7 @@ impl<T> Shared<T> {
 ///
 /// # Safety
 /// No other thread may access this part while the slice is in use.
+#[expect(clippy::mut_from_ref, reason = "tasks write parts of one tensor")]
 unsafe fn part_mut<'a>(tensor: &'a Buffer, range: &Range<usize>) -> &'a mut [f32] {
     if tensor.len() == 0 {
         return &mut [];

@@ -501,8 +501,9 @@ unsafe fn transform_filters<V: Vector>(from: *const f32, channels: usize, width:
                 }
                 *column = filter_transform(filter);
             }
-            for y in 0..MOST {
-                for v in filter_transform([columns[0][y], columns[1][y], columns[2][y]]) {
+            let [first, second, third] = columns;
+            for ((a, b), c) in first.into_iter().zip(second).zip(third) {
+                for v in filter_transform([a, b, c]) {
                     v.store(to);
                     to = to.wrapping_add(step);
                 }

@@ -206,7 +206,7 @@ impl Op {
             Op::AdaptiveAvgPool { out: [h, w] } => Ok(Shape::new(x.n, *h, *w, x.c)),
             Op::Lrn { size, .. } if *size == 0 => Err("normalisation needs at least one channel".into()),
             Op::Dropout { ratio } if !(0.0..1.0).contains(ratio) => {
-                Err(format!("dropout needs a ratio from 0 up to, but not including, 1, not {ratio}"))
+                Err("dropout needs a ratio from 0 up to, but not including, 1".into())
             }
             Op::Lrn { .. } | Op::Softmax | Op::Dropout { .. } => Ok(x),
             Op::Concat => {

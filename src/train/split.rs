@@ -98,7 +98,7 @@ mod tests {
         assert!((0..3).all(|class| count(&labels, &all, class, false) == 1));
         let few = share(&labels, &alone(65), 1e-9, 1);
         assert!((0..3).all(|class| count(&labels, &few, class, true) == 1));
-        assert_eq!(share(&[0, 0, 1], &alone(3), 0.5, 1)[2], false, "a class's only example is not held out");
+        assert!(!share(&[0, 0, 1], &alone(3), 0.5, 1)[2], "a class's only example is not held out");
         assert_ne!(fifth, share(&labels, &alone(65), 0.2, 2));
     }
 

@@ -178,9 +178,9 @@ impl Gradient<'_> {
             }
             *column = spread(d, outputs);
         }
-        for y in 0..MOST {
-            let row = spread([columns[0][y], columns[1][y], columns[2][y], columns[3][y]], outputs);
-            for (x, v) in row.into_iter().enumerate() {
+        let [a, b, c, d] = columns;
+        for (y, (((a, b), c), d)) in a.into_iter().zip(b).zip(c).zip(d).enumerate() {
+            for (x, v) in spread([a, b, c, d], outputs).into_iter().enumerate() {
                 // SAFETY: guaranteed by the caller.
                 unsafe { v.store_first(to.add((y * MOST + x) * to_pitch), self.count) };
             }
@@ -242,19 +242,21 @@ impl Finish<'_> {
                     let from = sums.as_ptr().add(i * outputs + o);
                     let mut half = [[zero; MOST]; KERNEL];
                     for x in 0..MOST {
-                        for y in 0..MOST {
+                        for (y, factors) in matrix.iter().enumerate() {
                             let v = V::load_first(from.add((y * MOST + x) * point), left);
-                            for (k, row) in half.iter_mut().enumerate() {
-                                row[x] = V::splat(matrix[y][k]).mul_add(v, row[x]);
+                            for (factor, row) in factors.iter().zip(&mut half) {
+                                row[x] = V::splat(*factor).mul_add(v, row[x]);
                             }
                         }
                     }
                     for (k, row) in half.into_iter().enumerate() {
-                        for l in 0..KERNEL {
-                            let mut sum = zero;
-                            for (x, v) in row.into_iter().enumerate() {
-                                sum = V::splat(matrix[x][l]).mul_add(v, sum);
+                        let mut sums = [zero; KERNEL];
+                        for (factors, v) in matrix.iter().zip(row) {
+                            for (factor, sum) in factors.iter().zip(&mut sums) {
+                                *sum = V::splat(*factor).mul_add(v, *sum);
                             }
+                        }
+                        for (l, sum) in sums.into_iter().enumerate() {
                             let to = weights.wrapping_add(((k * KERNEL + l) * inputs + c) * outputs + o);
                             let sum = if fresh { sum } else { sum.add(V::load_first(to, left)) };
                             sum.store_first(to, left);

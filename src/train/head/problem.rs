@@ -272,9 +272,8 @@ mod tests {
             right.swap(i, pivot);
             for row in i + 1..size {
                 let factor = matrix[row][i] / matrix[i][i];
-                for column in i..size {
-                    matrix[row][column] -= factor * matrix[i][column];
-                }
+                let (above, below) = matrix.split_at_mut(row);
+                below[0][i..].iter_mut().zip(&above[i][i..]).for_each(|(to, v)| *to -= factor * v);
                 right[row] -= factor * right[i];
             }
         }
