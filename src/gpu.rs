@@ -377,7 +377,13 @@ impl Gpu {
     /// the first has finished; a third fails with [`Error::Argument`]. [`Gpu::read`] reads the last run's activations.
     pub async fn start(&mut self, work: Work<'_>, gains: &[f32], timed: bool) -> Result<PendingRun> {
         self.ready().await?;
-        let run = self.submit(work, gains, timed, &mut |_, _| Ok(()))?;
+        let run = self.submit(
+            work,
+            gains,
+            timed,
+            #[cfg(feature = "train")]
+            &mut |_, _| Ok(()),
+        )?;
         Ok(Box::pin(run.finish()))
     }
 
@@ -387,7 +393,7 @@ impl Gpu {
         work: Work<'_>,
         gains: &[f32],
         timed: bool,
-        then: &mut dyn FnMut(&Device, &mut CommandEncoder) -> Result<()>,
+        #[cfg(feature = "train")] then: &mut dyn FnMut(&Device, &mut CommandEncoder) -> Result<()>,
     ) -> Result<Submitted> {
         let start = Instant::now();
         let recording = self.recording.as_mut().ok_or_else(unprepared)?;
@@ -427,6 +433,7 @@ impl Gpu {
             device.count(|counts| counts.dispatches += dispatches);
             let times = if timed { 0 } else { due.len() }..due.len() + usize::from(resize_timed);
             recording.collect(&mut encoder, times.clone(), &staging);
+            #[cfg(feature = "train")]
             then(device, &mut encoder)?;
             device.submit(encoder);
             Ok::<_, Error>(times.len())

@@ -8,8 +8,6 @@
 #[cfg(feature = "train")]
 pub mod backward;
 pub mod cases;
-#[cfg(all(feature = "train", not(target_arch = "wasm32")))]
-pub mod gpu_gradients;
 #[cfg(feature = "train")]
 pub mod gradients;
 #[cfg(all(feature = "train", not(target_arch = "wasm32")))]
