@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Case, HARDWARE, SOFTWARE, cases, check, check_candidates};
+use common::{Case, HARDWARE, SOFTWARE, cases, check, check_candidates, gradients};
+use googlenet::engine::gradient::{Objective, Wrt};
 use googlenet::gpu::{dispatched, shader_sources};
 use googlenet::graph::op::{Activation, Op, Padding, Window};
 use googlenet::graph::tensor::Shape;
@@ -74,6 +75,30 @@ fn every_entry_point_runs_and_is_compared() {
     block_on(common::preprocess::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     block_on(common::tiles::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     block_on(common::stats::check(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
+    let further = [
+        cases::one_op(Op::Dropout { ratio: 0.4 }, Shape::new(2, 1, 1, 12), 5),
+        cases::one_op(
+            Op::AvgPool { window: Window::square(3, 2, Padding::Valid), count_padding: false },
+            Shape::new(1, 5, 7, 8),
+            6,
+        ),
+        cases::one_op(Op::AdaptiveAvgPool { out: [2, 2] }, Shape::new(1, 5, 4, 3), 7),
+    ];
+    for case in cases.iter().cloned().chain(further.into_iter().flatten()) {
+        block_on(gradients::check(HARDWARE, &gradients::settled(case))).unwrap_or_else(|e| panic!("{e}"));
+    }
+    // So many pixels that the sums for the weights are divided among workgroups; software adapters take wider tiles.
+    let large = Op::Conv { window: Window::square(3, 1, Padding::Same), out: 8, activation: Activation::None };
+    let large =
+        gradients::settled(cases::one_op(large, Shape::new(1, 64, 64, 32), 8).expect("the window fits the input"));
+    for options in [HARDWARE, SOFTWARE] {
+        block_on(gradients::check(options, &large)).unwrap_or_else(|e| panic!("{e}"));
+    }
+    // tests/gradients.rs compares the loss.
+    let case = cases::miniature(2, 3);
+    let mut engine = block_on(gradients::load(HARDWARE, &case)).unwrap_or_else(|e| panic!("{e}"));
+    let loss = Objective::Loss { classes: &[0, 1], heads: &[("loss3", 1.0)], smoothing: 0.1 };
+    block_on(gradients::differentiate(&mut engine, &case, &loss, Wrt::Input)).unwrap_or_else(|e| panic!("{e}"));
     // The measurement of the peak performance also checks its results.
     let engine = block_on(cases[0].load(HARDWARE)).unwrap_or_else(|e| panic!("{e}"));
     let peak = block_on(engine.gpu_peak()).expect("a measurement").expect("a GPU");
